@@ -1,0 +1,31 @@
+"""The only door to the machine's time; everything else is handed a Clock."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Two readings: one that only ever moves forward, one that people read."""
+
+    def now_s(self) -> float:
+        """Seconds on the monotonic clock; only differences mean something."""
+
+    def wall_s(self) -> float:
+        """Seconds since 1970 UTC; for display and records, never for durations."""
+
+
+class SystemClock:
+    """The machine's own clocks."""
+
+    def now_s(self) -> float:
+        return time.monotonic()  # noqa: TID251 - this is the door
+
+    def wall_s(self) -> float:
+        return time.time()  # noqa: TID251 - this is the door
+
+
+def utc_text(wall_s: float) -> str:
+    """`2026-01-31 12:00:00Z` for a wall reading."""
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(wall_s))

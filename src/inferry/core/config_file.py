@@ -1,0 +1,292 @@
+"""Reads `inferry.yaml`: YAML with line numbers, `${NAME}` from the environment, errors a person can act on.
+
+An error names the file and line, the key, the value and the way out; all errors of a file are reported at
+once. Values that came from the environment are remembered, so that `config show` prints the reference and
+never the value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from inferry.core.deployment import ENGINE_TYPES, DeploymentFile, Gateway, Health, Restart, Routing
+from inferry.core.errors import ConfigError
+from inferry.core.suggest import did_you_mean
+
+KeyPath = tuple[str | int, ...]
+FILE_BYTES_MAX = 4 * 1024 * 1024
+_REFERENCE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedFile:
+    """A valid deployment file and where each of its values came from."""
+
+    path: Path
+    config: DeploymentFile
+    lines: Mapping[KeyPath, int]
+    """Line (from 1) of each key that stands in the file."""
+    references: Mapping[KeyPath, str]
+    """The text with `${NAME}` as written, for each value that used the environment."""
+
+
+def load_file(path: Path, environ: Mapping[str, str]) -> LoadedFile:
+    """Read and check the deployment file at `path`.
+
+    Raises ConfigError that lists everything wrong with it, one line each.
+    """
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise ConfigError(f"{path} is larger than {FILE_BYTES_MAX} bytes: that is no deployment file")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} does not exist. Write one with 'inferry init', or name another: inferry up FILE"
+        ) from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder: name the file in it") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from error
+    return parse_text(text, path, environ)
+
+
+def parse_text(text: str, path: Path, environ: Mapping[str, str]) -> LoadedFile:
+    """As `load_file`, of a text that stands (or would stand) at `path`."""
+    reader = _Reader(path.name)
+    tree = reader.read(text)
+    if tree is None:
+        raise ConfigError(f"{path} is empty. 'inferry init' writes an example.")
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold keys such as 'deployments:', not {_kind(tree)}")
+    problems: list[str] = []
+    references: dict[KeyPath, str] = {}
+    values: set[str] = set()
+    tree = _resolve(tree, (), environ, references, values, problems, reader)
+    if not problems:
+        try:
+            config = DeploymentFile.model_validate(tree, context={"referenced_values": frozenset(values)})
+        except ValidationError as error:
+            problems = [_explain(detail, tree, references, reader) for detail in error.errors()]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return LoadedFile(path, config.resolved_against(path.resolve().parent), reader.lines, references)
+
+
+class _Reader:
+    """Composes YAML nodes into plain values and keeps the line of every key."""
+
+    def __init__(self, file_name: str) -> None:
+        self.file_name = file_name
+        self.lines: dict[KeyPath, int] = {}
+
+    def read(self, text: str) -> Any:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            return None if node is None else self._value(loader, node, (), 0)
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            detail = " ".join(part for part in (error.context, error.problem) if part)
+            raise ConfigError(f"{self.file_name}:{line}: this is not YAML: {detail}") from None
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{self.file_name}: this is not YAML: {error}") from None
+        finally:
+            loader.dispose()
+
+    def _value(self, loader: yaml.SafeLoader, node: yaml.Node, at: KeyPath, depth: int) -> Any:
+        self.lines.setdefault(at, node.start_mark.line + 1)
+        if depth > 20:
+            raise ConfigError(f"{self.place(at)}: nested too deeply, or an alias that contains itself")
+        if isinstance(node, yaml.MappingNode):
+            result: dict[str, Any] = {}
+            for key_node, value_node in node.value:
+                key: Hashable = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+                here = (*at, str(key))
+                if str(key) in result:
+                    raise ConfigError(
+                        f"{self.file_name}:{key_node.start_mark.line + 1}: {_dotted(here)} stands here twice "
+                        f"(first in line {self.lines[here]})"
+                    )
+                self.lines[here] = key_node.start_mark.line + 1
+                result[str(key)] = self._value(loader, value_node, here, depth + 1)
+            return result
+        if isinstance(node, yaml.SequenceNode):
+            return [
+                self._value(loader, item, (*at, index), depth + 1) for index, item in enumerate(node.value)
+            ]
+        return loader.construct_object(node)  # type: ignore[no-untyped-call]
+
+    def place(self, at: KeyPath) -> str:
+        """`inferry.yaml:7: deployments.chat.replicas`, with the nearest line that is known."""
+        known = at
+        while known and known not in self.lines:
+            known = known[:-1]
+        return f"{self.file_name}:{self.lines.get(known, 1)}: {_dotted(at) or 'file'}"
+
+
+def _resolve(
+    value: Any,
+    at: KeyPath,
+    environ: Mapping[str, str],
+    references: dict[KeyPath, str],
+    values: set[str],
+    problems: list[str],
+    reader: _Reader,
+) -> Any:
+    """`value` with every `${NAME}` and `${NAME:-default}` replaced; `$${NAME}` stays as `${NAME}`."""
+    if isinstance(value, dict):
+        return {
+            key: _resolve(item, (*at, key), environ, references, values, problems, reader)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [
+            _resolve(item, (*at, index), environ, references, values, problems, reader)
+            for index, item in enumerate(value)
+        ]
+    if not isinstance(value, str) or "${" not in value:
+        return value
+
+    def one(found: re.Match[str]) -> str:
+        escaped, name, default = found.groups()
+        if escaped:
+            return found[0][1:]
+        references[at] = value
+        resolved = environ.get(name, default)
+        if resolved is None:
+            problems.append(
+                f"{reader.place(at)}: the environment variable {name} is not set. "
+                f"Set it, or give a default: ${{{name}:-value}}"
+            )
+            return ""
+        return resolved
+
+    resolved = _REFERENCE.sub(one, value)
+    if at in references:
+        values.add(resolved)
+    return resolved
+
+
+# --- wording ------------------------------------------------------------------------------------------
+
+
+def _dotted(at: KeyPath) -> str:
+    return ".".join(str(part) for part in at)
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "a group of keys"
+    if isinstance(value, list):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "...'"
+
+
+_WANTED = {
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a group of keys",
+    "model_type": "a group of keys",
+    "model_attributes_type": "a group of keys",
+    "byte_size": "a size such as 32MiB",
+    "byte_size_unit": "a size such as 32MiB",
+}
+
+
+def _explain(
+    detail: ErrorDetails, tree: Mapping[str, Any], references: Mapping[KeyPath, str], reader: _Reader
+) -> str:
+    at = tuple(detail["loc"])
+    # The tag of the union of engines stands in pydantic's path, but not in the file.
+    if len(at) > 2 and at[0] == "deployments" and at[2] in ENGINE_TYPES:
+        at = at[:2] + at[3:]
+    place = reader.place(at)
+    value = detail["input"]
+    shown = references.get(at) or _kind(value)
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"{place}: there is no such key.{_key_hint(at, tree)}"
+        case "missing":
+            return f"{place} is missing: add '{at[-1]}:'{_missing_hint(at)}"
+        case "literal_error" | "union_tag_invalid":
+            wanted = sorted(
+                re.findall(r"'([^']+)'", str(context.get("expected") or context["expected_tags"]))
+            )
+            if detail["type"] == "union_tag_invalid":
+                place, shown = reader.place((*at, "engine")), repr(context["tag"])
+                value = context["tag"]
+            return f"{place}: {shown} is not known.{did_you_mean(str(value), wanted)} One of: {', '.join(wanted)}."
+        case "union_tag_not_found":
+            return f"{place}.engine is missing: add 'engine:', one of {', '.join(sorted(ENGINE_TYPES))}."
+        case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
+            limit = next(iter(context.values()))
+            words = {"greater_than_equal": "at least", "greater_than": "more than",
+                     "less_than_equal": "at most", "less_than": "less than"}  # fmt: skip
+            return f"{place}: must be {words[detail['type']]} {limit}, not {shown}"
+        case kind if kind in _WANTED:
+            return f"{place}: must be {_WANTED[kind]}, not {shown}"
+        case "value_error":
+            return f"{place}: {detail['msg'].removeprefix('Value error, ')}"
+        case _:
+            return f"{place}: {detail['msg'][:1].lower()}{detail['msg'][1:]}, not {shown}"
+
+
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "gateway": Gateway,
+    "routing": Routing,
+    "health": Health,
+    "restart": Restart,
+}
+
+
+def _section_at(at: KeyPath, tree: Mapping[str, Any]) -> type[BaseModel] | None:
+    """The type whose keys may stand directly below the path `at`."""
+    if not at:
+        return DeploymentFile
+    if len(at) == 2 and at[0] == "deployments":
+        return ENGINE_TYPES.get(str(tree["deployments"][at[1]].get("engine")))
+    return _SECTIONS.get(str(at[-1]))
+
+
+def _key_hint(at: KeyPath, tree: Mapping[str, Any]) -> str:
+    section = _section_at(at[:-1], tree)
+    key = str(at[-1])
+    if section is None:
+        return ""
+    others = [name for name, engine in ENGINE_TYPES.items() if key in engine.model_fields]
+    if len(at) == 3 and others:
+        engine = tree["deployments"][at[1]].get("engine")
+        return f" '{key}' is for engine {' or '.join(others)}, and this one is '{engine}'."
+    return did_you_mean(key, section.model_fields)
+
+
+def _missing_hint(at: KeyPath) -> str:
+    match at[-1]:
+        case "deployments":
+            return " ('inferry init' writes an example)"
+        case "endpoints":
+            return " [http://HOST:PORT/v1]"
+        case "model":
+            return " and the model to serve"
+    return ""

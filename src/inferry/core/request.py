@@ -1,0 +1,54 @@
+"""An inference request as the gateway and the policies see it, and the routes it can come by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Dialect(StrEnum):
+    """Whose error shape and stream framing a route speaks."""
+
+    OPENAI = "openai"
+    ANTHROPIC = "anthropic"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """An inference route, the same path at the gateway and at the engine (below its base path)."""
+
+    path: str
+    dialect: Dialect
+    streams: bool
+    """The route knows `"stream": true`."""
+    prompt_field: str | None
+    """The field without which a request makes no sense."""
+    asks_usage: bool = False
+    """`stream_options.include_usage` exists here."""
+
+
+CHAT = Route("/v1/chat/completions", Dialect.OPENAI, True, "messages", asks_usage=True)
+COMPLETIONS = Route("/v1/completions", Dialect.OPENAI, True, "prompt", asks_usage=True)
+EMBEDDINGS = Route("/v1/embeddings", Dialect.OPENAI, False, "input")
+RESPONSES = Route("/v1/responses", Dialect.OPENAI, True, "input")
+MESSAGES = Route("/v1/messages", Dialect.ANTHROPIC, True, "messages")
+COUNT_TOKENS = Route("/v1/messages/count_tokens", Dialect.ANTHROPIC, False, "messages")
+RERANK = Route("/v1/rerank", Dialect.OPENAI, False, "query")
+TOKENIZE = Route("/tokenize", Dialect.OPENAI, False, None)
+
+ROUTES: dict[str, Route] = {
+    route.path: route
+    for route in (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS, RERANK, TOKENIZE)
+}
+
+
+@dataclass(slots=True)
+class InferenceRequest:
+    """A decoded and validated request. `body` is what goes to the engine, unless the model is renamed."""
+
+    id: str
+    route: Route
+    model: str
+    stream: bool
+    client_wants_usage: bool
+    body: bytes
