@@ -1,1 +1,4 @@
-"""."""
+"""How is it operated? The control API that the CLI talks to.
+
+Never: inference traffic.
+"""

@@ -1,0 +1,129 @@
+"""What an engine adapter tells the rest of the house. One contract suite runs over every adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from inferry.core.launch import LaunchSpec
+from inferry.core.replica import Endpoint
+
+
+class Verdict(StrEnum):
+    """What one probe of a replica says."""
+
+    LOADING = "loading"
+    """It answers, but can't serve yet."""
+    READY = "ready"
+    UNWELL = "unwell"
+    """It answers, and says that something is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReading:
+    verdict: Verdict
+    reason: str
+    """In words an operator can read."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMetrics:
+    """An engine's own figures under our names; None where the engine does not tell."""
+
+    running: int | None = None
+    waiting: int | None = None
+    tokens_generated: int | None = None
+    """Counter since the process started."""
+    kv_cache_use: float | None = None
+    """0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupRequest:
+    """A tiny request that must succeed before a replica is called ready."""
+
+    path: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchContext:
+    """What an adapter needs to know of the place where a replica will run."""
+
+    replica_id: str
+    host: str
+    port: int
+    model_path: Path | None
+    """The local file or folder of the model; None for engines without weights."""
+    served_name: str
+    """The name that requests carry as `model`: the deployment's."""
+    threads: int
+    secret: str = field(repr=False)
+    """A random key for this process, so that nothing but the gateway can use its port."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExitReading:
+    """What the end of an engine process means."""
+
+    retryable: bool
+    message: str
+
+
+class EngineAdapter(Protocol):
+    """Describes one engine, for one deployment. Pure: no I/O in any method."""
+
+    @property
+    def engine(self) -> str: ...
+
+    @property
+    def simulated(self) -> bool: ...
+
+    @property
+    def routes(self) -> frozenset[str]:
+        """Paths (of core.request.ROUTES) that this engine serves."""
+
+    @property
+    def served_name(self) -> str:
+        """What this engine wants as `model` in a request."""
+
+    @property
+    def reports_stream_usage(self) -> bool:
+        """Whether `stream_options.include_usage` may safely be added to a streamed request."""
+
+    @property
+    def probe_path(self) -> str: ...
+
+    @property
+    def metrics_path(self) -> str | None: ...
+
+    @property
+    def warmup(self) -> WarmupRequest | None: ...
+
+    def read_probe(self, status: int, body: bytes) -> ProbeReading:
+        """What an answer to GET `probe_path` says."""
+
+    def read_metrics(self, page: str) -> EngineMetrics:
+        """Our names for what a metrics page holds; unknown or broken lines are passed over."""
+
+    def read_exit(self, code: int, log_tail: Sequence[str]) -> ExitReading:
+        """Why the process ended, and whether starting it again may help. `code` < 0 is a signal."""
+
+
+class LaunchableAdapter(EngineAdapter, Protocol):
+    """An adapter of an engine that we start ourselves."""
+
+    def launch(self, context: LaunchContext, environ: Mapping[str, str]) -> LaunchSpec:
+        """The process to run. `environ` is ours, for looking things up, not for copying.
+
+        Raises ConfigError when it can't be run here at all (no such binary, extra not installed).
+        """
+
+
+class RemoteAdapter(EngineAdapter, Protocol):
+    """An adapter of engines that others run."""
+
+    def endpoints(self) -> Sequence[Endpoint]: ...

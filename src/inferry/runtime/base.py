@@ -1,0 +1,52 @@
+"""The contract of a runtime: it starts, stops and reports; it never decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from inferry.core.launch import LaunchSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    code: int
+    """As `subprocess` gives it: below 0, minus the signal's number."""
+
+
+class Handle(Protocol):
+    """One started replica. Valid until `stop` has returned or `wait` has."""
+
+    @property
+    def replica_id(self) -> str: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def log_path(self) -> Path: ...
+
+    async def wait(self) -> Exit:
+        """Returns when the replica's process has ended, all it printed is in the log, and nothing of its
+        process group is left. May be awaited by several."""
+
+    def log_tail(self) -> Sequence[str]:
+        """The last lines that it printed (bounded), oldest first."""
+
+
+class Runtime(Protocol):
+    async def start(self, spec: LaunchSpec) -> Handle:
+        """Start a replica. Returns once the process runs, not when it is ready.
+
+        Raises StartFailed when the program can't be run at all.
+        """
+
+    async def stop(self, handle: Handle, grace_s: float) -> Exit:
+        """Ask it to end, wait up to `grace_s`, then kill its whole process group. Idempotent."""
+
+    def running(self) -> Sequence[Handle]: ...
+
+    async def close(self) -> None:
+        """Kill whatever still runs, and release everything."""
