@@ -30,7 +30,7 @@ class Outcome:
     received_wall_s: float
     duration_s: float
     ttft_s: float | None
-    """From the whole request received to the first byte of the answer's body sent on."""
+    """Streams only: from the whole request received to the first event sent on."""
     attempts: int
     prompt_tokens: int | None
     completion_tokens: int | None

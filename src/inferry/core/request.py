@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -13,9 +13,12 @@ class Dialect(StrEnum):
     ANTHROPIC = "anthropic"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """An inference route, the same path at the gateway and at the engine (below its base path)."""
+    """An inference route, the same path at the gateway and at the engine (below its base path).
+
+    Compared by identity: there is one object per route, and it is looked up for every request.
+    """
 
     path: str
     dialect: Dialect
@@ -25,6 +28,10 @@ class Route:
     """The field without which a request makes no sense."""
     asks_usage: bool = False
     """`stream_options.include_usage` exists here."""
+    path_bytes: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path_bytes", self.path.encode("ascii"))
 
 
 CHAT = Route("/v1/chat/completions", Dialect.OPENAI, True, "messages", asks_usage=True)

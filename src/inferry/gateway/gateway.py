@@ -1,0 +1,153 @@
+"""The gateway's state: which deployments there are, who serves them, what is under way.
+
+One owner: everything here is touched by the event loop's thread only. The fleet tells it about replicas by
+`apply`; it tells the fleet about failures by the callback it was given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from inferry.core.clock import Clock
+from inferry.core.deployment import Gateway as GatewaySettings
+from inferry.core.errors import EngineUnreachable, UnknownModel
+from inferry.core.outcome import Outcome
+from inferry.core.replica import ReplicaState, ReplicaView
+from inferry.core.suggest import did_you_mean
+from inferry.gateway.exchange import Exchange
+from inferry.gateway.metrics import GatewayMetrics
+from inferry.gateway.upstream import UpstreamPool
+from inferry.policy.routing import Balancer, PolicyName, Slot
+
+SWEEP_S = 1.0
+
+
+@dataclass(slots=True)
+class ServedDeployment:
+    """What the gateway needs to know of a deployment."""
+
+    name: str
+    aliases: Sequence[str]
+    engine: str
+    simulated: bool
+    upstream_model: str
+    """What the engine wants as `model`."""
+    routes: frozenset[str]
+    asks_usage: bool
+    """Ask the engine for usage in streams, and keep the answer to it from clients that did not."""
+    policy: PolicyName
+    balancer: Balancer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.balancer = Balancer(self.policy)
+
+
+class Gateway:
+    """Routes exchanges to replicas. Knows nothing of how requests came in or replicas came up."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        deployments: Sequence[ServedDeployment],
+        *,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        on_replica_failure: Callable[[str, str], None] = lambda replica_id, reason: None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.loop = loop
+        self.on_replica_failure = on_replica_failure
+        self.deployments = {deployment.name: deployment for deployment in deployments}
+        self._by_public_name = {
+            public: deployment
+            for deployment in deployments
+            for public in (deployment.name, *deployment.aliases)
+        }
+        self.names = tuple(self._by_public_name)
+        self.views: dict[str, ReplicaView] = {}
+        self.pools: dict[str, UpstreamPool] = {}
+        self.active: set[Exchange] = set()
+        self.metrics = GatewayMetrics()
+        self.closing = False
+        self.created_wall_s = clock.wall_s()
+
+    # --- for exchanges --------------------------------------------------------------------------------
+
+    def deployment_for(self, model: str) -> ServedDeployment:
+        """The deployment that answers to `model`; raises UnknownModel that names the known ones."""
+        deployment = self._by_public_name.get(model)
+        if deployment is None:
+            shown = model if len(model) <= 100 else f"{model[:97]}..."
+            near = did_you_mean(model, self.names)
+            known = "" if near.startswith(" Known") else f" Known: {', '.join(sorted(self.names))}."
+            raise UnknownModel(f"The model '{shown}' does not exist here.{near}{known}", param="model")
+        return deployment
+
+    def on_outcome(self, outcome: Outcome) -> None:
+        """Every exchange reports here once."""
+        self.metrics.observe(outcome)
+
+    # --- for the fleet --------------------------------------------------------------------------------
+
+    def apply(self, view: ReplicaView) -> None:
+        """A replica is new, moved, or in another state."""
+        deployment = self.deployments[view.deployment]
+        before = self.views.get(view.id)
+        self.views[view.id] = view
+        pool = self.pools.get(view.id)
+        if view.endpoint is None:
+            if pool is not None:
+                pool.close()
+        elif pool is None or pool.closed or before is None or before.endpoint != view.endpoint:
+            if pool is not None:
+                pool.close()
+            self.pools[view.id] = UpstreamPool(view.endpoint, self.loop, self.settings.connect_timeout_s)
+        # A replica without an endpoint can't be chosen, whatever its state says.
+        state = view.state if view.endpoint is not None else ReplicaState.PENDING
+        deployment.balancer.put(view.id, state, view.weight)
+
+    def slot(self, view: ReplicaView) -> Slot | None:
+        return self.deployments[view.deployment].balancer.slots.get(view.id)
+
+    # --- health ---------------------------------------------------------------------------------------
+
+    def health(self) -> dict[str, object]:
+        """`status` of the gateway and each deployment: ready, degraded (some replicas serve) or down."""
+        deployments: dict[str, dict[str, object]] = {}
+        for name, deployment in self.deployments.items():
+            slots = deployment.balancer.slots.values()
+            ready = sum(slot.state is ReplicaState.READY for slot in slots)
+            usable = deployment.balancer.usable()
+            status = "ready" if slots and ready == len(slots) else "degraded" if usable else "down"
+            deployments[name] = {"status": status, "replicas": len(slots), "ready": ready}
+        states = {entry["status"] for entry in deployments.values()}
+        overall = "ready" if states == {"ready"} else "down" if states == {"down"} else "degraded"
+        if self.closing:
+            overall = "down"
+        return {"status": overall, "deployments": deployments}
+
+    # --- lifetime -------------------------------------------------------------------------------------
+
+    async def sweep_forever(self) -> None:
+        """Once a second: end requests whose engine is silent, close connections that idled too long."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now_s = self.loop.time()
+            for exchange in list(self.active):
+                exchange.check_silence(now_s)
+            for pool in self.pools.values():
+                pool.close_idle()
+
+    def abort_all(self) -> None:
+        """Drain time is over: every request under way ends with an error that says so."""
+        for exchange in list(self.active):
+            exchange.abort(EngineUnreachable("The gateway is shutting down.", retry_after_s=5.0))
+
+    async def close(self) -> None:
+        """Cut all upstream connections."""
+        self.abort_all()
+        for pool in self.pools.values():
+            await pool.wait_closed()

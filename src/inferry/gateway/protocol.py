@@ -1,0 +1,291 @@
+"""The fast front: uvicorn's HTTP protocol class, with inference routes relayed inside the protocol.
+
+A POST to an inference route never becomes an ASGI scope, task or message: its exchange is fed from the
+parser's callbacks, and writes its answer to the transport. Every other request goes the ordinary way. The
+class leans on uvicorn's internals (`cycle`, `pipeline`, `flow`, `on_response_complete`), which is why uvicorn
+is pinned exactly; tests/e2e/test_gateway_http.py says whether an upgrade breaks it.
+
+Requests that a client pipelines behind a running one take the ordinary ASGI way too: they must wait for their
+turn anyway, and uvicorn has the queue for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from inferry.core.errors import BodyTooLarge, RequestTimeout
+from inferry.core.request import ROUTES, Route
+from inferry.gateway.exchange import Exchange
+from inferry.gateway.gateway import Gateway
+
+HEADER_BYTES_MAX = 64 * 1024
+REQUEST_TIMEOUT_S = 60.0
+"""For a request's head and body to come in: ends connections that trickle to hold them open."""
+_DISCARD_BYTES_MAX = 64 * 1024 * 1024
+
+_ROUTES = {route.path_bytes: route for route in ROUTES.values()}
+_SAFE_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
+# Headers of the client's that mean something to an engine. Credentials are never among them.
+FORWARDED = frozenset({b"traceparent", b"tracestate", b"anthropic-version", b"anthropic-beta"})
+
+
+def new_request_id() -> str:
+    return f"req-{os.urandom(12).hex()}"
+
+
+def request_id_and_forward(headers: list[tuple[bytes, bytes]]) -> tuple[str, bytes]:
+    """The request's id (the client's own `x-request-id` if it is sane) and header lines for the engine."""
+    request_id = None
+    lines: list[bytes] = []
+    for name, value in headers:
+        if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
+            request_id = value.decode("ascii")
+        elif name in FORWARDED and len(value) <= 8192:
+            lines += (name, b": ", value, b"\r\n")
+    if request_id is None:
+        request_id = new_request_id()
+    lines += (b"x-request-id: ", request_id.encode("ascii"), b"\r\n")
+    return request_id, b"".join(lines)
+
+
+class _RelayTurn:
+    """Stands where uvicorn keeps the current request's cycle while an exchange has the connection."""
+
+    __slots__ = ("disconnected", "keep_alive", "message_event", "response_complete")
+
+    def __init__(self) -> None:
+        self.response_complete = True
+        self.keep_alive = True
+        self.disconnected = False
+        self.message_event = asyncio.Event()
+
+
+class InferenceProtocol(HttpToolsProtocol):
+    """One client connection, and the sink of the exchange that runs on it."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        gateway: Gateway,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._gateway = gateway
+        self._exchange: Exchange | None = None
+        self._turn = _RelayTurn()
+        # Of the request that comes in:
+        self._receiving = False
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._header_bytes = 0
+        self._discarding = False
+        self.receiving_since_s: float | None = None
+        # Of the response that goes out:
+        self._head = b""
+        self._chunked = False
+        self._framed = False
+
+    # --- connection -----------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.receiving_since_s = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.receiving_since_s = None
+        self._receiving = False
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.on_client_lost()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    def send_400_response(self, msg: str) -> None:
+        if self._exchange is not None and not self._receiving:
+            self.cut()  # garbage behind a request that runs: a 400 would land inside its answer
+        else:
+            super().send_400_response(msg)
+
+    def check_trickle(self, now_s: float) -> None:
+        """End a connection whose request takes too long to come in."""
+        if self.receiving_since_s is None or now_s - self.receiving_since_s < REQUEST_TIMEOUT_S:
+            return
+        if self._receiving and self._exchange is not None:
+            self._refuse(RequestTimeout(f"The request was not complete after {REQUEST_TIMEOUT_S:g} s."))
+        self.transport.close()
+
+    # --- parser callbacks -----------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        # The ASGI scope is only built when an ordinary request needs it.
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
+        self._header_bytes = 0
+        self.receiving_since_s = self.loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        self._count_head(len(url))
+        self.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count_head(len(name) + len(value))
+        super().on_header(name, value)
+
+    def _count_head(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > HEADER_BYTES_MAX:
+            raise ValueError("request head too long")  # the parser turns it into a 400
+
+    def on_headers_complete(self) -> None:
+        route = self._relayed_route()
+        if route is None or not (self.cycle is None or self.cycle.response_complete):
+            self._start_ordinary()
+            return
+        turn = self._turn
+        turn.response_complete = False
+        turn.keep_alive = self.parser.should_keep_alive()
+        self._chunked = self.parser.get_http_version() == "1.1"
+        self.cycle = turn  # type: ignore[assignment]
+        request_id, forward = request_id_and_forward(self.headers)
+        self._exchange = Exchange(self._gateway, self, route, request_id, forward)
+        self._receiving = True
+        self._body = []
+        self._body_bytes = 0
+        for name, value in self.headers:
+            if name == b"content-length" and int(value) > self._gateway.settings.body_max_bytes:
+                self._refuse_too_large(f"{int(value):,} bytes")
+                return
+        if self.expect_100_continue:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _relayed_route(self) -> Route | None:
+        if self.parser.get_method() != b"POST" or self.parser.should_upgrade():
+            return None
+        return _ROUTES.get(self.url) or _ROUTES.get(self.url.partition(b"?")[0])
+
+    def _start_ordinary(self) -> None:
+        url, headers, expect = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expect
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._discarding:
+            self._body_bytes += len(body)
+            if self._body_bytes > _DISCARD_BYTES_MAX:
+                self.transport.close()
+        elif self._receiving:
+            self._body.append(body)
+            self._body_bytes += len(body)
+            if self._body_bytes > self._gateway.settings.body_max_bytes:
+                self._refuse_too_large("more")
+        elif isinstance(self.cycle, RequestResponseCycle):
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.receiving_since_s = None
+        if self._discarding:
+            self._discarding = False
+            self.transport.close()
+        elif self._receiving:
+            self._receiving = False
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            self._body = []
+            assert self._exchange is not None
+            self._exchange.begin(body)
+        elif isinstance(self.cycle, RequestResponseCycle):
+            super().on_message_complete()
+
+    def _refuse_too_large(self, size: str) -> None:
+        limit = int(self._gateway.settings.body_max_bytes)
+        self._refuse(
+            BodyTooLarge(
+                f"The request body is too long: {size}, and the limit is {limit:,} bytes (gateway.body_max_bytes)."
+            )
+        )
+        # The answer is out. Closing with unread bytes would reset the connection and could destroy it on its
+        # way, so read on for a while.
+        self._discarding = not self.transport.is_closing()
+
+    def _refuse(self, error: BodyTooLarge | RequestTimeout) -> None:
+        assert self._exchange is not None
+        self._receiving = False
+        self._body = []
+        self._turn.keep_alive = False
+        self._exchange.reject(error)
+
+    # --- ClientSink -----------------------------------------------------------------------------------
+
+    def start(self, status: int, header_lines: bytes, length: int | None) -> None:
+        lines = [STATUS_LINE[status]]
+        for name, value in self.server_state.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines.append(header_lines)
+        self._framed = length is not None or self._chunked
+        if length is not None:
+            self._chunked = False
+            lines.append(b"content-length: %d\r\n" % length)
+        elif self._chunked:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        else:
+            self._turn.keep_alive = False  # HTTP/1.0: the end of the body is the end of the connection
+        if not self._turn.keep_alive:
+            lines.append(b"connection: close\r\n")
+        lines.append(b"\r\n")
+        self._head = b"".join(lines)
+
+    def write(self, data: bytes) -> None:
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        if self._head:
+            data = self._head + data
+            self._head = b""
+        self.transport.write(data)
+
+    def end(self, data: bytes = b"") -> None:
+        if self._chunked:
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+        if self._head:
+            data = self._head + data
+            self._head = b""
+        if data:
+            self.transport.write(data)
+        self._exchange = None
+        self._turn.response_complete = True
+        if not self._turn.keep_alive and self.receiving_since_s is None:
+            self.transport.close()
+        self.on_response_complete()
+
+    def cut(self) -> None:
+        self._exchange = None
+        self._turn.response_complete = True
+        if self._head:
+            self.transport.write(self._head)
+            self._head = b""
+        # Where the framing shows that something is missing, let what is under way arrive; where the end of
+        # the connection would look like the end of the answer, only a reset tells.
+        if self._framed and not self.flow.write_paused:
+            self.transport.close()
+        else:
+            self.transport.abort()

@@ -1,0 +1,117 @@
+"""Runs the gateway on uvicorn: one listening socket, bound before anything else is started."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from inferry.core.errors import ConfigError
+from inferry.gateway.asgi import GatewayApp
+from inferry.gateway.gateway import Gateway
+from inferry.gateway.protocol import InferenceProtocol
+
+TRICKLE_CHECK_S = 5.0
+
+
+def bind_socket(host: str, port: int) -> socket.socket:
+    """A bound socket for HOST:PORT; raises ConfigError that says who has the port, and the way out."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        where = f"{host}:{port}"
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"{where} is taken by another program. Choose another port (--port {port + 1}, or gateway.listen "
+                f"in the file), or stop the other one ('inferry status' lists what Inferry runs)."
+            ) from error
+        if error.errno == errno.EACCES:
+            raise ConfigError(
+                f"No permission to listen on {where}: ports below 1024 are for root. Choose a port above."
+            ) from error
+        raise ConfigError(f"Can't listen on {where}: {error.strerror or error}.") from error
+    listener.setblocking(False)
+    return listener
+
+
+class _EmbeddedServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to the program around it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class GatewayServer:
+    """The gateway on the network, from a bound socket to the end of the drain."""
+
+    def __init__(self, gateway: Gateway, listener: socket.socket, *, relay_in_protocol: bool = True) -> None:
+        """`relay_in_protocol`: False sends inference requests through ASGI too, for the conformance suite."""
+        self._gateway = gateway
+        protocol = (
+            functools.partial(InferenceProtocol, gateway=gateway) if relay_in_protocol else HttpToolsProtocol
+        )
+        self._listener = listener
+        config = uvicorn.Config(
+            GatewayApp(gateway),
+            http=protocol,  # type: ignore[arg-type] # uvicorn calls it like the class
+            ws="none",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=max(1, round(gateway.settings.drain_s)),
+        )
+        self._server = _EmbeddedServer(config)
+
+    @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
+
+    @property
+    def started(self) -> bool:
+        return self._server.started
+
+    async def run(self) -> None:
+        """Serve until `shut_down`; returns when the last connection is closed or the drain time is over."""
+        async with asyncio.TaskGroup() as group:
+            sweeps = [
+                group.create_task(self._gateway.sweep_forever()),
+                group.create_task(self._check_trickles()),
+            ]
+            await self._server.serve(sockets=[self._listener])
+            for sweep in sweeps:
+                sweep.cancel()
+        await self._gateway.close()
+
+    async def _check_trickles(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(TRICKLE_CHECK_S)
+            now_s = loop.time()
+            for connection in list(self._server.server_state.connections):
+                if isinstance(connection, InferenceProtocol):
+                    connection.check_trickle(now_s)
+
+    def shut_down(self, *, at_once: bool = False) -> None:
+        """Take no new connections; let running answers finish within `gateway.drain_s`, or cut them."""
+        self._gateway.closing = True
+        self._server.should_exit = True
+        if at_once:
+            self._server.force_exit = True
+            self._gateway.abort_all()

@@ -1,0 +1,72 @@
+"""Lets a stream of server-sent events through in whole events, and takes out the usage event if it is ours.
+
+Chunks that end where an event ends (nearly all do) pass untouched and uninspected, but for one search for
+the usage event's mark. A chunk that ends inside an event is held back from its last boundary on until the
+rest comes: the client could do nothing with half an event, and the gateway can then always add an event of
+its own, an error for instance, between two whole ones.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_BOUNDARY = re.compile(rb"\n\n|\r\n\r\n|\r\r")
+HELD_BYTES_MAX = 256 * 1024
+"""An event that is longer than this is passed on in pieces."""
+
+# What an engine sends at the end when it was asked for usage: an event without choices.
+_USAGE_MARKS = (b'"choices":[]', b'"choices": []')
+
+
+class EventGate:
+    """State of one stream. `feed` and `finish` return what may go to the client, maybe nothing."""
+
+    __slots__ = ("_drop_usage", "_held")
+
+    def __init__(self, drop_usage: bool) -> None:
+        self._drop_usage = drop_usage
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        if not data.endswith(_ENDS):
+            data = self._hold_partial(data)
+        if self._drop_usage and (_USAGE_MARKS[0] in data or _USAGE_MARKS[1] in data):
+            return _without_usage(data)
+        return data
+
+    def finish(self) -> bytes:
+        """What is still held at the end of the stream."""
+        held, self._held = self._held, b""
+        return held
+
+    def discard(self) -> None:
+        """The stream broke off: half an event is of no use to anybody."""
+        self._held = b""
+
+    def _hold_partial(self, data: bytes) -> bytes:
+        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4, data.rfind(b"\r\r") + 2)
+        if end < 4 and not data.startswith(_ENDS):  # no boundary found: each rfind gave -1
+            end = 0
+        if len(data) - end > HELD_BYTES_MAX:
+            return data
+        self._held = data[end:]
+        return data[:end]
+
+
+def _without_usage(data: bytes) -> bytes:
+    kept: list[bytes] = []
+    start = 0
+    for boundary in _BOUNDARY.finditer(data):
+        event = data[start : boundary.end()]
+        start = boundary.end()
+        is_usage = (
+            any(mark in event for mark in _USAGE_MARKS) and b'"usage":' in event and b'"delta"' not in event
+        )
+        if not is_usage:
+            kept.append(event)
+    kept.append(data[start:])
+    return b"".join(kept)

@@ -1,0 +1,286 @@
+"""Connections to one replica: a small HTTP/1.1 client that hands response bytes on as they come.
+
+A connection belongs to one exchange at a time. The parser's callbacks run inside `data_received`; the
+exchange is told once per read (`on_upstream_data`), so that what came in one read goes out in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from typing import Protocol
+
+import httptools
+
+from inferry.core.errors import EngineBroke, EngineError, EngineUnreachable
+from inferry.core.replica import Endpoint
+
+IDLE_EXPIRY_S = 4.0
+"""Below the 5 s after which uvicorn-based engines (vLLM, SGLang) close an idle connection."""
+IDLE_MAX = 256
+HEADER_BYTES_MAX = 64 * 1024
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Receiver(Protocol):
+    """What an exchange offers to the connection that serves it."""
+
+    def on_connected(self, connection: UpstreamConnection) -> None: ...
+
+    def on_upstream_head(self, status: int, headers: Headers, length: int | None) -> None:
+        """`length`: of the body, in bytes; None when it ends with a last chunk or the connection."""
+
+    def on_upstream_data(self, data: bytes, complete: bool) -> None: ...
+
+    def on_upstream_failed(self, error: EngineError, stale: bool) -> None:
+        """`stale`: an idle connection turned out to be closed; the replica itself may be well."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection. `receiver` is the exchange it works for, or None while it idles in the pool."""
+
+    __slots__ = (
+        "_complete", "_head_seen", "_header_bytes", "_headers", "_length", "_parser", "_parts",
+        "_until_eof", "idle_since_s", "lost", "pool", "receiver", "reused", "transport",
+    )  # fmt: skip
+
+    def __init__(self, pool: UpstreamPool) -> None:
+        self.pool = pool
+        self.transport: asyncio.Transport = None  # type: ignore[assignment] # set before any use
+        self.receiver: Receiver | None = None
+        self.reused = False
+        self.lost = False
+        self.idle_since_s = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._headers: Headers = []
+        self._header_bytes = 0
+        self._parts: list[bytes] = []
+        self._length: int | None = None
+        self._head_seen = False
+        self._until_eof = False
+        self._complete = False
+
+    # --- used by the exchange -------------------------------------------------------------------------
+
+    def send(self, receiver: Receiver, head: bytes, body: bytes) -> None:
+        """Send one request; its answer goes to `receiver`."""
+        self.receiver = receiver
+        if len(body) < 16384:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self.transport.write(body)
+
+    def abandon(self) -> None:
+        """Nobody wants the rest of the answer: close at once, so that the engine stops generating."""
+        self.receiver = None
+        self.pool.busy.discard(self)
+        if not self.lost:
+            self.transport.abort()
+
+    # --- asyncio.Protocol -----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        receiver = self.receiver
+        if receiver is None:
+            # An answer that nobody asked for: never let it meet the next request.
+            self.pool.forget(self)
+            self.transport.abort()
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(EngineBroke(f"it sent something that is not HTTP ({error})"), stale=False)
+            return
+        if self.receiver is not receiver:  # told to stop by the head
+            return
+        parts = self._parts
+        if parts or self._complete:
+            complete = self._complete
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            self._parts = []
+            if complete:
+                self._give_back()
+            receiver.on_upstream_data(body, complete)
+
+    def eof_received(self) -> bool:
+        if self.receiver is not None and self._until_eof:
+            receiver = self.receiver
+            self.receiver = None
+            self.pool.busy.discard(self)
+            receiver.on_upstream_data(b"", True)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self.pool.forget(self)
+        if self.receiver is None:
+            return
+        if self._head_seen:
+            self._fail(EngineBroke("its connection closed in the middle of the answer"), stale=False)
+        else:
+            self._fail(EngineUnreachable("its connection closed before an answer began"), stale=self.reused)
+
+    # --- httptools callbacks --------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        if self._header_bytes > HEADER_BYTES_MAX:
+            raise ValueError("headers too long")
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:  # 100 Continue and the like: the real head follows
+            self._headers = []
+            return
+        chunked = False
+        for name, value in self._headers:
+            if name == b"content-length":
+                # Checked by the parser already: digits, and not together with chunked coding.
+                self._length = int(value)
+            elif name == b"transfer-encoding":
+                chunked = b"chunked" in value.lower()
+        if status in (204, 304):
+            self._length = 0
+        self._head_seen = True
+        self._until_eof = self._length is None and not chunked
+        if self.receiver is not None:
+            self.receiver.on_upstream_head(status, self._headers, self._length)
+
+    def on_body(self, data: bytes) -> None:
+        self._parts.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._head_seen:
+            self._complete = True
+
+    # --- endings --------------------------------------------------------------------------------------
+
+    def _give_back(self) -> None:
+        keep = self._parser.should_keep_alive() and not self._until_eof
+        self.receiver = None
+        self.pool.busy.discard(self)
+        if keep and not self.pool.closed and not self.lost and len(self.pool.idle) < IDLE_MAX:
+            self._reset()
+            self.idle_since_s = self.pool.loop.time()
+            self.reused = True
+            self.pool.idle.append(self)
+        else:
+            self.transport.close()
+
+    def _fail(self, error: EngineError, stale: bool) -> None:
+        receiver, self.receiver = self.receiver, None
+        self.pool.busy.discard(self)
+        if not self.lost:
+            self.transport.abort()
+        if receiver is not None:
+            receiver.on_upstream_failed(error, stale)
+
+
+class UpstreamPool:
+    """All connections to one endpoint. Opened when needed; idle ones are reused, the latest first."""
+
+    def __init__(self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop, connect_timeout_s: float) -> None:
+        self.endpoint = endpoint
+        self.loop = loop
+        self.idle: deque[UpstreamConnection] = deque()
+        self.busy: set[UpstreamConnection] = set()
+        self.closed = False
+        self._connect_timeout_s = connect_timeout_s
+        self._dials: set[asyncio.Task[None]] = set()
+        self._ssl = ssl.create_default_context() if endpoint.tls else None
+        default_port = 443 if endpoint.tls else 80
+        host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+        if endpoint.port != default_port:
+            host = f"{host}:{endpoint.port}"
+        lines = [f"host: {host}", *(f"{name}: {value}" for name, value in endpoint.headers)]
+        self.head_lines = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
+        """Header lines that every request to this endpoint carries."""
+        self.base_path = endpoint.base_path.encode("ascii")
+
+    def take_idle(self) -> UpstreamConnection | None:
+        """A connection that is open and not expired, or None."""
+        oldest_s = self.loop.time() - IDLE_EXPIRY_S
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.idle_since_s >= oldest_s and not connection.transport.is_closing():
+                self.busy.add(connection)
+                return connection
+            connection.transport.close()
+        return None
+
+    def dial(self, receiver: Receiver) -> None:
+        """Open a connection for `receiver`, which hears of it by on_connected or on_upstream_failed."""
+        task = self.loop.create_task(self._dial(receiver))
+        self._dials.add(task)
+        task.add_done_callback(self._dials.discard)
+
+    async def _dial(self, receiver: Receiver) -> None:
+        endpoint = self.endpoint
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, connection = await self.loop.create_connection(
+                    lambda: UpstreamConnection(self), endpoint.host, endpoint.port, ssl=self._ssl
+                )
+        except TimeoutError:
+            receiver.on_upstream_failed(
+                EngineUnreachable(f"no connection within {self._connect_timeout_s:g} s"), False
+            )
+        except OSError as error:
+            receiver.on_upstream_failed(EngineUnreachable(_plain(error)), False)
+        else:
+            self.busy.add(connection)
+            receiver.on_connected(connection)
+
+    def put_back(self, connection: UpstreamConnection) -> None:
+        """A fresh connection that nobody needs any more."""
+        self.busy.discard(connection)
+        if self.closed:
+            connection.transport.close()
+            return
+        connection.idle_since_s = self.loop.time()
+        connection.reused = True
+        self.idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        self.busy.discard(connection)
+        if connection.receiver is None and connection in self.idle:
+            self.idle.remove(connection)
+
+    def close_idle(self) -> None:
+        """Close connections that have idled too long; called now and then."""
+        oldest_s = self.loop.time() - IDLE_EXPIRY_S
+        while self.idle and self.idle[0].idle_since_s < oldest_s:
+            self.idle.popleft().transport.close()
+
+    def close(self) -> None:
+        """No more reuse. Running exchanges finish; idle connections close now."""
+        self.closed = True
+        while self.idle:
+            self.idle.pop().transport.close()
+
+    async def wait_closed(self) -> None:
+        """Cut everything and wait for dials to end; at shutdown only."""
+        self.close()
+        for connection in list(self.busy):
+            connection.abandon()
+        for task in list(self._dials):
+            task.cancel()
+        if self._dials:
+            await asyncio.wait(self._dials)
+
+
+def _plain(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return error.strerror or str(error) or type(error).__name__
