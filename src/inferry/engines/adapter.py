@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from inferry.core.launch import LaunchSpec
 from inferry.core.replica import Endpoint
@@ -113,6 +113,7 @@ class EngineAdapter(Protocol):
         """Why the process ended, and whether starting it again may help. `code` < 0 is a signal."""
 
 
+@runtime_checkable
 class LaunchableAdapter(EngineAdapter, Protocol):
     """An adapter of an engine that we start ourselves."""
 
@@ -123,6 +124,7 @@ class LaunchableAdapter(EngineAdapter, Protocol):
         """
 
 
+@runtime_checkable
 class RemoteAdapter(EngineAdapter, Protocol):
     """An adapter of engines that others run."""
 

@@ -1,0 +1,20 @@
+"""Which adapter speaks for a deployment. A new engine is added here and nowhere else."""
+
+from __future__ import annotations
+
+from inferry.core.deployment import Deployment, LlamaCppDeployment, OpenAIDeployment, SimulatedDeployment
+from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
+from inferry.engines.llamacpp import LlamaCppAdapter
+from inferry.engines.openai import OpenAIAdapter
+from inferry.engines.simulated import SimulatedAdapter
+
+
+def adapter_for(name: str, deployment: Deployment) -> LaunchableAdapter | RemoteAdapter:
+    """The adapter of the deployment called `name`: one that we launch, or one that others run."""
+    match deployment:
+        case LlamaCppDeployment():
+            return LlamaCppAdapter(name, deployment)
+        case OpenAIDeployment():
+            return OpenAIAdapter(name, deployment)
+        case SimulatedDeployment():
+            return SimulatedAdapter(name, deployment)
