@@ -28,6 +28,10 @@ class Handle(Protocol):
     @property
     def log_path(self) -> Path: ...
 
+    async def ended(self) -> Exit:
+        """Returns at the moment the replica's process ends: what is left of its group may still be dying.
+        May be awaited by several."""
+
     async def wait(self) -> Exit:
         """Returns when the replica's process has ended, all it printed is in the log, and nothing of its
         process group is left. May be awaited by several."""
@@ -37,6 +41,9 @@ class Handle(Protocol):
 
 
 class Runtime(Protocol):
+    def free_port(self) -> int:
+        """A loopback port that nobody listens on now, and that was not given out here recently."""
+
     async def start(self, spec: LaunchSpec) -> Handle:
         """Start a replica. Returns once the process runs, not when it is ready.
 
@@ -44,7 +51,10 @@ class Runtime(Protocol):
         """
 
     async def stop(self, handle: Handle, grace_s: float) -> Exit:
-        """Ask it to end, wait up to `grace_s`, then kill its whole process group. Idempotent."""
+        """Ask it to end, wait up to `grace_s`, then kill its whole process group. Idempotent.
+
+        If it is cancelled while it waits, it kills at once.
+        """
 
     def running(self) -> Sequence[Handle]: ...
 

@@ -1,0 +1,167 @@
+"""One engine process and its group: what it prints, and its end. Two threads, no polling, any event loop.
+
+Threads, because they behave alike on Linux and macOS, on asyncio and uvloop, and because an engine that
+prints must be heard even while the loop is busy or the disk is slow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from inferry.runtime.base import Exit
+from inferry.runtime.replica_log import ReplicaLog
+
+GROUP_END_S = 2.0
+"""How long killed processes may take to vanish. In a container whose first process reaps nobody, zombies stay
+forever: they hold nothing, and are not waited for any longer."""
+OUTPUT_END_S = 0.5
+"""For a pipe that a process outside the group still holds open."""
+
+
+class LocalProcess:
+    """A `Handle`. Made on the event loop's thread, right after the fork."""
+
+    def __init__(
+        self,
+        replica_id: str,
+        process: subprocess.Popen[bytes],
+        output_fd: int,
+        log: ReplicaLog,
+        on_reap: Callable[[int], None],
+    ) -> None:
+        """Takes over `process`, `output_fd` and `log`. `on_reap(pid)` is called from a thread, when the group
+        has been killed and its number is about to become free."""
+        self._replica_id = replica_id
+        self._process = process
+        self._log = log
+        self._on_reap = on_reap
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[Exit] = self._loop.create_future()
+        self._gone: asyncio.Future[Exit] = self._loop.create_future()
+        # Held while the group is signalled and while its leader is reaped: the number stays ours meanwhile.
+        self._lock = threading.Lock()
+        self._reaped = False
+        self._wake_read_fd, self._wake_write_fd = os.pipe()
+        self._reader = threading.Thread(
+            target=self._read_output, args=(output_fd,), name=f"log-{replica_id}", daemon=True
+        )
+        self._reader.start()
+        threading.Thread(target=self._see_it_end, name=f"wait-{replica_id}", daemon=True).start()
+
+    @property
+    def replica_id(self) -> str:
+        return self._replica_id
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def log_path(self) -> Path:
+        return self._log.path
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing of it is left."""
+        return self._gone.done()
+
+    async def ended(self) -> Exit:
+        return await asyncio.shield(self._ended)
+
+    async def wait(self) -> Exit:
+        return await asyncio.shield(self._gone)
+
+    def log_tail(self) -> Sequence[str]:
+        return self._log.tail()
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Send a signal to the whole group, if it is still there."""
+        with self._lock:
+            if not self._reaped:
+                _signal_group(self.pid, number)
+
+    # --- the two threads ------------------------------------------------------------------------------
+
+    def _read_output(self, output_fd: int) -> None:
+        poller = select.poll()  # not select(): descriptors may be above 1023
+        poller.register(output_fd, select.POLLIN)
+        poller.register(self._wake_read_fd, select.POLLIN)
+        try:
+            while True:
+                ready = {fd for fd, _ in poller.poll()}
+                if output_fd in ready:
+                    chunk = os.read(output_fd, 65536)
+                    if not chunk:
+                        return
+                    self._log.write(chunk)
+                elif self._wake_read_fd in ready:
+                    return  # nothing more to read, and the group is gone
+        finally:
+            os.close(output_fd)
+
+    def _see_it_end(self) -> None:
+        pid = self.pid
+        if hasattr(os, "waitid"):
+            # Look without reaping: as long as the leader is a zombie, the group's number can't be reused, so
+            # that the signals below and the guard's can't hit a stranger.
+            info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            assert info is not None
+            killed = info.si_code != os.CLD_EXITED
+            exit = Exit(-info.si_status if killed else info.si_status)
+        else:  # macOS before Python 3.13
+            exit = Exit(self._process.wait())
+        self._tell(self._ended, exit)
+        with self._lock:
+            _signal_group(pid, signal.SIGKILL)
+            self._on_reap(pid)
+            self._process.wait()
+            self._reaped = True
+        pause = threading.Event()
+        for _ in range(int(GROUP_END_S / 0.005)):
+            if not _group_exists(pid):
+                break
+            pause.wait(0.005)
+        self._reader.join(timeout=OUTPUT_END_S)
+        os.write(self._wake_write_fd, b"x")
+        self._reader.join()
+        os.close(self._wake_read_fd)
+        os.close(self._wake_write_fd)
+        self._log.close()
+        self._tell(self._gone, exit)
+
+    def _tell(self, future: asyncio.Future[Exit], exit: Exit) -> None:
+        try:
+            self._loop.call_soon_threadsafe(_resolve, future, exit)
+        except RuntimeError:
+            return  # the loop is closed: nobody listens any more
+
+
+def _resolve(future: asyncio.Future[Exit], exit: Exit) -> None:
+    if not future.done():
+        future.set_result(exit)
+
+
+def _signal_group(group: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return
+    except PermissionError:
+        return  # macOS says so for a group of zombies
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return False
+    return True
