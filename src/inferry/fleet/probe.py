@@ -1,0 +1,124 @@
+"""Asks replicas how they are, over HTTP: probes, the warm-up request, metrics. Never raises for their sake."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+import httpx
+
+from inferry.core.replica import Endpoint
+from inferry.engines.adapter import EngineAdapter, EngineMetrics, ProbeReading, WarmupRequest
+
+BODY_BYTES_MAX = 4 * 1024 * 1024
+"""Of any answer; a remote's list of models or a metrics page may be long, and a wrong port may never end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No HTTP answer at all."""
+
+    reason: str
+
+
+class Prober(Protocol):
+    """What the keepers need of the network."""
+
+    async def probe(
+        self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float
+    ) -> ProbeReading | Unreachable: ...
+
+    async def warm_up(self, endpoint: Endpoint, request: WarmupRequest, timeout_s: float) -> str | None:
+        """None if it went well, or what went wrong."""
+
+    async def metrics(
+        self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float
+    ) -> EngineMetrics | None:
+        """None if the engine has none, or can't be asked now."""
+
+    async def close(self) -> None: ...
+
+
+class HttpProber:
+    """A `Prober` that opens a new connection each time.
+
+    That is what the next client will do; and llama.cpp reserves a thread for each idle connection.
+    """
+
+    def __init__(self) -> None:
+        self._client = httpx.AsyncClient(
+            trust_env=False,  # the gateway goes to replicas directly, so probes do too
+            follow_redirects=False,
+            timeout=None,  # each request below has one deadline for all of it
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    async def probe(
+        self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float
+    ) -> ProbeReading | Unreachable:
+        answer = await self._ask("GET", endpoint, adapter.probe_path, None, timeout_s)
+        if isinstance(answer, Unreachable):
+            return answer
+        return adapter.read_probe(*answer)
+
+    async def warm_up(self, endpoint: Endpoint, request: WarmupRequest, timeout_s: float) -> str | None:
+        answer = await self._ask("POST", endpoint, request.path, request.body, timeout_s)
+        if isinstance(answer, Unreachable):
+            return answer.reason
+        status, body = answer
+        if status == 200:
+            return None
+        return f"{request.path} answers {status}: {body[:300].decode(errors='replace')}"
+
+    async def metrics(
+        self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float
+    ) -> EngineMetrics | None:
+        if adapter.metrics_path is None:
+            return None
+        answer = await self._ask("GET", endpoint, adapter.metrics_path, None, timeout_s)
+        if isinstance(answer, Unreachable) or answer[0] != 200:
+            return None
+        return adapter.read_metrics(answer[1].decode(errors="replace"))
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _ask(
+        self, method: str, endpoint: Endpoint, path: str, body: bytes | None, timeout_s: float
+    ) -> tuple[int, bytes] | Unreachable:
+        """Status and (the beginning of) the body."""
+        headers = [*endpoint.headers, ("Connection", "close")]
+        if body is not None:
+            headers.append(("Content-Type", "application/json"))
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                self._client.stream(method, endpoint.url + path, headers=headers, content=body) as response,
+            ):
+                content = bytearray()
+                async for chunk in response.aiter_bytes():
+                    content += chunk
+                    if len(content) >= BODY_BYTES_MAX:
+                        break
+                return response.status_code, bytes(content)
+        except TimeoutError:
+            return Unreachable(f"gives no answer within {timeout_s:g} s")
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
+            return Unreachable(_in_words(error))
+
+
+def _in_words(error: Exception) -> str:
+    """The library's own words for a refused connection are 'All connection attempts failed'."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return "refuses connections"
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"can't be reached: {cause.strerror}"
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx.ReadError):
+        return "closes the connection without an answer"
+    if isinstance(error, httpx.RemoteProtocolError):
+        return f"answers with something that is not HTTP: {error}"
+    return str(error) or type(error).__name__

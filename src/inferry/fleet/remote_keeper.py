@@ -1,0 +1,65 @@
+"""Keeps an eye on one replica that someone else runs: nothing to start, nothing to stop, never given up."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from inferry.core.clock import Clock
+from inferry.core.deployment import Health
+from inferry.core.replica import Endpoint, ReplicaState
+from inferry.engines.adapter import RemoteAdapter
+from inferry.fleet.probe import Prober
+from inferry.fleet.replica_care import ReplicaCare
+from inferry.fleet.replica_record import ReplicaRecord
+
+log = structlog.get_logger()
+
+
+class RemoteKeeper:
+    """As ReplicaKeeper, for an endpoint."""
+
+    failure: str | None = None
+
+    def __init__(
+        self,
+        record: ReplicaRecord,
+        adapter: RemoteAdapter,
+        endpoint: Endpoint,
+        health: Health,
+        prober: Prober,
+        clock: Clock,
+    ) -> None:
+        self.record = record
+        self.settled = asyncio.Event()
+        self.settled.set()  # when it answers is not ours to wait for
+        self.had_turn = self.settled
+        self._endpoint = endpoint
+        self._health = health
+        self._care = ReplicaCare(record, adapter, endpoint, health, prober, clock)
+
+    def report_failure(self, reason: str) -> None:
+        self._care.report_failure(reason)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        self.record.place(self._endpoint, None, None)
+        try:
+            self.record.move(ReplicaState.STARTING)
+            await self._care.until_ready(poll_max_s=self._health.interval_s)
+            await self._care.stay()
+        except Exception as error:
+            log.exception("replica_keeper_broke", replica=self.record.view.id)
+            self.record.move(ReplicaState.FAILED, f"internal error, please report it: {error!r}")
+
+    def drain(self) -> None:
+        state = self.record.state
+        if state is ReplicaState.PENDING:
+            self.record.move(ReplicaState.STOPPED)
+        elif state not in (ReplicaState.STOPPED, ReplicaState.FAILED, ReplicaState.DRAINING):
+            self.record.move(ReplicaState.DRAINING)
+
+    async def end(self) -> None:
+        if self.record.state is ReplicaState.DRAINING:
+            self.record.move(ReplicaState.STOPPED)

@@ -1,0 +1,114 @@
+"""Looks after a replica whose engine runs: from the first probe to ready, and from then on."""
+
+from __future__ import annotations
+
+import asyncio
+
+from inferry.core.clock import Clock
+from inferry.core.deployment import Health
+from inferry.core.replica import Endpoint, ReplicaState
+from inferry.engines.adapter import EngineAdapter, ProbeReading, Verdict
+from inferry.fleet.probe import Prober, Unreachable
+from inferry.fleet.replica_record import ReplicaRecord
+from inferry.policy.health import BecomeReady, BecomeSuspect, Streak, decide_health
+
+START_POLL_MIN_S = 0.05
+START_POLL_MAX_S = 1.0
+START_POLL_SHARE = 0.1
+"""A start is noticed at most a tenth of its own length late."""
+WARM_UP_TIMEOUT_S = 120.0
+WARM_UP_PAUSE_S = 0.5
+REPORT_PAUSE_S = 0.1
+"""Between two probes that reports led to: a broken replica under load is reported thousands of times a second."""
+
+
+class ReplicaCare:
+    """Moves a record between starting, warming, ready and suspect, for one life of its engine."""
+
+    def __init__(
+        self,
+        record: ReplicaRecord,
+        adapter: EngineAdapter,
+        endpoint: Endpoint,
+        health: Health,
+        prober: Prober,
+        clock: Clock,
+    ) -> None:
+        self._record = record
+        self._adapter = adapter
+        self._endpoint = endpoint
+        self._health = health
+        self._prober = prober
+        self._clock = clock
+        self._report: str | None = None
+        self._reported = asyncio.Event()
+        self.ready_since_s: float | None = None
+        """When it became ready for the first time in this life; monotonic."""
+
+    def report_failure(self, reason: str) -> None:
+        """A request met a failure: probe now. Only news while it is ready."""
+        if self._record.state is ReplicaState.READY:
+            self._report = reason
+            self._reported.set()
+
+    async def until_ready(self, poll_max_s: float = START_POLL_MAX_S) -> None:
+        """From starting to ready, however long that takes. Cancel it to give up; the view's message then
+        holds what it was waiting for."""
+        began_s = self._clock.now_s()
+        while True:
+            reading = await self._probe()
+            if _is_good(reading):
+                break
+            self._record.say(reading.reason)
+            elapsed_s = self._clock.now_s() - began_s
+            await asyncio.sleep(min(max(START_POLL_MIN_S, elapsed_s * START_POLL_SHARE), poll_max_s))
+        self._record.move(ReplicaState.WARMING)
+        warmup = self._adapter.warmup
+        while warmup is not None:
+            trouble = await self._prober.warm_up(self._endpoint, warmup, WARM_UP_TIMEOUT_S)
+            if trouble is None:
+                break
+            self._record.say(f"warm-up: {trouble}")
+            await asyncio.sleep(WARM_UP_PAUSE_S)
+        self.ready_since_s = self._clock.now_s()
+        self._record.move(ReplicaState.READY)
+
+    async def stay(self) -> None:
+        """Probe and count, forever."""
+        streak = Streak()
+        while True:
+            report = await self._next_probe()
+            reading = await self._probe()
+            good = _is_good(reading)
+            streak = streak.after(good)
+            match decide_health(
+                self._record.state, streak, self._health, reason=reading.reason, reported=report
+            ):
+                case BecomeSuspect(because):
+                    self._record.move(ReplicaState.SUSPECT, because)
+                case BecomeReady(because):
+                    self._record.move(ReplicaState.READY, because)
+            if good:
+                metrics = await self._prober.metrics(self._adapter, self._endpoint, self._health.timeout_s)
+                if metrics is not None and metrics.tokens_generated is not None:
+                    self._record.count_tokens(metrics.tokens_generated)
+            if report is not None:
+                await asyncio.sleep(REPORT_PAUSE_S)
+
+    async def _next_probe(self) -> str | None:
+        """Waits for the interval, or for a report: that is returned."""
+        try:
+            async with asyncio.timeout(self._health.interval_s):
+                await self._reported.wait()
+        except TimeoutError:
+            return None
+        self._reported.clear()
+        report, self._report = self._report, None
+        return report
+
+    async def _probe(self) -> ProbeReading | Unreachable:
+        return await self._prober.probe(self._adapter, self._endpoint, self._health.timeout_s)
+
+
+def _is_good(reading: ProbeReading | Unreachable) -> bool:
+    return isinstance(reading, ProbeReading) and reading.verdict is Verdict.READY

@@ -1,0 +1,227 @@
+"""Keeps one replica that we run ourselves: starts its engine, looks after it, starts it again when it ends.
+
+One task (`run`) owns the replica's record. When the fleet stops, it cancels and awaits that task, and only
+then calls `drain` and `end`: there are never two who move a replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from inferry.core.clock import Clock
+from inferry.core.deployment import ManagedDeployment
+from inferry.core.errors import ConfigError
+from inferry.core.replica import ReplicaState
+from inferry.engines.adapter import LaunchableAdapter, LaunchContext
+from inferry.fleet.probe import Prober
+from inferry.fleet.replica_care import ReplicaCare
+from inferry.fleet.replica_record import ReplicaRecord
+from inferry.policy.restart import Crash, RestartAfter, StayDown, decide_restart
+from inferry.runtime.base import Exit, Handle, Runtime
+
+log = structlog.get_logger()
+
+LOOPBACK = "127.0.0.1"
+LOG_LINES = 10
+CRASHES_MAX = 1001
+"""To remember; above the file's bound of restart.crashes_max."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    """How one run of the engine ended."""
+
+    message: str
+    retryable: bool
+    ready_for_s: float
+    log_lines: str = ""
+
+
+class ReplicaKeeper:
+    """See the module. `settled` is set once it is ready or has given up, `had_turn` also by a first crash."""
+
+    def __init__(
+        self,
+        record: ReplicaRecord,
+        deployment: ManagedDeployment,
+        adapter: LaunchableAdapter,
+        model_path: Path | None,
+        threads: int,
+        runtime: Runtime,
+        prober: Prober,
+        clock: Clock,
+        rng: random.Random,
+        environ: Mapping[str, str],
+    ) -> None:
+        self.record = record
+        self.settled = asyncio.Event()
+        self.had_turn = asyncio.Event()
+        self.failure: str | None = None
+        """Why it stays down; None while there is hope."""
+        self._deployment = deployment
+        self._adapter = adapter
+        self._model_path = model_path
+        self._threads = threads
+        self._runtime = runtime
+        self._prober = prober
+        self._clock = clock
+        self._rng = rng
+        self._environ = environ
+        self._handle: Handle | None = None
+        self._care: ReplicaCare | None = None
+        self._was_ever_ready = False
+        self._crashes: deque[Crash] = deque(maxlen=CRASHES_MAX)
+
+    def report_failure(self, reason: str) -> None:
+        """The gateway could not use this replica; probe it now."""
+        if self._care is not None:
+            self._care.report_failure(reason)
+
+    async def run(self) -> None:
+        """Until it is given up, or cancelled."""
+        try:
+            await self._keep_alive()
+        except Exception as error:
+            # A bug of ours must not take the other replicas down with it.
+            log.exception("replica_keeper_broke", replica=self.record.view.id)
+            if self._handle is not None:
+                await self._runtime.stop(self._handle, 0)
+                self._handle = None
+            self._give_up(f"internal error, please report it: {error!r}")
+        finally:
+            self._care = None
+            self.had_turn.set()
+
+    def drain(self) -> None:
+        """Publish that no new requests are welcome."""
+        state = self.record.state
+        if state is ReplicaState.PENDING or (state is ReplicaState.FAILED and self.failure is None):
+            self.record.move(ReplicaState.STOPPED)
+        elif state not in (ReplicaState.STOPPED, ReplicaState.FAILED, ReplicaState.DRAINING):
+            self.record.move(ReplicaState.DRAINING)
+
+    async def end(self) -> None:
+        """Stop the engine, if there is one."""
+        if self._handle is not None:
+            await self._runtime.stop(self._handle, self._deployment.stop_grace_s)
+            self._handle = None
+        self.record.place(None, None, self.record.view.log_path)
+        if self.record.state is ReplicaState.DRAINING:
+            self.record.move(ReplicaState.STOPPED)
+        self.settled.set()
+
+    async def _keep_alive(self) -> None:
+        while True:
+            try:
+                life = await self._live()
+            except ConfigError as error:  # among them StartFailed
+                self._give_up(error.message)
+                return
+            self.had_turn.set()
+            now_s = self._clock.now_s()
+            self._crashes.append(Crash(now_s, life.ready_for_s))
+            match decide_restart(
+                self._crashes,
+                now_s,
+                self._deployment.restart,
+                was_ever_ready=self._was_ever_ready,
+                retryable=life.retryable,
+            ):
+                case StayDown(because):
+                    self._give_up(f"{life.message}; {because}.{life.log_lines}")
+                    return
+                case RestartAfter(wait_s, because):
+                    # Spread a little: replicas that died together should not load together.
+                    wait_s *= self._rng.uniform(1.0, 1.2)
+                    self.record.move(
+                        ReplicaState.PENDING, f"{life.message}; starts again in {wait_s:.1f} s ({because})"
+                    )
+                    await asyncio.sleep(wait_s)
+                    self.record.count_restart()
+
+    async def _live(self) -> _Life:
+        """One run of the engine, from start to an end that nobody wished for."""
+        context = LaunchContext(
+            replica_id=self.record.view.id,
+            host=LOOPBACK,
+            port=self._runtime.free_port(),
+            model_path=self._model_path,
+            served_name=self._adapter.served_name,
+            threads=self._threads,
+            secret=secrets.token_urlsafe(32),
+        )
+        spec = self._adapter.launch(context, self._environ)
+        self.record.move(ReplicaState.STARTING)
+        handle = await self._runtime.start(spec)
+        self._handle = handle
+        self.record.place(spec.endpoint, handle.pid, str(handle.log_path))
+        if self._adapter.metrics_path is not None:
+            self.record.count_tokens(0)
+        care = ReplicaCare(
+            self.record, self._adapter, spec.endpoint, self._deployment.health, self._prober, self._clock
+        )
+        self._care = care
+        try:
+            async with asyncio.TaskGroup() as group:
+                ended = group.create_task(handle.ended())
+                caring = group.create_task(self._look_after(care))
+                await asyncio.wait((ended, caring), return_when=asyncio.FIRST_COMPLETED)
+                ended.cancel()
+                caring.cancel()
+        finally:
+            self._care = None
+        # From here on this task is the only one to move the record again. Tell the gateway first.
+        exit = None if ended.cancelled() else ended.result()
+        too_late = (
+            f"it was not ready within {self._deployment.start_timeout_s:g} s: {self.record.view.message}"
+        )
+        ready_for_s = 0.0 if care.ready_since_s is None else self._clock.now_s() - care.ready_since_s
+        self.record.place(None, None, str(handle.log_path))
+        self.record.move(ReplicaState.FAILED, too_late if exit is None else self._read_exit(exit, handle)[0])
+        if exit is None:
+            await self._runtime.stop(handle, self._deployment.stop_grace_s)
+            message, retryable = too_late, True
+        else:
+            await handle.wait()  # now the log is complete
+            message, retryable = self._read_exit(exit, handle)
+        self._handle = None
+        return _Life(message, retryable, ready_for_s, _last_lines(handle))
+
+    async def _look_after(self, care: ReplicaCare) -> None:
+        """Returns when it did not become ready in time; otherwise it never does."""
+        try:
+            async with asyncio.timeout(self._deployment.start_timeout_s):
+                await care.until_ready()
+        except TimeoutError:
+            return
+        self._was_ever_ready = True
+        self.settled.set()
+        self.had_turn.set()
+        await care.stay()
+
+    def _read_exit(self, exit: Exit, handle: Handle) -> tuple[str, bool]:
+        reading = self._adapter.read_exit(exit.code, handle.log_tail())
+        return reading.message, reading.retryable
+
+    def _give_up(self, message: str) -> None:
+        self.failure = message
+        if self.record.state is ReplicaState.FAILED:
+            self.record.say(message)
+        else:
+            self.record.move(ReplicaState.FAILED, message)
+        self.settled.set()
+
+
+def _last_lines(handle: Handle) -> str:
+    lines: Sequence[str] = handle.log_tail()[-LOG_LINES:]
+    if not lines:
+        return f" It printed nothing ({handle.log_path})."
+    return "".join([f" The last lines of {handle.log_path}:", *(f"\n    {line}" for line in lines)])

@@ -1,0 +1,64 @@
+"""What is known of one replica, and the only place that changes it. Owned by the replica's keeper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from inferry.core.clock import Clock
+from inferry.core.replica import TRANSITIONS, Endpoint, ReplicaState, ReplicaView
+
+log = structlog.get_logger()
+
+_ALARMING = frozenset({ReplicaState.SUSPECT, ReplicaState.FAILED})
+
+
+class ReplicaRecord:
+    """The current view, published at each change of state, place or message."""
+
+    def __init__(self, view: ReplicaView, clock: Clock, on_change: Callable[[ReplicaView], None]) -> None:
+        self._view = view
+        self._clock = clock
+        self._on_change = on_change
+
+    @property
+    def view(self) -> ReplicaView:
+        return self._view
+
+    @property
+    def state(self) -> ReplicaState:
+        return self._view.state
+
+    def move(self, state: ReplicaState, message: str = "") -> None:
+        """Enter `state`; one that can't follow the current one is a bug of ours."""
+        was = self._view.state
+        assert state in TRANSITIONS[was], f"{self._view.id}: {was} -> {state}"
+        self._view = replace(self._view, state=state, message=message, since_wall_s=self._clock.wall_s())
+        level = log.warning if state in _ALARMING else log.info
+        level(
+            "replica_state",
+            replica=self._view.id,
+            state=state.value,
+            was=was.value,
+            because=message.partition("\n")[0],
+        )
+        self._on_change(self._view)
+
+    def say(self, message: str) -> None:
+        """What it is doing within its state."""
+        if message != self._view.message:
+            self._view = replace(self._view, message=message)
+            self._on_change(self._view)
+
+    def place(self, endpoint: Endpoint | None, pid: int | None, log_path: str | None) -> None:
+        """Where it is now; published with the next change."""
+        self._view = replace(self._view, endpoint=endpoint, pid=pid, log_path=log_path)
+
+    def count_tokens(self, tokens_generated: int | None) -> None:
+        """The engine's counter, as of now. Not published: readers of `view` see it."""
+        self._view = replace(self._view, tokens_generated=tokens_generated)
+
+    def count_restart(self) -> None:
+        self._view = replace(self._view, restarts=self._view.restarts + 1)
