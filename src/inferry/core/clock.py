@@ -29,3 +29,8 @@ class SystemClock:
 def utc_text(wall_s: float) -> str:
     """`2026-01-31 12:00:00Z` for a wall reading."""
     return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(wall_s))
+
+
+def pause_s(seconds: float) -> None:
+    """Block this thread; for command lines that poll, never for code on an event loop."""
+    time.sleep(seconds)

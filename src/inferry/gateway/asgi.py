@@ -21,7 +21,7 @@ from inferry.gateway.errors import render_error
 from inferry.gateway.exchange import Exchange
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.metrics import GatewayCollector
-from inferry.gateway.protocol import new_request_id, request_id_and_forward
+from inferry.gateway.protocol import DISCARD_BYTES_MAX, new_request_id, request_id_and_forward
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -129,12 +129,14 @@ class GatewayApp:
                 return
             body += message.get("body", b"")
             if len(body) > self._gateway.settings.body_max_bytes:
+                sink.close_after = True
                 exchange.reject(
                     BodyTooLarge(
                         "The request body is too long: the limit is "
                         f"{int(self._gateway.settings.body_max_bytes):,} bytes (gateway.body_max_bytes)."
                     )
                 )
+                await _discard_rest(receive, message)
                 break
             if not message.get("more_body", False):
                 exchange.begin(bytes(body))
@@ -145,6 +147,14 @@ class GatewayApp:
                 await sink.drain_to(send, exchange)
             finally:
                 watcher.cancel()
+
+
+async def _discard_rest(receive: Receive, message: Mapping[str, Any]) -> None:
+    # Closing with unread bytes would reset the connection and could destroy the answer on its way.
+    discarded = 0
+    while message.get("more_body", False) and discarded < DISCARD_BYTES_MAX:
+        message = await receive()
+        discarded += len(message.get("body", b""))
 
 
 async def _watch_disconnect(receive: Receive, exchange: Exchange) -> None:
@@ -167,6 +177,7 @@ class _QueueSink:
         self._bytes = 0
         self._more = asyncio.Event()
         self._was_cut = False
+        self.close_after = False
 
     def start(self, status: int, header_lines: bytes, length: int | None) -> None:
         headers = [
@@ -175,6 +186,8 @@ class _QueueSink:
         ]
         if length is not None:
             headers.append((b"content-length", b"%d" % length))
+        if self.close_after:
+            headers.append((b"connection", b"close"))
         self._put({"type": "http.response.start", "status": status, "headers": headers})
 
     def write(self, data: bytes) -> None:

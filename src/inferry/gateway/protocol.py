@@ -28,7 +28,7 @@ from inferry.gateway.gateway import Gateway
 HEADER_BYTES_MAX = 64 * 1024
 REQUEST_TIMEOUT_S = 60.0
 """For a request's head and body to come in: ends connections that trickle to hold them open."""
-_DISCARD_BYTES_MAX = 64 * 1024 * 1024
+DISCARD_BYTES_MAX = 64 * 1024 * 1024
 
 _ROUTES = {route.path_bytes: route for route in ROUTES.values()}
 _SAFE_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
@@ -78,9 +78,12 @@ class InferenceProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
         *,
         gateway: Gateway,
+        relay: bool = True,
     ) -> None:
+        """`relay`: False sends inference requests through ASGI too, for the conformance suite."""
         super().__init__(config, server_state, app_state, _loop)
         self._gateway = gateway
+        self._relay = relay
         self._exchange: Exchange | None = None
         self._turn = _RelayTurn()
         # Of the request that comes in:
@@ -179,7 +182,7 @@ class InferenceProtocol(HttpToolsProtocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _relayed_route(self) -> Route | None:
-        if self.parser.get_method() != b"POST" or self.parser.should_upgrade():
+        if not self._relay or self.parser.get_method() != b"POST" or self.parser.should_upgrade():
             return None
         return _ROUTES.get(self.url) or _ROUTES.get(self.url.partition(b"?")[0])
 
@@ -193,7 +196,7 @@ class InferenceProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         if self._discarding:
             self._body_bytes += len(body)
-            if self._body_bytes > _DISCARD_BYTES_MAX:
+            if self._body_bytes > DISCARD_BYTES_MAX:
                 self.transport.close()
         elif self._receiving:
             self._body.append(body)

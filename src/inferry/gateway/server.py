@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from inferry.core.errors import ConfigError
 from inferry.gateway.asgi import GatewayApp
@@ -45,7 +44,7 @@ def bind_socket(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _EmbeddedServer(uvicorn.Server):
+class EmbeddedServer(uvicorn.Server):
     """A uvicorn server that leaves signals to the program around it."""
 
     @contextmanager
@@ -59,9 +58,7 @@ class GatewayServer:
     def __init__(self, gateway: Gateway, listener: socket.socket, *, relay_in_protocol: bool = True) -> None:
         """`relay_in_protocol`: False sends inference requests through ASGI too, for the conformance suite."""
         self._gateway = gateway
-        protocol = (
-            functools.partial(InferenceProtocol, gateway=gateway) if relay_in_protocol else HttpToolsProtocol
-        )
+        protocol = functools.partial(InferenceProtocol, gateway=gateway, relay=relay_in_protocol)
         self._listener = listener
         config = uvicorn.Config(
             GatewayApp(gateway),
@@ -77,7 +74,7 @@ class GatewayServer:
             timeout_keep_alive=75,
             timeout_graceful_shutdown=max(1, round(gateway.settings.drain_s)),
         )
-        self._server = _EmbeddedServer(config)
+        self._server = EmbeddedServer(config)
 
     @property
     def port(self) -> int:

@@ -42,7 +42,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection. `receiver` is the exchange it works for, or None while it idles in the pool."""
 
     __slots__ = (
-        "_complete", "_head_seen", "_header_bytes", "_headers", "_length", "_parser", "_parts",
+        "_complete", "_keep_alive", "_head_seen", "_header_bytes", "_headers", "_length", "_parser", "_parts",
         "_until_eof", "idle_since_s", "lost", "pool", "receiver", "reused", "transport",
     )  # fmt: skip
 
@@ -64,6 +64,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_seen = False
         self._until_eof = False
         self._complete = False
+        self._keep_alive = False
 
     # --- used by the exchange -------------------------------------------------------------------------
 
@@ -163,11 +164,13 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._head_seen:
             self._complete = True
+            # Asked now, because the parser forgets the message's headers right after.
+            self._keep_alive = self._parser.should_keep_alive()
 
     # --- endings --------------------------------------------------------------------------------------
 
     def _give_back(self) -> None:
-        keep = self._parser.should_keep_alive() and not self._until_eof
+        keep = self._keep_alive and not self._until_eof
         self.receiver = None
         self.pool.busy.discard(self)
         if keep and not self.pool.closed and not self.lost and len(self.pool.idle) < IDLE_MAX:

@@ -1,0 +1,36 @@
+"""Asks a running Inferry over its control socket."""
+
+from __future__ import annotations
+
+import httpx
+
+from inferry.admin.run_record import RunRecord
+from inferry.admin.status import Status
+from inferry.core.errors import ConfigError
+
+
+class ControlClient:
+    """Calls the control API of one instance; every failure is a ConfigError for a person."""
+
+    def __init__(self, record: RunRecord) -> None:
+        self._record = record
+
+    def status(self) -> Status:
+        return Status.model_validate(self._call("GET", "/status"))
+
+    def shut_down(self, *, at_once: bool) -> None:
+        self._call("POST", "/shutdown", {"at_once": at_once})
+
+    def _call(self, method: str, path: str, body: object = None) -> object:
+        transport = httpx.HTTPTransport(uds=self._record.socket)
+        try:
+            with httpx.Client(transport=transport, base_url="http://control", timeout=10.0) as client:
+                answer = client.request(method, path, json=body)
+                answer.raise_for_status()
+                return answer.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise ConfigError(
+                f"Inferry on port {self._record.port} (pid {self._record.pid}) does not answer: {error}. "
+                "It may be starting or ending; if it stays so, end it with: kill "
+                f"{self._record.pid}"
+            ) from error

@@ -1,0 +1,112 @@
+"""Where a running Inferry leaves word of itself, and how others find it: `INFERRY_HOME/run/PORT/`.
+
+A gateway's port is taken by one program at a time, so it names an instance. The record holds no secrets; the
+control socket lies in a folder of its own with mode 0700, in the temporary directory, because a socket's path
+may only be about 100 bytes long and homes can be deep.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
+
+from inferry.core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One running instance."""
+
+    port: int
+    pid: int
+    url: str
+    file: str
+    socket: str
+    started_wall_s: float
+
+    def alive(self) -> bool:
+        """Whether somebody listens on its control socket. A process id alone can belong to another by now."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(2.0)
+            try:
+                probe.connect(self.socket)
+            except OSError:
+                return False
+        return True
+
+
+def run_folder(home: Path, port: int) -> Path:
+    """Where the instance on `port` keeps its record and its replicas' logs."""
+    return home / "run" / str(port)
+
+
+def publish(home: Path, record: RunRecord) -> None:
+    """Write the record, so that it appears whole or not at all."""
+    folder = run_folder(home, record.port)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".instance.{os.getpid()}"
+    temporary.write_bytes(msgspec.json.encode(asdict(record)))
+    temporary.replace(folder / "instance.json")
+
+
+def withdraw(home: Path, record: RunRecord) -> None:
+    """Remove the record and the control socket; logs stay."""
+    shutil.rmtree(Path(record.socket).parent, ignore_errors=True)
+    path = run_folder(home, record.port) / "instance.json"
+    if (there := _read(path)) is not None and there.pid == record.pid:
+        path.unlink(missing_ok=True)
+
+
+def new_socket_path() -> Path:
+    """A fresh path for a control socket that no other user can reach."""
+    return Path(tempfile.mkdtemp(prefix="inferry-")) / "control"
+
+
+def running(home: Path) -> list[RunRecord]:
+    """All live instances; records of dead ones are cleaned away."""
+    found: list[RunRecord] = []
+    for path in sorted((home / "run").glob("*/instance.json")):
+        record = _read(path)
+        if record is None:
+            continue
+        if record.alive():
+            found.append(record)
+        else:
+            withdraw(home, record)
+    return found
+
+
+def find(home: Path, port: int | None, file: Path | None = None) -> RunRecord:
+    """The instance that is meant: the one on `port`, the one of `file`, or the only one.
+
+    Raises ConfigError that lists what runs.
+    """
+    records = running(home)
+    if not records:
+        raise ConfigError("Nothing is running here. Start something with 'inferry up'.")
+    listing = ", ".join(f"{record.port} ({record.file})" for record in records)
+    if port is not None:
+        for record in records:
+            if record.port == port:
+                return record
+        raise ConfigError(f"Nothing is running on port {port}. Running: {listing}.")
+    if len(records) == 1:
+        return records[0]
+    if file is not None:
+        same = [record for record in records if record.file == str(file.resolve())]
+        if len(same) == 1:
+            return same[0]
+    raise ConfigError(f"Several are running: {listing}. Say which with --port.")
+
+
+def _read(path: Path) -> RunRecord | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=RunRecord)
+    except (OSError, msgspec.MsgspecError):
+        return None

@@ -1,0 +1,129 @@
+"""What is running, as records: the answer of GET /status and the rows of `inferry status`."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from pydantic import BaseModel, Field
+
+from inferry.core.clock import Clock
+from inferry.core.replica import ReplicaView
+from inferry.gateway.gateway import Gateway
+
+RATE_WINDOW_S = 10.0
+
+
+class ReplicaStatus(BaseModel):
+    id: str
+    state: str
+    pid: int | None = Field(description="None for engines that others run.")
+    url: str | None
+    since: float = Field(description="Wall seconds since 1970 at which it came into this state.")
+    restarts: int
+    requests: int = Field(description="Requests sent there since this gateway started.")
+    in_flight: int
+    tokens_per_s: float = Field(description=f"Generated tokens, over the last {RATE_WINDOW_S:g} s.")
+    message: str
+    log: str | None
+
+
+class DeploymentStatus(BaseModel):
+    name: str
+    engine: str
+    simulated: bool
+    model: str
+    status: str
+    routing: str
+    replicas: list[ReplicaStatus]
+
+
+class Status(BaseModel):
+    version: str
+    pid: int
+    file: str
+    url: str
+    started: float
+    status: str
+    settled: bool = Field(description="Every replica came up at least once, or failed for good.")
+    deployments: list[DeploymentStatus]
+
+
+class RateWindow:
+    """The rate of a counter over the last RATE_WINDOW_S; a counter that falls back started anew."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def add(self, now_s: float, total: int) -> None:
+        if self._samples and total < self._samples[-1][1]:
+            self._samples.clear()
+        self._samples.append((now_s, total))
+        while now_s - self._samples[0][0] > RATE_WINDOW_S:
+            self._samples.popleft()
+
+    def per_s(self) -> float:
+        if len(self._samples) < 2:
+            return 0.0
+        (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
+        return (last - first) / (last_s - first_s) if last_s > first_s else 0.0
+
+
+class StatusBoard:
+    """Puts together what fleet and gateway know. `sample` is called about once a second."""
+
+    def __init__(
+        self, gateway: Gateway, clock: Clock, *, about: dict[str, str | int | float], models: dict[str, str]
+    ) -> None:
+        self._gateway = gateway
+        self._clock = clock
+        self._about = about
+        self._models = models
+        self._rates: dict[str, RateWindow] = {}
+
+    def sample(self, views: Iterable[ReplicaView]) -> None:
+        """Note the token counters of all replicas."""
+        now_s = self._clock.now_s()
+        for view in views:
+            total = view.tokens_generated
+            if total is None:
+                total = self._gateway.metrics.replica_tokens.get(view.id, 0)
+            self._rates.setdefault(view.id, RateWindow()).add(now_s, total)
+
+    def status(self, views: Sequence[ReplicaView], *, settled: bool) -> Status:
+        """The state of everything now."""
+        health = self._gateway.health()
+        healths = health["deployments"]
+        assert isinstance(healths, dict)
+        deployments = [
+            DeploymentStatus(
+                name=name,
+                engine=deployment.engine,
+                simulated=deployment.simulated,
+                model=self._models[name],
+                status=healths[name]["status"],
+                routing=deployment.policy,
+                replicas=[self._replica(view) for view in views if view.deployment == name],
+            )
+            for name, deployment in self._gateway.deployments.items()
+        ]
+        return Status.model_validate(
+            {**self._about, "status": health["status"], "settled": settled, "deployments": deployments}
+        )
+
+    def _replica(self, view: ReplicaView) -> ReplicaStatus:
+        slot = self._gateway.slot(view)
+        rate = self._rates.get(view.id)
+        return ReplicaStatus(
+            id=view.id,
+            state=view.state.value,
+            pid=view.pid,
+            url=view.endpoint.url if view.endpoint else None,
+            since=view.since_wall_s,
+            restarts=view.restarts,
+            requests=slot.served if slot else 0,
+            in_flight=slot.in_flight if slot else 0,
+            tokens_per_s=round(rate.per_s(), 2) if rate else 0.0,
+            message=view.message,
+            log=view.log_path,
+        )

@@ -1,0 +1,113 @@
+"""`inferry chat`: talk to a deployment in the terminal, answers as they come."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from inferry.cli.config import DEFAULT_FILE
+from inferry.cli.down import Port
+from inferry.core.errors import ConfigError, EngineError
+from inferry.core.home import inferry_home
+
+
+def chat(
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="[PROMPT]", help="Ask this and end. Without: a conversation.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="The deployment to talk to.")] = None,
+    system: Annotated[str | None, typer.Option("--system", "-s", help="A system message.")] = None,
+    temperature: Annotated[float | None, typer.Option("--temperature", "-t", min=0)] = None,
+    max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1)] = None,
+    port: Port = None,
+    url: Annotated[str | None, typer.Option("--url", help="Any OpenAI base URL, ending in /v1.")] = None,
+) -> None:
+    """Talk to a served model. Ctrl-C stops an answer, Ctrl-D ends the conversation."""
+    base_url = (url or _local_url(port)).rstrip("/")
+    settings: dict[str, Any] = {"model": model or _first_model(base_url), "stream": True}
+    if temperature is not None:
+        settings["temperature"] = temperature
+    if max_tokens is not None:
+        settings["max_tokens"] = max_tokens
+    messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
+    if prompt is None and sys.stdin.isatty():
+        typer.echo(f"{settings['model']} at {base_url}. Ctrl-D ends.")
+    while True:
+        question = prompt if prompt is not None else _ask()
+        if question is None:
+            return
+        if not question.strip():
+            continue
+        messages.append({"role": "user", "content": question})
+        answer = ""
+        try:
+            for piece in _stream(base_url, {**settings, "messages": messages}):
+                sys.stdout.write(piece)
+                sys.stdout.flush()
+                answer += piece
+        except KeyboardInterrupt:
+            if prompt is not None:
+                raise
+        typer.echo()
+        messages.append({"role": "assistant", "content": answer})
+        if prompt is not None:
+            return
+
+
+def _local_url(port: int | None) -> str:
+    from inferry.admin.run_record import find
+
+    return find(inferry_home(os.environ), port, DEFAULT_FILE).url + "/v1"
+
+
+def _ask() -> str | None:
+    try:
+        return input("> " if sys.stdin.isatty() else "")
+    except EOFError:
+        if sys.stdin.isatty():
+            typer.echo()
+        return None
+
+
+def _first_model(base_url: str) -> str:
+    import httpx
+
+    try:
+        listing = httpx.get(f"{base_url}/models", timeout=10.0).raise_for_status().json()
+        return str(listing["data"][0]["id"])
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"{base_url} lists no models ({error}). Name one with --model.") from error
+
+
+def _stream(base_url: str, body: dict[str, Any]) -> Iterator[str]:
+    """The pieces of one answer's text; raises EngineError with the server's own words."""
+    import httpx
+
+    timeout = httpx.Timeout(10.0, read=600.0)
+    try:
+        with httpx.stream("POST", f"{base_url}/chat/completions", json=body, timeout=timeout) as answer:
+            if answer.status_code != 200:
+                answer.read()
+                raise EngineError(_error_text(answer.text))
+            for line in answer.iter_lines():
+                if not line.startswith("data:") or line[5:].strip() == "[DONE]":
+                    continue
+                event = json.loads(line[5:])
+                if "error" in event:
+                    raise EngineError(_error_text(line[5:]))
+                for choice in event.get("choices", []):
+                    yield choice.get("delta", {}).get("content") or ""
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise EngineError(f"The answer from {base_url} broke off: {error}") from error
+
+
+def _error_text(text: str) -> str:
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        return text[:500]

@@ -1,0 +1,86 @@
+"""`inferry status`: what runs, in which state, and how busy it is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from inferry.cli.config import DEFAULT_FILE
+from inferry.cli.down import Port
+from inferry.core.clock import pause_s
+from inferry.core.home import inferry_home
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from inferry.admin.status import Status
+
+COLOURS = {"ready": "green", "failed": "red", "suspect": "yellow", "draining": "yellow", "stopped": "dim"}
+WATCH_S = 1.0
+
+
+def status(
+    port: Port = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing, once a second.")] = False,
+) -> None:
+    """Show deployments and replicas: state, since when, requests, tokens per second, restarts."""
+    from inferry.admin.client import ControlClient
+    from inferry.admin.run_record import find
+
+    client = ControlClient(find(inferry_home(os.environ), port, DEFAULT_FILE))
+    if as_json:
+        typer.echo(client.status().model_dump_json(indent=2))
+        return
+    from rich.console import Console
+
+    console = Console()
+    if not watch:
+        console.print(_table(client.status()))
+        return
+    from rich.live import Live
+
+    with Live(_table(client.status()), console=console, screen=console.is_terminal) as live:
+        while True:
+            pause_s(WATCH_S)
+            live.update(_table(client.status()))
+
+
+def _table(status: Status) -> RenderableType:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from inferry.core.clock import SystemClock
+
+    now_s = SystemClock().wall_s()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("DEPLOYMENT", "REPLICA", "STATE", "SINCE", "REQUESTS", "TOKENS/S", "RESTARTS"):
+        table.add_column(title, justify="right" if title in ("REQUESTS", "TOKENS/S", "RESTARTS") else "left")
+    notes: list[Text] = []
+    for deployment in status.deployments:
+        label = f"{deployment.name} (SIMULATED)" if deployment.simulated else deployment.name
+        for index, replica in enumerate(deployment.replicas):
+            table.add_row(
+                label if index == 0 else "",
+                replica.id,
+                Text(replica.state, style=COLOURS.get(replica.state, "")),
+                _ago(now_s - replica.since),
+                f"{replica.requests}" + (f" ({replica.in_flight} now)" if replica.in_flight else ""),
+                f"{replica.tokens_per_s:.1f}",
+                str(replica.restarts),
+            )
+            if replica.message and replica.state != "ready":
+                notes.append(Text(f"{replica.id}: {replica.message}", style="yellow"))
+    head = Text(f"{status.url}/v1  {status.status}  pid {status.pid}  {status.file}", style="bold")
+    return Group(head, table, *notes)
+
+
+def _ago(seconds: float) -> str:
+    """`12 s`, `3 min`, `5 h`, `2 d`."""
+    for limit, divisor, unit in ((120, 1, "s"), (7200, 60, "min"), (172800, 3600, "h")):
+        if seconds < limit:
+            return f"{max(0, int(seconds / divisor))} {unit}"
+    return f"{int(seconds / 86400)} d"
