@@ -1,0 +1,324 @@
+"""The simulated engine's routes: vLLM's, and `/simulate/fault` to break things on command."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import struct
+import uuid
+from array import array
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from inferry.core.clock import Clock
+from inferry.testing.simulated_dialects import MessagesFormat, ResponsesFormat, error_body
+from inferry.testing.simulated_faults import (
+    Fault,
+    FaultBoard,
+    FaultError,
+    FaultKind,
+    read_fault_header,
+)
+from inferry.testing.simulated_formats import AnswerFormat, ChatFormat, CompletionFormat, Tally, to_json
+from inferry.testing.simulated_generation import Generation, Generator, Powers
+from inferry.testing.simulated_http import Exchange
+from inferry.testing.simulated_metrics import metrics_page
+from inferry.testing.simulated_requests import Ask, BadRequest, RequestReader, read_object
+from inferry.testing.simulated_words import TokenTable, embed
+
+VERSION = "0.0.0+inferry.simulated"
+EMBEDDING_DIMENSIONS = 64
+EMBEDDING_DIMENSIONS_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the simulated engine shall behave. Defaults as in the deployment file."""
+
+    served_name: str = "simulated"
+    context_tokens: int = 8192
+    parallel: int = 64
+    ttft_s: float = 0.05
+    itl_s: float = 0.005
+    faults: bool = False
+    seed: int = 0
+    key: str | None = None
+    """Asked for as `Authorization: Bearer KEY` on every route but /health."""
+
+
+class SimulatedApp:
+    """Answers exchanges. Lives in one event loop; nothing here blocks."""
+
+    def __init__(self, options: Options, clock: Clock, powers: Powers) -> None:
+        self._options = options
+        self._clock = clock
+        self._powers = powers
+        self._table = TokenTable()
+        self._reader = RequestReader(options.served_name, options.context_tokens, self._table)
+        self._board = FaultBoard()
+        self._loop = asyncio.get_running_loop()
+        self._started_s = int(clock.wall_s())
+        self._loading_until_s = 0.0
+        self._authorization = None if options.key is None else f"Bearer {options.key}"
+        self.generator = Generator(
+            table=self._table,
+            parallel=options.parallel,
+            context_tokens=options.context_tokens,
+            ttft_s=options.ttft_s,
+            itl_s=options.itl_s,
+            seed=options.seed,
+            powers=powers,
+        )
+        self._routes: dict[str, dict[str, Callable[[Exchange], None]]] = {
+            "/health": {"GET": self._health},
+            "/ping": {"GET": self._health, "POST": self._health},
+            "/version": {"GET": self._version},
+            "/metrics": {"GET": self._metrics},
+            "/v1/models": {"GET": self._models},
+            "/v1/chat/completions": {"POST": self._chat},
+            "/v1/completions": {"POST": self._completions},
+            "/v1/responses": {"POST": self._responses},
+            "/v1/messages": {"POST": self._messages},
+            "/v1/messages/count_tokens": {"POST": self._plain(self._count_tokens)},
+            "/v1/embeddings": {"POST": self._plain(self._embeddings)},
+            "/v1/rerank": {"POST": self._plain(self._rerank)},
+            "/rerank": {"POST": self._plain(self._rerank)},
+            "/tokenize": {"POST": self._plain(self._tokenize)},
+            "/detokenize": {"POST": self._plain(self._detokenize)},
+            "/simulate/fault": {
+                "GET": self._show_faults,
+                "POST": self._command_fault,
+                "DELETE": self._clear_faults,
+            },
+        }
+
+    def answer(self, exchange: Exchange) -> None:
+        """Answer now, or begin to. Raises nothing."""
+        methods = self._routes.get(exchange.path)
+        authorization = self._authorization
+        try:
+            if (
+                authorization is not None
+                and exchange.path != "/health"
+                and exchange.headers.get("authorization") != authorization
+            ):
+                exchange.reply(401, b'{"error":"Unauthorized"}')
+            elif methods is None:
+                raise BadRequest("Not Found", status=404, kind="NotFoundError")
+            elif exchange.method not in methods:
+                raise BadRequest("Method Not Allowed", status=405, kind="MethodNotAllowedError")
+            elif self._loop.time() < self._loading_until_s and exchange.path != "/simulate/fault":
+                raise BadRequest("Loading model (simulated)", status=503, kind="ServiceUnavailableError")
+            else:
+                methods[exchange.method](exchange)
+        except BadRequest as error:
+            anthropic = exchange.path.startswith("/v1/messages")
+            body = error_body(anthropic, error.message, error.status, error.kind, error.param)
+            exchange.reply(error.status, body)
+
+    # --- the engine's state ---------------------------------------------------------------------------
+
+    def _health(self, exchange: Exchange) -> None:
+        exchange.reply(200, b"")
+
+    def _version(self, exchange: Exchange) -> None:
+        exchange.reply(200, to_json({"version": VERSION, "simulated": True}))
+
+    def _models(self, exchange: Exchange) -> None:
+        name = self._options.served_name
+        model = {
+            "id": name,
+            "object": "model",
+            "created": self._started_s,
+            "owned_by": "inferry-simulated",
+            "root": name,
+            "parent": None,
+            "max_model_len": self._options.context_tokens,
+            "permission": [],
+        }
+        exchange.reply(200, to_json({"object": "list", "data": [model]}))
+
+    def _metrics(self, exchange: Exchange) -> None:
+        generator = self.generator
+        page = metrics_page(
+            generator.figures,
+            model=self._options.served_name,
+            running=generator.running,
+            waiting=generator.waiting,
+            kv_use=generator.kv_use(),
+            context_tokens=self._options.context_tokens,
+        )
+        exchange.reply(200, page, "text/plain; version=0.0.4; charset=utf-8")
+
+    # --- routes that generate -------------------------------------------------------------------------
+
+    def _chat(self, exchange: Exchange) -> None:
+        ask = self._reader.chat(read_object(exchange.body))
+        tally = _tally(ask)
+        self._generate(exchange, ask, tally, ChatFormat(*self._head(exchange, "chatcmpl-"), ask, tally))
+
+    def _completions(self, exchange: Exchange) -> None:
+        ask = self._reader.completion(read_object(exchange.body))
+        tally = _tally(ask)
+        self._generate(exchange, ask, tally, CompletionFormat(*self._head(exchange, "cmpl-"), ask, tally))
+
+    def _responses(self, exchange: Exchange) -> None:
+        ask = self._reader.responses(read_object(exchange.body))
+        tally = _tally(ask)
+        self._generate(exchange, ask, tally, ResponsesFormat(*self._head(exchange, "resp_"), tally))
+
+    def _messages(self, exchange: Exchange) -> None:
+        ask = self._reader.messages(read_object(exchange.body))
+        tally = _tally(ask)
+        request_id, _, model = self._head(exchange, "msg_")
+        self._generate(exchange, ask, tally, MessagesFormat(request_id, model, tally))
+
+    def _head(self, exchange: Exchange, prefix: str) -> tuple[str, int, str]:
+        request_id = exchange.headers.get("x-request-id") or uuid.uuid4().hex
+        return prefix + request_id, int(self._clock.wall_s()), self._options.served_name
+
+    def _generate(self, exchange: Exchange, ask: Ask, tally: Tally, form: AnswerFormat) -> None:
+        fault = self._fault_for(exchange)
+        self.generator.start(Generation(exchange, ask, form, tally, fault))
+
+    # --- routes that compute at once ------------------------------------------------------------------
+
+    def _plain(self, compute: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Exchange], None]:
+        def handle(exchange: Exchange) -> None:
+            body = to_json(compute(read_object(exchange.body)))
+            fault = self._fault_for(exchange)
+            if fault is None:
+                exchange.reply(200, body)
+            elif fault.kind in (FaultKind.STALL, FaultKind.SLOW):
+                # The answer to a client that has gone meanwhile goes nowhere.
+                self._loop.call_later(fault.seconds, exchange.reply, 200, body)
+            else:
+                self.generator.break_plain(exchange, fault)
+
+        return handle
+
+    def _count_tokens(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._reader.check_model(body)
+        return {"input_tokens": len(self._reader.messages_prompt(body))}
+
+    def _embeddings(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._reader.check_model(body)
+        ids = self._reader.prompts(body.get("input"), "input")
+        dimensions = body.get("dimensions") or EMBEDDING_DIMENSIONS
+        if type(dimensions) is not int or not 1 <= dimensions <= EMBEDDING_DIMENSIONS_MAX:
+            raise BadRequest(f"dimensions must be 1 to {EMBEDDING_DIMENSIONS_MAX}", param="dimensions")
+        as_base64 = body.get("encoding_format") == "base64"
+        data: list[dict[str, Any]] = []
+        for index, one in enumerate(ids):
+            vector: Any = embed(self._table.decode(one), dimensions)
+            if as_base64:
+                vector = base64.b64encode(struct.pack(f"<{dimensions}f", *vector)).decode()
+            data.append({"index": index, "object": "embedding", "embedding": vector})
+        tokens = sum(map(len, ids))
+        return {
+            "id": f"embd-{uuid.uuid4().hex}",
+            "object": "list",
+            "created": int(self._clock.wall_s()),
+            "model": self._options.served_name,
+            "data": data,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
+        }
+
+    def _rerank(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._reader.check_model(body)
+        query, documents = body.get("query"), body.get("documents")
+        if not isinstance(query, str) or not isinstance(documents, list) or not documents:
+            raise BadRequest("query and documents: Field required", param="documents")
+        texts = [one["text"] if isinstance(one, dict) and "text" in one else str(one) for one in documents]
+        wanted = embed(query, EMBEDDING_DIMENSIONS)
+        scores = [
+            sum(a * b for a, b in zip(wanted, embed(text, EMBEDDING_DIMENSIONS), strict=True))
+            for text in texts
+        ]
+        order = sorted(range(len(texts)), key=lambda index: (-scores[index], index))
+        top_n = body.get("top_n")
+        if type(top_n) is int and top_n > 0:
+            order = order[:top_n]
+        tokens = sum(len(self._table.encode(text)) for text in [query, *texts])
+        return {
+            "id": f"rerank-{uuid.uuid4().hex}",
+            "model": self._options.served_name,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "results": [
+                {"index": i, "document": {"text": texts[i]}, "relevance_score": (scores[i] + 1) / 2}
+                for i in order
+            ],
+        }
+
+    def _tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._reader.check_model(body)
+        if "messages" in body:
+            ids = self._reader.chat_prompt(body)
+        elif isinstance(body.get("prompt"), str):
+            ids = self._table.encode(body["prompt"])
+        else:
+            raise BadRequest("prompt or messages: Field required", param="prompt")
+        return {
+            "count": len(ids),
+            "max_model_len": self._options.context_tokens,
+            "tokens": ids.tolist(),
+            "token_strs": [self._table.text_of(one) for one in ids]
+            if body.get("return_token_strs")
+            else None,
+        }
+
+    def _detokenize(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._reader.check_model(body)
+        tokens = body.get("tokens")
+        if not isinstance(tokens, list) or not all(type(one) is int and 0 <= one < 2**32 for one in tokens):
+            raise BadRequest("tokens: Input should be a list of token ids", param="tokens")
+        return {"prompt": self._table.decode(array("I", tokens))}
+
+    # --- faults ---------------------------------------------------------------------------------------
+
+    def _fault_for(self, exchange: Exchange) -> Fault | None:
+        if not self._options.faults:
+            return None
+        header = exchange.headers.get("x-simulate-fault")
+        if header is None:
+            return self._board.take()
+        try:
+            return read_fault_header(header)
+        except FaultError as error:
+            raise BadRequest(f"x-simulate-fault: {error}", param="x-simulate-fault") from None
+
+    def _allow_faults(self) -> None:
+        if not self._options.faults:
+            raise BadRequest(
+                "Faults are off: start the simulated engine with --faults (in the deployment file: faults: true).",
+                status=403,
+                kind="ForbiddenError",
+            )
+
+    def _show_faults(self, exchange: Exchange) -> None:
+        self._allow_faults()
+        loading_s = max(self._loading_until_s - self._loop.time(), 0.0)
+        exchange.reply(200, to_json({"armed": self._board.listing(), "loading_s": round(loading_s, 3)}))
+
+    def _command_fault(self, exchange: Exchange) -> None:
+        self._allow_faults()
+        try:
+            fault = self._board.arm(read_object(exchange.body))
+        except FaultError as error:
+            raise BadRequest(str(error)) from None
+        exchange.reply(200, to_json({"commanded": asdict(fault)}))
+        if fault.kind is FaultKind.LOADING:
+            self._loading_until_s = self._loop.time() + fault.seconds
+        elif fault.kind is FaultKind.REFUSE:
+            self._loop.call_soon(self._powers.refuse, fault.seconds)
+
+    def _clear_faults(self, exchange: Exchange) -> None:
+        self._allow_faults()
+        self._board.clear()
+        self._loading_until_s = 0.0
+        exchange.reply(200, to_json({"armed": []}))
+
+
+def _tally(ask: Ask) -> Tally:
+    return Tally(prompt_tokens=sum(map(len, ask.prompts)))
