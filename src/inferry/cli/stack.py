@@ -19,12 +19,15 @@ from inferry.admin.run_record import RunRecord, new_socket_path, publish, run_fo
 from inferry.admin.status import Status, StatusBoard
 from inferry.core.clock import SystemClock
 from inferry.core.config_file import LoadedFile
+from inferry.core.deployment import Deployment, LlamaCppDeployment
 from inferry.core.errors import StartFailed
+from inferry.core.model_ref import parse_model_ref
 from inferry.core.replica import ReplicaView
 from inferry.engines.registry import adapter_for
 from inferry.fleet.fleet import DeploymentPlan, Fleet
 from inferry.gateway.gateway import Gateway, ServedDeployment
 from inferry.gateway.server import EmbeddedServer, GatewayServer
+from inferry.models.store import shown_ref
 from inferry.runtime.local import LocalRuntime
 
 SAMPLE_S = 1.0
@@ -84,7 +87,7 @@ class Stack:
             loop=asyncio.get_running_loop(),
             on_replica_failure=lambda replica_id, reason: self.fleet.report_failure(replica_id, reason),
         )
-        self.runtime = LocalRuntime(run_folder(place.home, place.port) / "logs")
+        self.runtime = LocalRuntime(run_folder(place.home, place.port) / "logs", environ)
         self.fleet = Fleet(
             [
                 DeploymentPlan(name, deployment, adapters[name], model_paths.get(name))
@@ -117,7 +120,7 @@ class Stack:
                 "url": self.record.url,
                 "started": self.record.started_wall_s,
             },
-            models={name: deployment.model for name, deployment in config.deployments.items()},
+            models={name: shown_model(deployment) for name, deployment in config.deployments.items()},
         )
         self._stop = asyncio.Event()
         self._at_once = False
@@ -230,3 +233,10 @@ class Stack:
                 timeout_graceful_shutdown=1,
             )
         )
+
+
+def shown_model(deployment: Deployment) -> str:
+    """The model as it may be printed: a URL may hold a password or a signed query."""
+    if isinstance(deployment, LlamaCppDeployment):
+        return shown_ref(parse_model_ref(deployment.model))
+    return deployment.model

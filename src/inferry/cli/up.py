@@ -111,6 +111,7 @@ class _Announcer:
 
     def began(self) -> None:
         from inferry import __version__
+        from inferry.cli.stack import shown_model
         from inferry.core.deployment import OpenAIDeployment
 
         place = self._place
@@ -121,17 +122,18 @@ class _Announcer:
             else:
                 amount = f"{deployment.replicas} replica(s)"
             engine = "SIMULATED engine" if deployment.engine == "simulated" else deployment.engine
-            typer.echo(f"  {name}: {deployment.model} on {engine}, {amount}")
+            typer.echo(f"  {name}: {shown_model(deployment)} on {engine}, {amount}")
 
     def on_view(self, view: ReplicaView) -> None:
         state = view.state.value
-        news = (state, view.message)
+        coming_up = state in ("starting", "warming")
+        # While it comes up, its id and place are news once; what each probe says is not.
+        news = ("coming up", str(view.pid)) if coming_up else (state, view.message)
+        if state == "pending" or (coming_up and view.pid is None and not view.message):
+            return
         if self._said.get(view.id) == news:
             return
-        first = view.id not in self._said
         self._said[view.id] = news
-        if state == "pending" or (state in ("starting", "warming") and not view.message and not first):
-            return
         where = f"  {view.endpoint.url}" if view.endpoint and state in ("ready", "starting") else ""
         process = f"  pid {view.pid}" if view.pid is not None and state in ("ready", "starting") else ""
         why = f"  {view.message}" if view.message else ""
@@ -140,11 +142,11 @@ class _Announcer:
     def settled(self) -> None:
         seconds = self._clock.now_s() - self._began_s
         name, deployment = next(iter(self._place.loaded.config.deployments.items()))
-        question = '{"role": "user", "content": "What is the capital of France?"}'
+        question = '{"role": "user", "content": "Where is the Eiffel Tower?"}'
         typer.echo(f"Ready after {seconds:.1f} s. Ask something:\n")
         typer.echo(
             f"  curl {self._place.url}/v1/chat/completions -H 'content-type: application/json' \\\n"
-            f'    -d \'{{"model": "{name}", "messages": [{question}]}}\'\n'
+            f'    -d \'{{"model": "{name}", "messages": [{question}], "temperature": 0}}\'\n'
         )
         if deployment.engine == "simulated":
             typer.echo("This deployment is SIMULATED: no model runs, and its words mean nothing.")

@@ -108,7 +108,7 @@ class _Reader:
         if isinstance(node, yaml.MappingNode):
             result: dict[str, Any] = {}
             for key_node, value_node in node.value:
-                key: Hashable = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
+                key: Hashable = loader.construct_object(key_node)
                 here = (*at, str(key))
                 if str(key) in result:
                     raise ConfigError(
@@ -122,7 +122,7 @@ class _Reader:
             return [
                 self._value(loader, item, (*at, index), depth + 1) for index, item in enumerate(node.value)
             ]
-        return loader.construct_object(node)  # type: ignore[no-untyped-call]
+        return loader.construct_object(node)
 
     def place(self, at: KeyPath) -> str:
         """`inferry.yaml:7: deployments.chat.replicas`, with the nearest line that is known."""

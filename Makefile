@@ -1,0 +1,69 @@
+# Everything that a person or CI runs here. `make` alone lists it.
+PYTHON ?= python3
+PORT   ?= 8000
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help up setup test check slow format lock clean
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+# --- what a newcomer runs -----------------------------------------------------------------------------
+
+up: $(VENV)/.local  ## Install, fetch the sample model, serve it (PORT=8000); Ctrl-C stops everything
+	@exec $(BIN)/inferry up examples/inferry.yaml --port $(PORT)
+
+setup: $(VENV)/.dev  ## Make .venv with everything for development
+
+# --- what a change must pass --------------------------------------------------------------------------
+
+test: $(VENV)/.dev  ## Run the default tests
+	$(BIN)/python -m inferry models pull
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(VENV)/.dev  ## Format, lint, types, import contracts, fast tests, documented commands
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pytest -q tests/unit tests/docs
+
+slow: $(VENV)/.dev  ## Run the slow suites: chaos and minutes of real engines
+	$(BIN)/python -m pytest -m slow
+
+format: $(VENV)/.dev  ## Format the code and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# --- what keeps the house -----------------------------------------------------------------------------
+
+# Two locks with versions and hashes: what `make up` runs on, and that plus what development needs. uv is
+# only the resolver; pip installs.
+lock: $(VENV)/.dev  ## Resolve the dependencies anew into locks/
+	$(PIP) install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --group build --extra local --universal --generate-hashes --no-header \
+	  --no-emit-index-url --no-annotate --quiet -o locks/local.txt
+	$(BIN)/uv pip compile pyproject.toml --group build --extra local --extra dev --universal --generate-hashes --no-header \
+	  --no-emit-index-url --no-annotate --constraints locks/local.txt --quiet -o locks/dev.txt
+
+clean:  ## Remove the environment and caches
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Inferry needs Python 3.11 or newer; say which with: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Our own package is installed without touching the network again: its build backend is locked too.
+$(VENV)/.local: $(BIN)/python locks/local.txt pyproject.toml
+	$(PIP) install --quiet --require-hashes -r locks/local.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python locks/dev.txt pyproject.toml
+	$(PIP) install --quiet --require-hashes -r locks/dev.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.local
