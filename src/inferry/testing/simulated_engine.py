@@ -96,8 +96,8 @@ async def _serve(options: Options, host: str, port: int) -> int:
     try:
         await server.open()
     except (OSError, OverflowError) as error:
-        sys.stderr.write(f"simulated engine: can't listen on {host}:{port}: {error}\n")
-        return 1
+        sys.stderr.write(f"inferry: the simulated engine can't listen on {host}:{port}: {error}\n")
+        return os.EX_TEMPFAIL
     sys.stdout.write(
         f"SIMULATED engine (no model, made-up words) serves '{options.served_name}' on {server.base_url}"
         f"{', faults on command' if options.faults else ''}\n"

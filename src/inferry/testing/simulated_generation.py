@@ -81,6 +81,9 @@ class Generator:
         self._active: set[Generation] = set()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._armed_s: float | None = None
+        """When the timer goes off. Not `timer.when()`: uvloop's handle of a time that has passed has none."""
+        self._ticking = False
 
     @property
     def running(self) -> int:
@@ -167,24 +170,25 @@ class Generator:
 
     def _arm(self) -> None:
         due_s = self._batch.next_due_s()
-        timer = self._timer
-        if due_s is None:
-            if timer is not None:
-                timer.cancel()
-                self._timer = None
-        elif timer is None or timer.when() > due_s + _TICK_SLACK_S:
-            if timer is not None:
-                timer.cancel()
-            self._timer = self._loop.call_at(due_s, self._tick)
+        if self._ticking or due_s == self._armed_s:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._armed_s = due_s
+        self._timer = None if due_s is None else self._loop.call_at(due_s, self._tick)
 
     def _tick(self) -> None:
-        self._timer = None
+        self._timer = self._armed_s = None
+        self._ticking = True
         now_s = self._loop.time()
-        for place in self._batch.take_due(now_s + _TICK_SLACK_S):
-            assert isinstance(place, Place)
-            if not place.left:  # a fault at an earlier place may have ended its whole request
-                self._step(place, now_s)
-        self._arm()
+        try:
+            for place in self._batch.take_due(now_s + _TICK_SLACK_S):
+                assert isinstance(place, Place)
+                if not place.left:  # a fault at an earlier place may have ended its whole request
+                    self._step(place, now_s)
+        finally:
+            self._ticking = False
+            self._arm()
 
     def _step(self, place: Place, now_s: float) -> None:
         generation = place.generation
