@@ -58,6 +58,11 @@ def main(arguments: list[str]) -> NoReturn:
         if _port_is_taken(options.host, options.port):
             _end(TEMPORARY_EXIT_CODE, f"port {options.port} of {options.host} is taken by another program")
         _end(CONFIG_EXIT_CODE, f"llama.cpp could not load {options.model}: {_short(error)}")
+    # Not signal.pause(): a signal that one of llama.cpp's threads takes, or that comes just before the pause,
+    # would not wake it. The handler writes to this pipe from wherever it runs.
+    wake_read_fd, wake_write_fd = os.pipe()
+    os.set_blocking(wake_write_fd, False)
+    signal.set_wakeup_fd(wake_write_fd)
     signal.signal(signal.SIGTERM, _on_end)
     signal.signal(signal.SIGINT, _on_end)
     _say(
@@ -65,7 +70,7 @@ def main(arguments: list[str]) -> NoReturn:
         f"{options.context_tokens} tokens, {options.threads} threads"
     )
     while True:
-        signal.pause()
+        os.read(wake_read_fd, 1)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
