@@ -14,7 +14,7 @@ import os
 import select
 import signal
 
-GRACE_S = 2.0
+GRACE_S = 1.5
 POLL_S = 0.02
 
 

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 _LAUNCHER = Path(__file__).with_name("launch.py")
 EXEC_TIMEOUT_S = 30.0
 """For the launcher, a bare interpreter (10 ms): so long only on a machine that is drowning."""
-KILLED_END_S = 10.0
+KILLED_END_S = 15.0
 """For a killed process to vanish; one that hangs in the kernel (a dead disk, a GPU driver) may take longer."""
 
 
@@ -40,14 +40,15 @@ class LocalRuntime:
     def __init__(
         self,
         log_dir: Path,
-        environ: Mapping[str, str],
+        environ: Mapping[str, str] | None = None,
         *,
         log_file_bytes_max: int = FILE_BYTES_MAX,
         log_files_max: int = FILES_MAX,
     ) -> None:
-        """Logs go to `log_dir/REPLICA_ID.log`. Engines get `environ` and what their spec adds to it."""
+        """Logs go to `log_dir/REPLICA_ID.log`. Engines get `environ` (None: ours) and what their spec adds to
+        it."""
         self._log_dir = log_dir
-        self._environ = dict(environ)
+        self._environ = dict(os.environ if environ is None else environ)
         self._log_file_bytes_max = log_file_bytes_max
         self._log_files_max = log_files_max
         self._ports = PortPicker()

@@ -16,11 +16,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inferry.runtime.base import Exit
+from inferry.runtime.process_group import group_lives, signal_group
 from inferry.runtime.replica_log import ReplicaLog
 
-GROUP_END_S = 2.0
-"""How long killed processes may take to vanish. In a container whose first process reaps nobody, zombies stay
-forever: they hold nothing, and are not waited for any longer."""
+GROUP_END_S = 10.0
+"""How long killed processes may take to vanish: freeing many GiB, on a GPU above all, takes seconds, and the
+next engine needs them."""
 OUTPUT_END_S = 0.5
 """For a pipe that a process outside the group still holds open."""
 
@@ -85,7 +86,7 @@ class LocalProcess:
         """Send a signal to the whole group, if it is still there."""
         with self._lock:
             if not self._reaped:
-                _signal_group(self.pid, number)
+                signal_group(self.pid, number)
 
     # --- the two threads ------------------------------------------------------------------------------
 
@@ -119,15 +120,11 @@ class LocalProcess:
             exit = Exit(self._process.wait())
         self._tell(self._ended, exit)
         with self._lock:
-            _signal_group(pid, signal.SIGKILL)
+            signal_group(pid, signal.SIGKILL)
             self._on_reap(pid)
             self._process.wait()
             self._reaped = True
-        pause = threading.Event()
-        for _ in range(int(GROUP_END_S / 0.005)):
-            if not _group_exists(pid):
-                break
-            pause.wait(0.005)
+        self._await_group_end()
         self._reader.join(timeout=OUTPUT_END_S)
         os.write(self._wake_write_fd, b"x")
         self._reader.join()
@@ -135,6 +132,14 @@ class LocalProcess:
         os.close(self._wake_write_fd)
         self._log.close()
         self._tell(self._gone, exit)
+
+    def _await_group_end(self) -> None:
+        pause = threading.Event()
+        waited_s, wait_s = 0.0, 0.002
+        while waited_s < GROUP_END_S and group_lives(self.pid):
+            pause.wait(wait_s)
+            waited_s += wait_s
+            wait_s = min(2 * wait_s, 0.1)
 
     def _tell(self, future: asyncio.Future[Exit], exit: Exit) -> None:
         try:
@@ -146,22 +151,3 @@ class LocalProcess:
 def _resolve(future: asyncio.Future[Exit], exit: Exit) -> None:
     if not future.done():
         future.set_result(exit)
-
-
-def _signal_group(group: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(group, number)
-    except ProcessLookupError:
-        return
-    except PermissionError:
-        return  # macOS says so for a group of zombies
-
-
-def _group_exists(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return False
-    return True

@@ -42,7 +42,8 @@ class OrphanGuard:
             self._groups.add(group)
             if self._process is None:
                 self._start()
-            self._tell(b"+%d\n" % group)
+            else:
+                self._tell(b"+%d\n" % group)
 
     def forget(self, group: int) -> None:
         """`group` has ended; its number may soon belong to a stranger."""
@@ -64,6 +65,9 @@ class OrphanGuard:
     def _start(self) -> None:
         # Both ends are non-inheritable (PEP 446): engines must not keep the pipe open after our death.
         read_fd, write_fd = os.pipe()
+        # Told before it is born: a guard that exists knows all there is to guard. (A pipe holds 64 KiB, a
+        # few thousand groups.)
+        os.write(write_fd, b"".join(b"+%d\n" % group for group in self._groups))
         try:
             process = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(_SCRIPT)],
@@ -80,8 +84,6 @@ class OrphanGuard:
             os.close(read_fd)
         self._process = process
         self._write_fd = write_fd
-        for group in self._groups:
-            self._tell(b"+%d\n" % group)
         if self._watcher is None:
             self._watcher = threading.Thread(target=self._keep, name="inferry-guard", daemon=True)
             self._watcher.start()

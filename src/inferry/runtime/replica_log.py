@@ -41,6 +41,7 @@ class ReplicaLog:
         self._lock = threading.Lock()
         self._fd: int | None = None
         self._file_bytes = 0
+        self._at_line_end = True
         self._tail: deque[str] = deque(maxlen=tail_lines_max)
         self._partial = b""
 
@@ -76,8 +77,9 @@ class ReplicaLog:
             self._open()
             if self._file_bytes >= self._file_bytes_max:
                 # Full: end it behind a line, unless the line is longer than what came now.
-                stored = chunk.find(b"\n") + 1
-                self._append(chunk[:stored])
+                if not self._at_line_end:
+                    stored = chunk.find(b"\n") + 1
+                    self._append(chunk[:stored])
                 self._rotate()
                 self._open()
             if self._lost_bytes:
@@ -100,6 +102,7 @@ class ReplicaLog:
         while part:
             written = os.write(self._fd, part)
             self._file_bytes += written
+            self._at_line_end = part[written - 1 : written] == b"\n"
             part = part[written:]
 
     def _rotate(self) -> None:
