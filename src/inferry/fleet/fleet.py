@@ -18,6 +18,8 @@ from inferry.fleet.replica_record import ReplicaRecord
 from inferry.fleet.threads import cores_available, share_threads
 from inferry.runtime.base import Runtime
 
+__all__ = ["DeploymentPlan", "Fleet"]
+
 TURN_S = 60.0
 """Deployments start one after the other, so that each sees the memory that the ones before have left; but
 no longer than this does one that hangs hold up the next."""
