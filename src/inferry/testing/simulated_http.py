@@ -156,6 +156,9 @@ class Connection(asyncio.Protocol):
             self._idle = None
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError:
+            self.abort()
+            raise  # a mistake of ours, not of the client's: it must not look like a 400
         except httptools.HttpParserUpgrade:
             self._refuse(400, b"This server does not upgrade connections.")
         except httptools.HttpParserError as error:

@@ -176,14 +176,16 @@ class RequestReader:
         self.check_model(body)
         stream = _flag(body, "stream", False)
         options = body.get("stream_options") or {}
+        if not isinstance(options, dict):
+            raise BadRequest("stream_options: Input should be a valid dictionary", param="stream_options")
         if options and not stream:
             raise BadRequest("Stream options can only be defined when `stream=True`.", param="stream_options")
         n = _whole(body, "n", 1) or 1
         if n > CHOICES_MAX:
             raise BadRequest(f"n must be at most {CHOICES_MAX}, got {n}.", param="n")
-        stop = body.get("stop") or ()
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        if not all(isinstance(one, str) and one for one in stops):
+        stop = body.get("stop")
+        stops = [] if stop is None else [stop] if isinstance(stop, str) else stop
+        if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
             raise BadRequest("stop must be a string or a list of strings, none of them empty", param="stop")
         include_usage = bool(options.get("include_usage"))
         return Ask(
@@ -192,7 +194,7 @@ class RequestReader:
                 max_tokens=min(self._room(prompt, max_tokens) for prompt in prompts),
                 min_tokens=_whole(body, "min_tokens", 0) or 0,
                 ignore_eos=_flag(body, "ignore_eos", False),
-                stop=stops,
+                stop=tuple(stops),
                 include_stop=_flag(body, "include_stop_str_in_output", False),
             ),
             stream=stream,

@@ -126,7 +126,7 @@ class Speech:
     __slots__ = ("_bare", "_healed", "_phase", "_state")
 
     def __init__(self, seed: int, prompt: array[int], table: TokenTable) -> None:
-        start = zlib.crc32(seed.to_bytes(8, "little", signed=True))
+        start = zlib.crc32((seed % 2**64).to_bytes(8, "little"))
         self._healed: Token | None = None
         if prompt and (cut := self._cut_word(start, prompt, table)) is not None:
             self._healed = cut
