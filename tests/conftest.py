@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from inferry.models.store import ModelStore
 
 def pytest_configure() -> None:
     """Tests with a real engine find the sample model's file in INFERRY_SAMPLE_MODEL, or skip."""
+    # Says that this thread has no loop. Otherwise pytest-asyncio, asking for the current one before it sets
+    # its own, makes Python 3.11 create a loop that nobody closes.
+    asyncio.set_event_loop(None)
     if "INFERRY_SAMPLE_MODEL" not in os.environ:
         stored = ModelStore(inferry_home(os.environ)).find(parse_model_ref(SAMPLE_MODEL))
         if stored is not None:

@@ -79,9 +79,7 @@ def test_verbs_show_what_runs(inferry: Inferry) -> None:
         assert "model loaded" in inferry.run("logs", "chat-0").stdout
         wrong = inferry.run("logs", "chat-7")
         assert (wrong.returncode, "Did you mean 'chat-" in wrong.stderr) == (1, True)
-        said = inferry.run(
-            "chat", "Where is the Eiffel Tower?", "--temperature", "0", "--max-tokens", "16"
-        )
+        said = inferry.run("chat", "Where is the Eiffel Tower?", "--temperature", "0", "--max-tokens", "16")
         assert "Paris" in said.stdout
 
         down = inferry.run("down")
@@ -116,7 +114,7 @@ def test_killed_replica_is_restarted_and_costs_no_request(inferry: Inferry) -> N
 
         wait_for("chat-0 is back", restarted)
         assert up.replicas()["chat-1"]["pid"] == before["chat-1"]["pid"]
-        assert "signal 9" in up.output(), up.output()
+        assert "killed by SIGKILL" in up.output()
 
 
 def test_kill_9_of_inferry_leaves_no_engine(inferry: Inferry) -> None:

@@ -136,7 +136,7 @@ class _Announcer:
         self._said[view.id] = news
         where = f"  {view.endpoint.url}" if view.endpoint and state in ("ready", "starting") else ""
         process = f"  pid {view.pid}" if view.pid is not None and state in ("ready", "starting") else ""
-        why = f"  {view.message}" if view.message else ""
+        why = f"  {view.message}" if view.message and not (coming_up and view.pid is not None) else ""
         typer.echo(f"  {view.id} {state}{where}{process}{why}")
 
     def settled(self) -> None:
