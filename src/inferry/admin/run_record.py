@@ -7,8 +7,8 @@ may only be about 100 bytes long and homes can be deep.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 import socket
 import tempfile
 from dataclasses import asdict, dataclass
@@ -31,11 +31,16 @@ class RunRecord:
     started_wall_s: float
 
     def alive(self) -> bool:
-        """Whether somebody listens on its control socket. A process id alone can belong to another by now."""
+        """Whether somebody listens on its control socket. A process id alone can belong to another by now.
+
+        An instance that is too busy to take one more connection is alive.
+        """
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(2.0)
             try:
                 probe.connect(self.socket)
+            except (BlockingIOError, TimeoutError):
+                return True
             except OSError:
                 return False
         return True
@@ -57,9 +62,12 @@ def publish(home: Path, record: RunRecord) -> None:
 
 def withdraw(home: Path, record: RunRecord) -> None:
     """Remove the record and the control socket; logs stay."""
-    shutil.rmtree(Path(record.socket).parent, ignore_errors=True)
+    control = Path(record.socket)
+    with contextlib.suppress(OSError):  # gone already; and a folder that holds more is not ours to delete
+        control.unlink(missing_ok=True)
+        control.parent.rmdir()
     path = run_folder(home, record.port) / "instance.json"
-    if (there := _read(path)) is not None and there.pid == record.pid:
+    if _read(path) == record:  # not by pid: in a container, the next instance often has the same
         path.unlink(missing_ok=True)
 
 

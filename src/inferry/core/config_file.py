@@ -23,7 +23,10 @@ from inferry.core.suggest import did_you_mean
 
 KeyPath = tuple[str | int, ...]
 FILE_BYTES_MAX = 4 * 1024 * 1024
+VALUES_MAX = 100_000
+"""Aliases of aliases can make a short file endless; 1000 deployments with every key are some 30,000 values."""
 _REFERENCE = re.compile(r"\$(\$)?\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_WHOLE_REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +71,15 @@ def parse_text(text: str, path: Path, environ: Mapping[str, str]) -> LoadedFile:
         raise ConfigError(f"{path} must hold keys such as 'deployments:', not {_kind(tree)}")
     problems: list[str] = []
     references: dict[KeyPath, str] = {}
-    values: set[str] = set()
-    tree = _resolve(tree, (), environ, references, values, problems, reader)
+    resolved: dict[KeyPath, str] = {}
+    tree = _resolve(tree, (), environ, references, resolved, problems, reader)
     if not problems:
+        # A default stands in the file, and so does what is written around a reference: no place for a secret.
+        wholly = {resolved[at] for at, written in references.items() if _WHOLE_REFERENCE.fullmatch(written)}
         try:
-            config = DeploymentFile.model_validate(tree, context={"referenced_values": frozenset(values)})
+            config = DeploymentFile.model_validate(tree, context={"referenced_values": frozenset(wholly)})
         except ValidationError as error:
-            problems = [_explain(detail, tree, references, reader) for detail in error.errors()]
+            problems = [_explain(detail, tree, references, resolved, reader) for detail in error.errors()]
     if problems:
         raise ConfigError("\n".join(problems))
     return LoadedFile(path, config.resolved_against(path.resolve().parent), reader.lines, references)
@@ -86,10 +91,12 @@ class _Reader:
     def __init__(self, file_name: str) -> None:
         self.file_name = file_name
         self.lines: dict[KeyPath, int] = {}
+        self._values = 0
 
     def read(self, text: str) -> Any:
-        loader = yaml.SafeLoader(text)
+        loader: yaml.SafeLoader | None = None
         try:
+            loader = yaml.SafeLoader(text)
             node = loader.get_single_node()
             return None if node is None else self._value(loader, node, (), 0)
         except yaml.MarkedYAMLError as error:
@@ -97,14 +104,22 @@ class _Reader:
             detail = " ".join(part for part in (error.context, error.problem) if part)
             raise ConfigError(f"{self.file_name}:{line}: this is not YAML: {detail}") from None
         except yaml.YAMLError as error:
-            raise ConfigError(f"{self.file_name}: this is not YAML: {error}") from None
+            raise ConfigError(f"{self.file_name}: this is not YAML: {' '.join(str(error).split())}") from None
+        except RecursionError:
+            raise ConfigError(f"{self.file_name}: nested too deeply") from None
         finally:
-            loader.dispose()
+            if loader is not None:
+                loader.dispose()
 
     def _value(self, loader: yaml.SafeLoader, node: yaml.Node, at: KeyPath, depth: int) -> Any:
         self.lines.setdefault(at, node.start_mark.line + 1)
         if depth > 20:
             raise ConfigError(f"{self.place(at)}: nested too deeply, or an alias that contains itself")
+        self._values += 1
+        if self._values > VALUES_MAX:
+            raise ConfigError(
+                f"{self.place(at)}: the file holds more than {VALUES_MAX} values, aliases followed"
+            )
         if isinstance(node, yaml.MappingNode):
             result: dict[str, Any] = {}
             for key_node, value_node in node.value:
@@ -122,7 +137,10 @@ class _Reader:
             return [
                 self._value(loader, item, (*at, index), depth + 1) for index, item in enumerate(node.value)
             ]
-        return loader.construct_object(node)
+        try:
+            return loader.construct_object(node)
+        except ValueError as error:  # 2026-02-30 looks like a date, and is none
+            raise ConfigError(f"{self.place(at)}: {_kind(node.value)} can't be read: {error}") from None
 
     def place(self, at: KeyPath) -> str:
         """`inferry.yaml:7: deployments.chat.replicas`, with the nearest line that is known."""
@@ -137,19 +155,22 @@ def _resolve(
     at: KeyPath,
     environ: Mapping[str, str],
     references: dict[KeyPath, str],
-    values: set[str],
+    resolved: dict[KeyPath, str],
     problems: list[str],
     reader: _Reader,
 ) -> Any:
-    """`value` with every `${NAME}` and `${NAME:-default}` replaced; `$${NAME}` stays as `${NAME}`."""
+    """`value` with every `${NAME}` and `${NAME:-default}` replaced; `$${NAME}` stays as `${NAME}`.
+
+    As in a shell, the default also stands in for a variable that is set to nothing.
+    """
     if isinstance(value, dict):
         return {
-            key: _resolve(item, (*at, key), environ, references, values, problems, reader)
+            key: _resolve(item, (*at, key), environ, references, resolved, problems, reader)
             for key, item in value.items()
         }
     if isinstance(value, list):
         return [
-            _resolve(item, (*at, index), environ, references, values, problems, reader)
+            _resolve(item, (*at, index), environ, references, resolved, problems, reader)
             for index, item in enumerate(value)
         ]
     if not isinstance(value, str) or "${" not in value:
@@ -160,19 +181,21 @@ def _resolve(
         if escaped:
             return found[0][1:]
         references[at] = value
-        resolved = environ.get(name, default)
-        if resolved is None:
+        found_value = environ.get(name)
+        if default is not None and not found_value:
+            return default
+        if found_value is None:
             problems.append(
                 f"{reader.place(at)}: the environment variable {name} is not set. "
                 f"Set it, or give a default: ${{{name}:-value}}"
             )
             return ""
-        return resolved
+        return found_value
 
-    resolved = _REFERENCE.sub(one, value)
+    result = _REFERENCE.sub(one, value)
     if at in references:
-        values.add(resolved)
-    return resolved
+        resolved[at] = result
+    return result
 
 
 # --- wording ------------------------------------------------------------------------------------------
@@ -214,9 +237,15 @@ _WANTED = {
 
 
 def _explain(
-    detail: ErrorDetails, tree: Mapping[str, Any], references: Mapping[KeyPath, str], reader: _Reader
+    detail: ErrorDetails,
+    tree: Mapping[str, Any],
+    references: Mapping[KeyPath, str],
+    resolved: Mapping[KeyPath, str],
+    reader: _Reader,
 ) -> str:
     at = tuple(detail["loc"])
+    if at and at[-1] == "[key]":  # pydantic's way to say that the key itself is wrong
+        at = at[:-1]
     # The tag of the union of engines stands in pydantic's path, but not in the file.
     if len(at) > 2 and at[0] == "deployments" and at[2] in ENGINE_TYPES:
         at = at[:2] + at[3:]
@@ -229,25 +258,38 @@ def _explain(
             return f"{place}: there is no such key.{_key_hint(at, tree)}"
         case "missing":
             return f"{place} is missing: add '{at[-1]}:'{_missing_hint(at)}"
+        case "union_tag_invalid" if value["engine"] is None:
+            return f"{place}.engine is empty: one of {', '.join(sorted(ENGINE_TYPES))} is needed."
         case "literal_error" | "union_tag_invalid":
             wanted = sorted(
                 re.findall(r"'([^']+)'", str(context.get("expected") or context["expected_tags"]))
             )
             if detail["type"] == "union_tag_invalid":
-                place, shown = reader.place((*at, "engine")), repr(context["tag"])
-                value = context["tag"]
-            return f"{place}: {shown} is not known.{did_you_mean(str(value), wanted)} One of: {', '.join(wanted)}."
+                at = (*at, "engine")
+                place, value = reader.place(at), detail["input"]["engine"]
+                shown = references.get(at) or _kind(value)
+            near = did_you_mean(str(value), wanted)
+            near = "" if near.startswith(" Known") else near
+            return f"{place}: {shown} is not known.{near} One of: {', '.join(wanted)}."
         case "union_tag_not_found":
             return f"{place}.engine is missing: add 'engine:', one of {', '.join(sorted(ENGINE_TYPES))}."
         case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
             limit = next(iter(context.values()))
-            words = {"greater_than_equal": "at least", "greater_than": "more than",
+            bound = {"greater_than_equal": "at least", "greater_than": "more than",
                      "less_than_equal": "at most", "less_than": "less than"}  # fmt: skip
-            return f"{place}: must be {words[detail['type']]} {limit}, not {shown}"
+            return f"{place}: must be {bound[detail['type']]} {limit}, not {shown}"
         case kind if kind in _WANTED:
             return f"{place}: must be {_WANTED[kind]}, not {shown}"
+        case "too_short" | "string_too_short":
+            return f"{place} is empty: at least {context.get('min_length')} is needed.{_empty_hint(at)}"
+        case "too_long" | "string_too_long":
+            return f"{place}: is too long: {context.get('max_length')} at most"
         case "value_error":
-            return f"{place}: {detail['msg'].removeprefix('Value error, ')}"
+            words = detail["msg"].removeprefix("Value error, ")
+            for path, written in references.items():
+                if path[: len(at)] == at:  # what came from the environment may be a secret
+                    words = words.replace(f"'{resolved[path]}'", f"'{written}'")
+            return f"{place}: {words}"
         case _:
             return f"{place}: {detail['msg'][:1].lower()}{detail['msg'][1:]}, not {shown}"
 
@@ -279,6 +321,10 @@ def _key_hint(at: KeyPath, tree: Mapping[str, Any]) -> str:
         engine = tree["deployments"][at[1]].get("engine")
         return f" '{key}' is for engine {' or '.join(others)}, and this one is '{engine}'."
     return did_you_mean(key, section.model_fields)
+
+
+def _empty_hint(at: KeyPath) -> str:
+    return _missing_hint(at).rstrip() if at[-1] == "deployments" else ""
 
 
 def _missing_hint(at: KeyPath) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -28,10 +28,26 @@ from inferry.core.model_ref import SAMPLE_MODEL, parse_model_ref
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _ALIAS = re.compile(r"[\w./:@+-]{1,200}", re.ASCII)
+_PRINTABLE = re.compile(r"[!-~]*")
+
+
+_NUMBERS: tuple[object, ...] = (int, float, int | None, ByteSize)
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switch_is_no_number(cls, data: object) -> object:
+        # YAML reads `replicas: yes` as true, which pydantic would take for 1. As a word, it is refused.
+        if not isinstance(data, dict):
+            return data
+        numbers = {name for name, field in cls.model_fields.items() if field.annotation in _NUMBERS}
+        return {
+            key: str(value).lower() if isinstance(value, bool) and key in numbers else value
+            for key, value in data.items()
+        }
 
 
 def split_listen(text: str) -> tuple[str, int]:
@@ -59,6 +75,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _bound_bytes(schema: dict[str, Any]) -> None:
+    # For a ByteSize, pydantic writes its bounds in words that JSON Schema does not have.
+    schema["anyOf"][1] |= {"minimum": schema.pop("ge"), "maximum": schema.pop("le")}
+
+
 class Gateway(_Section):
     """The one address that clients talk to."""
 
@@ -73,6 +94,7 @@ class Gateway(_Section):
         ByteSize(32 * 1024 * 1024),
         ge=1024,
         le=1024**3,
+        json_schema_extra=_bound_bytes,
         description="Longest request body; a longer one gets 413. 32 MiB holds a few images or 1M tokens.",
     )
     attempts_max: int = Field(
@@ -140,7 +162,8 @@ class Restart(_Section):
         5,
         ge=0,
         le=1000,
-        description="So many crashes within window_s are a crash loop: the replica stays down.",
+        description="So many crashes within window_s are a crash loop: the replica stays down. "
+        "0 and 1 mean: never restart.",
     )
     window_s: float = Field(120.0, gt=0, le=86400, description="See crashes_max.")
 
@@ -242,10 +265,24 @@ class OpenAIDeployment(_Deployment):
             raise ValueError("a key in the file would be stored in clear: write ${NAME} and set NAME outside")
         return value
 
+    @field_validator("api_key")
+    @classmethod
+    def _key_fits_in_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not (key := value.get_secret_value()):
+            raise ValueError("the key is empty: set the variable, or drop 'api_key' if none is asked for")
+        if value is not None and not _PRINTABLE.fullmatch(key):
+            raise ValueError("the key holds a space, a line break or a sign that no HTTP header can carry")
+        return value
+
 
 def split_endpoint(url: str) -> tuple[bool, str, int, str]:
     """(tls, host, port, base path without `/v1`) of an OpenAI base URL; raises ValueError."""
-    parts = urlsplit(url)
+    if not _PRINTABLE.fullmatch(url):
+        raise ValueError("a base URL has no spaces and only ASCII signs: write others as %XX")
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ValueError(f"'{url}' is not a base URL: write http://HOST:PORT/v1") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"'{url}' is not a base URL: write http://HOST:PORT/v1")
     if parts.username is not None or parts.query or parts.fragment:
@@ -253,12 +290,16 @@ def split_endpoint(url: str) -> tuple[bool, str, int, str]:
     try:
         port = parts.port
     except ValueError:
-        raise ValueError(f"'{url}' has a port that is not 0 to 65535") from None
+        port = 0
+    if port == 0:
+        raise ValueError(f"'{url}' has a port that is not 1 to 65535")
     tls = parts.scheme == "https"
     path = parts.path.rstrip("/")
     if not path.endswith("/v1"):
         raise ValueError(f"'{url}' must end in /v1")
-    return tls, parts.hostname, port or (443 if tls else 80), path.removesuffix("/v1")
+    if port is None:
+        port = 443 if tls else 80
+    return tls, parts.hostname, port, path.removesuffix("/v1")
 
 
 class SimulatedDeployment(_Managed):
@@ -289,11 +330,20 @@ ENGINE_TYPES: dict[str, type[_Deployment]] = {
 }
 
 
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(
+            f"'{value}' can't be a deployment's name: use small letters, digits and . _ - (63 at most); "
+            "other names for clients go into 'aliases'"
+        )
+    return value
+
+
 class DeploymentFile(_Section):
     """The whole of `inferry.yaml`."""
 
     gateway: Gateway = Field(default_factory=lambda: Gateway())
-    deployments: dict[str, Deployment] = Field(
+    deployments: dict[Annotated[str, AfterValidator(_name)], Deployment] = Field(
         min_length=1, max_length=1000, description="By name; clients send the name as `model`."
     )
 
@@ -301,11 +351,6 @@ class DeploymentFile(_Section):
     def _names_are_clear(self) -> DeploymentFile:
         taken: dict[str, str] = {}
         for name, deployment in self.deployments.items():
-            if not _NAME.fullmatch(name):
-                raise ValueError(
-                    f"'{name}' can't be a deployment's name: use small letters, digits and . _ - (63 at most); "
-                    "other names for clients go into 'aliases'"
-                )
             for public in (name, *deployment.aliases):
                 if public in taken and taken[public] != name:
                     raise ValueError(f"'{public}' names both '{taken[public]}' and '{name}'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from urllib.parse import urlsplit
 
 FORMS = (
     "hf:org/name[/file][@revision], file:/path/to/model.gguf, "
@@ -49,7 +50,19 @@ class ModelRef:
 
 
 _HF = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:/(?P<file>[^@]+))?(?:@(?P<revision>[\w./-]+))?", re.ASCII)
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _PYPI = re.compile(r"(?P<name>[A-Za-z0-9][\w.-]*?)(?:==(?P<revision>[\w.!+-]+))?/(?P<file>[^@]+)", re.ASCII)
+
+
+def _is_url(text: str) -> bool:
+    """Whether `text` names a host and a file; a `#sha256=` behind it must be a whole checksum."""
+    try:
+        parts = urlsplit(text)
+        named = bool(parts.hostname) and parts.path not in ("", "/") and parts.port != 0
+    except ValueError:
+        return False
+    checksum = parts.fragment.removeprefix("sha256=")
+    return named and (checksum == parts.fragment or _SHA256.fullmatch(checksum) is not None)
 
 
 def parse_model_ref(text: str) -> ModelRef:
@@ -60,8 +73,9 @@ def parse_model_ref(text: str) -> ModelRef:
     """
     scheme, colon, rest = text.partition(":")
     ref: ModelRef | None = None
-    if scheme in ("http", "https") and rest.startswith("//") and len(rest) > 2:
-        ref = ModelRef(ModelSource.HTTP, text)
+    if scheme in ("http", "https"):
+        if _is_url(text):
+            ref = ModelRef(ModelSource.HTTP, text)
     elif scheme == "file" and rest:
         path = rest.removeprefix("//") if rest.startswith("///") else rest
         return ModelRef(ModelSource.FILE, path)
@@ -72,6 +86,11 @@ def parse_model_ref(text: str) -> ModelRef:
     if ref is None:
         near = f" Did you mean 'file:{text}'?" if not colon and text.endswith(".gguf") else ""
         raise ValueError(f"'{text}' is not a model source.{near} Use one of: {FORMS}")
+    if ref.source is ModelSource.HF and {".", ".."} & {
+        *ref.name.split("/"),
+        *(ref.revision or "").split("/"),
+    }:
+        raise ValueError(f"'{text}': '.' and '..' are no part of a repository's name or revision")
     if ref.file is not None and (".." in ref.file.split("/") or ref.file.startswith("/")):
         raise ValueError(f"'{text}': the file may not lead out of the archive ('..' or a leading '/')")
     return ref

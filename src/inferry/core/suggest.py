@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+WORD_CHARS_MAX = 500
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'replicas'?`, or ` Known: a, b.` when nothing is near; empty if nothing is known."""
     names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    # A word that is far longer than all names is near to none of them, and could cost seconds to compare.
+    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6) if len(word) <= WORD_CHARS_MAX else []
     if near:
         return f" Did you mean '{near[0]}'?"
     if names:

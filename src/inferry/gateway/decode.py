@@ -103,7 +103,7 @@ _DECODERS: dict[Route, Callable[[bytes], _Head]] = {
         (TOKENIZE, _Head),
     )
 }
-_decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+_decode_fields = msgspec.json.Decoder(dict[str, Raw] | None).decode
 _encode = msgspec.json.encode
 
 
@@ -139,18 +139,19 @@ def decode_request(route: Route, body: bytes, request_id: str, models: Iterable[
 def body_for_engine(request: InferenceRequest, served_name: str, ask_usage: bool) -> bytes:
     """The body as the engine shall get it: its own name for the model, and asked for usage if wished.
 
-    When nothing has to change, this is the client's very bytes.
+    When nothing has to change, this is the client's very bytes. Raises InvalidRequest.
     """
     add_usage = ask_usage and request.stream and request.route.asks_usage and not request.client_wants_usage
     if request.model == served_name and not add_usage:
         return request.body
-    fields = _decode_fields(request.body)
+    try:
+        fields = _decode_fields(request.body) or {}
+        options = (_decode_fields(fields["stream_options"]) or {}) if "stream_options" in fields else {}
+    except UnicodeDecodeError as error:  # in a key that decode_request had no reason to look at
+        raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
     if request.model != served_name:
         fields["model"] = Raw(_encode(served_name))
     if add_usage:
-        options: dict[str, Any] = {}
-        if (given := fields.get("stream_options")) is not None:
-            options = msgspec.json.decode(given) or {}
         fields["stream_options"] = Raw(_encode({**options, "include_usage": True}))
     return _encode(fields)
 
@@ -184,16 +185,21 @@ def _explain(text: str, body: bytes, models: Iterable[str]) -> InvalidRequest:
     ).replace("`", "")
     if not at:
         return InvalidRequest(f"The request body must be a JSON object: {words[:1].lower()}{words[1:]}.")
-    expected = words.partition(", got ")[0]
+    expected, _, kind = words.partition(", got ")
+    shown = _shown(body, at) or kind or "something else"
     return InvalidRequest(
-        f"Invalid value for '{at}': {expected[:1].lower()}{expected[1:]}, got {_shown(body, at)}.", param=at
+        f"Invalid value for '{at}': {expected[:1].lower()}{expected[1:]}, got {shown}.", param=at
     )
 
 
-def _shown(body: bytes, at: str) -> str:
-    """The value at `messages[0].role`, short enough for a message."""
-    value: Any = msgspec.json.decode(body)
-    for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", at):
-        value = value[int(index)] if index else value[key]
+def _shown(body: bytes, at: str) -> str | None:
+    """The value at `messages[0].role`, short enough for a message; None if the rest of the body hides it."""
+    try:
+        value: Any = msgspec.json.decode(body)
+        for key, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", at):
+            value = value[int(index)] if index else value[key]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
+        # The decoder stopped at the wrong value; what comes behind it need not even be JSON.
+        return None
     text = _encode(value).decode()
     return text if len(text) <= 60 else f"{text[:57]}..."

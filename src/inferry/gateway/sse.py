@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import re
 
-_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
-_BOUNDARY = re.compile(rb"\n\n|\r\n\r\n|\r\r")
+# An empty line, whichever line ends are mixed: `\r\n\r\n` ends with the second of these.
+_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
+_BOUNDARY = re.compile(rb"\n\n|\n\r\n|\r\r")
 HELD_BYTES_MAX = 256 * 1024
 """An event that is longer than this is passed on in pieces."""
 
 # What an engine sends at the end when it was asked for usage: an event without choices.
 _USAGE_MARKS = (b'"choices":[]', b'"choices": []')
+_USAGE = re.compile(rb'"usage":\s*\{')
 
 
 class EventGate:
@@ -48,9 +50,7 @@ class EventGate:
         self._held = b""
 
     def _hold_partial(self, data: bytes) -> bytes:
-        end = max(data.rfind(b"\n\n") + 2, data.rfind(b"\r\n\r\n") + 4, data.rfind(b"\r\r") + 2)
-        if end < 4 and not data.startswith(_ENDS):  # no boundary found: each rfind gave -1
-            end = 0
+        end = max(at + len(mark) if (at := data.rfind(mark)) >= 0 else 0 for mark in _ENDS)
         if len(data) - end > HELD_BYTES_MAX:
             return data
         self._held = data[end:]
@@ -64,9 +64,9 @@ def _without_usage(data: bytes) -> bytes:
         event = data[start : boundary.end()]
         start = boundary.end()
         is_usage = (
-            any(mark in event for mark in _USAGE_MARKS) and b'"usage":' in event and b'"delta"' not in event
+            any(mark in event for mark in _USAGE_MARKS) and _USAGE.search(event) and b'"delta"' not in event
         )
-        if not is_usage:
-            kept.append(event)
+        # Empty lines before an event may have come in either chunk: they stay, however the stream was cut.
+        kept.append(event[: len(event) - len(event.lstrip(b"\r\n"))] if is_usage else event)
     kept.append(data[start:])
     return b"".join(kept)

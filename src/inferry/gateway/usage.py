@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 
 class Usage(msgspec.Struct):
@@ -14,16 +16,22 @@ class Usage(msgspec.Struct):
     completion_tokens: int | None = None
 
 
+# A counter must never fall, and no count of tokens needs more than a double holds exactly.
+_Count = Annotated[int, Meta(ge=0, le=2**53)] | None
+
+
 class _Wire(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens: int | None = None  # Anthropic messages, OpenAI responses
-    output_tokens: int | None = None
+    prompt_tokens: _Count = None
+    completion_tokens: _Count = None
+    input_tokens: _Count = None  # Anthropic messages, OpenAI responses
+    output_tokens: _Count = None
 
 
 _decode = msgspec.json.Decoder(_Wire).decode
 _KEY = b'"usage"'
 _OBJECT_BYTES_MAX = 4096
+_LOOKS_MAX = 16
+"""Places named "usage" to look at, from the end: an answer may repeat what a client sent."""
 
 
 def read_usage(last_chunks: Iterable[bytes]) -> Usage | None:
@@ -33,13 +41,16 @@ def read_usage(last_chunks: Iterable[bytes]) -> Usage | None:
     """
     tail = b"".join(last_chunks)
     at = len(tail)
-    while (at := tail.rfind(_KEY, 0, at)) >= 0:
+    for _ in range(_LOOKS_MAX):
+        at = tail.rfind(_KEY, 0, at)
+        if at < 0:
+            return None
         found = _object_after(tail, at + len(_KEY))
-        if found is not None:
-            prompt = found.prompt_tokens if found.prompt_tokens is not None else found.input_tokens
-            completion = (
-                found.completion_tokens if found.completion_tokens is not None else found.output_tokens
-            )
+        if found is None:
+            continue
+        prompt = found.prompt_tokens if found.prompt_tokens is not None else found.input_tokens
+        completion = found.completion_tokens if found.completion_tokens is not None else found.output_tokens
+        if prompt is not None or completion is not None:
             return Usage(prompt, completion)
     return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Literal
 
 from inferry.core.replica import ReplicaState
@@ -25,6 +26,8 @@ class Slot:
     in_flight: int = 0
     served: int = 0
     """Requests ever sent there, for the status table."""
+    turn: int = 0
+    """When it was chosen last, counted in choices; 0 is never."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,8 @@ class Balancer:
                 candidates = [slot for slot in candidates if slot.id not in exclude]
             if candidates:
                 self._turn += 1
-                slot = candidates[0] if len(candidates) == 1 else self._pick(candidates, self._turn)
+                slot = candidates[0] if len(candidates) == 1 else self._pick(candidates)
+                slot.turn = self._turn
                 slot.in_flight += 1
                 slot.served += 1
                 return slot
@@ -100,24 +104,30 @@ class Balancer:
         return ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
 
 
-def _round_robin(candidates: Sequence[Slot], turn: int) -> Slot:
-    return candidates[turn % len(candidates)]
+_turn_of = attrgetter("turn")
 
 
-def _least_connections(candidates: Sequence[Slot], turn: int) -> Slot:
+def _round_robin(candidates: Sequence[Slot]) -> Slot:
+    """The one whose last turn is longest ago.
+
+    Not a counter modulo the number of candidates: each retry advances it by one more and leaves one candidate
+    out, and so one failing replica of three gave its neighbours a quarter and three quarters of the requests.
+    """
+    return min(candidates, key=_turn_of)
+
+
+def _least_connections(candidates: Sequence[Slot]) -> Slot:
     """The lowest number of running requests per weight; equals take turns."""
-    count = len(candidates)
-    best = candidates[turn % count]
+    best = candidates[0]
     best_load = (best.in_flight + 1) / best.weight
-    for step in range(1, count):
-        slot = candidates[(turn + step) % count]
+    for slot in candidates[1:]:
         load = (slot.in_flight + 1) / slot.weight
-        if load < best_load:
+        if load < best_load or (load == best_load and slot.turn < best.turn):
             best, best_load = slot, load
     return best
 
 
-_PICKERS: dict[PolicyName, Callable[[Sequence[Slot], int], Slot]] = {
+_PICKERS: dict[PolicyName, Callable[[Sequence[Slot]], Slot]] = {
     "round_robin": _round_robin,
     "least_connections": _least_connections,
 }
