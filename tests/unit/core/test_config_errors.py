@@ -1,0 +1,206 @@
+"""What a wrong deployment file is told: file, line, key, value and the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from inferry.core.config_file import parse_text
+from inferry.core.deployment import ENGINE_TYPES
+from inferry.core.errors import ConfigError
+
+CHAT = "deployments:\n  chat:\n    engine: simulated\n"
+OUTSIDE = "deployments:\n  out:\n    engine: openai\n    model: m\n"
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse_text(text, Path("inferry.yaml"), {})
+    return caught.value.message.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        # unknown keys
+        (CHAT + "gatway: {}\n", "4: gatway: there is no such key. Did you mean 'gateway'?"),
+        (CHAT + "colour: red\n", "4: colour: there is no such key. Known: deployments, gateway."),
+        (
+            CHAT + "    replica: 2\n",
+            "4: deployments.chat.replica: there is no such key. Did you mean 'replicas'?",
+        ),
+        (
+            CHAT + "    routing: {polcy: round_robin}\n",
+            "4: deployments.chat.routing.polcy: there is no such key. Did you mean 'policy'?",
+        ),
+        (
+            CHAT + "    health:\n      interval: 1\n",
+            "5: deployments.chat.health.interval: there is no such key. Did you mean 'interval_s'?",
+        ),
+        (
+            CHAT + "    restart: {crash_max: 1}\n",
+            "4: deployments.chat.restart.crash_max: there is no such key. Did you mean 'crashes_max'?",
+        ),
+        (
+            CHAT + "    threads: 4\n",
+            "4: deployments.chat.threads: there is no such key. "
+            "'threads' is for engine llamacpp, and this one is 'simulated'.",
+        ),
+        (
+            OUTSIDE + "    endpoints: [http://h/v1]\n    replicas: 2\n",
+            "6: deployments.out.replicas: there is no such key. "
+            "'replicas' is for engine llamacpp or simulated, and this one is 'openai'.",
+        ),
+        # missing ones
+        ("gateway: {}\n", "1: deployments is missing: add 'deployments:' ('inferry init' writes an example)"),
+        (
+            "deployments:\n  chat:\n    replicas: 1\n",
+            "2: deployments.chat.engine is missing: add 'engine:', one of llamacpp, openai, simulated.",
+        ),
+        (
+            "deployments:\n  chat:\n    engine: llamacpp\n",
+            "2: deployments.chat.model is missing: add 'model:' and the model to serve",
+        ),
+        (OUTSIDE, "2: deployments.out.endpoints is missing: add 'endpoints:' [http://HOST:PORT/v1]"),
+        # one of several
+        (
+            "deployments:\n  chat:\n    engine: llama.cpp\n",
+            "3: deployments.chat.engine: 'llama.cpp' is not known. Did you mean 'llamacpp'? "
+            "One of: llamacpp, openai, simulated.",
+        ),
+        (
+            "deployments:\n  chat:\n    engine: xyz\n",
+            "3: deployments.chat.engine: 'xyz' is not known. One of: llamacpp, openai, simulated.",
+        ),
+        (
+            "deployments:\n  chat:\n    engine: [a]\n",
+            "3: deployments.chat.engine: a list is not known. One of: llamacpp, openai, simulated.",
+        ),
+        (
+            "deployments:\n  chat:\n    engine:\n",
+            "2: deployments.chat.engine is empty: one of llamacpp, openai, simulated is needed.",
+        ),
+        (
+            CHAT + "    routing: {policy: round-robin}\n",
+            "4: deployments.chat.routing.policy: 'round-robin' is not known. Did you mean 'round_robin'? "
+            "One of: least_connections, round_robin.",
+        ),
+        # kinds
+        (
+            CHAT + "    replicas: two\n",
+            "4: deployments.chat.replicas: must be a whole number, not 'two'",
+        ),
+        (CHAT + "    replicas: 1.5\n", "4: deployments.chat.replicas: must be a whole number, not 1.5"),
+        (CHAT + "    replicas: yes\n", "4: deployments.chat.replicas: must be a whole number, not 'true'"),
+        (CHAT + "    ttft_ms: off\n", "4: deployments.chat.ttft_ms: must be a number, not 'false'"),
+        (CHAT + "    ttft_ms: []\n", "4: deployments.chat.ttft_ms: must be a number, not a list"),
+        (CHAT + "    faults: 7\n", "4: deployments.chat.faults: must be true or false, not 7"),
+        (CHAT + "    model: 5\n", "4: deployments.chat.model: must be text, not 5"),
+        (CHAT + "    model: yes\n", "4: deployments.chat.model: must be text, not true"),
+        (CHAT + "    model:\n", "4: deployments.chat.model: must be text, not nothing"),
+        (CHAT + "    aliases: gpt\n", "4: deployments.chat.aliases: must be a list, not 'gpt'"),
+        (CHAT + "    routing: fast\n", "4: deployments.chat.routing: must be a group of keys, not 'fast'"),
+        (CHAT + "gateway:\n", "4: gateway: must be a group of keys, not nothing"),
+        ("deployments: [a]\n", "1: deployments: must be a group of keys, not a list"),
+        ("deployments:\n  chat: llamacpp\n", "2: deployments.chat: must be a group of keys, not 'llamacpp'"),
+        (
+            CHAT + "gateway: {body_max_bytes: lots}\n",
+            "4: gateway.body_max_bytes: must be a size such as 32MiB, not 'lots'",
+        ),
+        (
+            CHAT + "gateway: {body_max_bytes: 3 apples}\n",
+            "4: gateway.body_max_bytes: must be a size such as 32MiB, not '3 apples'",
+        ),
+        # bounds
+        (CHAT + "    replicas: 0\n", "4: deployments.chat.replicas: must be at least 1, not 0"),
+        (CHAT + "    replicas: 257\n", "4: deployments.chat.replicas: must be at most 256, not 257"),
+        (
+            CHAT + "gateway: {connect_timeout_s: 0}\n",
+            "4: gateway.connect_timeout_s: must be more than 0.0, not 0",
+        ),
+        (CHAT + "    ttft_ms: .nan\n", "4: deployments.chat.ttft_ms: must be at most 600000.0, not nan"),
+        (
+            CHAT + "gateway: {body_max_bytes: 12}\n",
+            "4: gateway.body_max_bytes: must be at least 1024, not 12",
+        ),
+        (
+            "deployments: {}\n",
+            "1: deployments is empty: at least 1 is needed. ('inferry init' writes an example)",
+        ),
+        (OUTSIDE + "    endpoints: []\n", "5: deployments.out.endpoints is empty: at least 1 is needed."),
+        (
+            CHAT + f"    aliases: [{', '.join(f'a{n}' for n in range(101))}]\n",
+            "4: deployments.chat.aliases: is too long: 100 at most",
+        ),
+        (CHAT + f"    model: {'m' * 501}\n", "4: deployments.chat.model: is too long: 500 at most"),
+        # meaning
+        (
+            CHAT + "    aliases: [ok, not ok]\n",
+            "4: deployments.chat.aliases.1: use letters, digits and . / : @ + - _, 200 at most",
+        ),
+        (
+            "deployments:\n  Chat:\n    engine: simulated\n",
+            "2: deployments.Chat: 'Chat' can't be a deployment's name: use small letters, digits and . _ - "
+            "(63 at most); other names for clients go into 'aliases'",
+        ),
+        (
+            "deployments:\n  a: {engine: simulated}\n  b: {engine: simulated, aliases: [a]}\n",
+            "1: file: 'a' names both 'a' and 'b'",
+        ),
+        (
+            "deployments:\n  a: {engine: llamacpp, model: 'file:m', extra_args: [x]}\n",
+            "2: deployments.a: 'extra_args' are for a llama-server of your own: name it in 'binary', or drop them",
+        ),
+        (
+            "deployments:\n  a: {engine: llamacpp, model: tiny.gguf}\n",
+            "2: deployments.a.model: 'tiny.gguf' is not a model source. Did you mean 'file:tiny.gguf'? "
+            "Use one of: hf:org/name[/file][@revision], file:/path/to/model.gguf, "
+            "pypi:distribution[==version]/file, https://host/path/model.gguf",
+        ),
+        (
+            OUTSIDE + "    endpoints: [http://h/v1, http://h/v1]\n",
+            "5: deployments.out.endpoints: an endpoint stands here twice",
+        ),
+        (
+            CHAT + "gateway: {listen: '8000'}\n",
+            "4: gateway.listen: write it as HOST:PORT, for instance 127.0.0.1:8000",
+        ),
+        (
+            CHAT + "gateway:\n  listen: 0.0.0.0:8000\n",
+            "4: gateway: '0.0.0.0:8000' can be reached from other machines, and this gateway asks for no keys. "
+            "Listen on 127.0.0.1, or write 'allow_unauthenticated: true' beside it if that is meant.",
+        ),
+    ],
+)
+def test_one_wrong_thing_is_one_clear_line(text: str, message: str) -> None:
+    """Each kind of mistake is named with its line, key, value and the way out, and nothing else is said."""
+    assert problems(text) == [f"inferry.yaml:{message}"]
+
+
+def test_all_mistakes_at_once() -> None:
+    """A file is repaired in one round: every mistake has its line."""
+    text = CHAT + "    replicas: 0\n    speed: 1\ngateway:\n  listen: nowhere\n"
+    assert [line.split(": ")[0] for line in problems(text)] == [
+        "inferry.yaml:7",
+        "inferry.yaml:4",
+        "inferry.yaml:5",
+    ]
+
+
+def test_long_values_are_cut() -> None:
+    """A value of any length leaves the message readable."""
+    [line] = problems(CHAT + f"    replicas: {'x' * 5000}\n")
+    assert len(line) < 160
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINE_TYPES))
+def test_every_key_of_every_engine_can_be_misspelt(engine: str) -> None:
+    """For each key that an engine knows, a slip leads back to it (or to a nearer one), with the line."""
+    for key in ENGINE_TYPES[engine].model_fields:
+        slip = f"{key}x"
+        text = f"deployments:\n  d:\n    engine: {engine}\n    model: file:m\n    {slip}: 1\n"
+        lines = [line for line in problems(text) if slip in line]
+        assert lines == [
+            f"inferry.yaml:5: deployments.d.{slip}: there is no such key. Did you mean '{key}'?"
+        ], lines

@@ -1,0 +1,103 @@
+"""Token counts from the last bytes of an answer."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+
+from inferry.gateway.usage import Usage, read_usage
+
+PLAIN = (
+    b'{"id":"x","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":7,"completion_tokens":3}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("tail", "usage"),
+    [
+        (PLAIN, Usage(7, 3)),
+        (json.dumps(json.loads(PLAIN), indent=4).encode(), Usage(7, 3)),
+        (
+            b'data: {"choices":[],"usage":{"prompt_tokens":7,"total_tokens":9}}\n\ndata: [DONE]\n\n',
+            Usage(7, None),
+        ),
+        (b'{"usage":{"prompt_tokens":0,"completion_tokens":0}}', Usage(0, 0)),
+        # OpenAI responses, Anthropic messages
+        (b'{"usage":{"input_tokens":5,"output_tokens":6,"total_tokens":11}}', Usage(5, 6)),
+        (b'event: message_delta\ndata: {"delta":{},"usage":{"output_tokens":15}}\n\n', Usage(None, 15)),
+        # details inside, before and behind
+        (
+            b'{"usage":{"prompt_tokens_details":{"cached_tokens":4,"a":{"b":{}}},"completion_tokens":3,'
+            b'"completion_tokens_details":{"reasoning_tokens":1},"prompt_tokens":7}}',
+            Usage(7, 3),
+        ),
+        (PLAIN[:-1] + b',"timings":{"prompt_n":1}}', Usage(7, 3)),
+        # the last one that says something
+        (b'{"usage":{"prompt_tokens":1}} {"usage":{"prompt_tokens":2}}', Usage(2, None)),
+        (b'{"usage":{"prompt_tokens":1}}\n\n{"usage":null}', Usage(1, None)),
+        (
+            b'{"usage":{"prompt_tokens":1},"tools":[{"properties":{"usage":{"type":"object"}}}]}',
+            Usage(1, None),
+        ),
+        (b'{"usage":{"prompt_tokens":1},"usage":{}}', Usage(1, None)),
+        # none
+        (b"", None),
+        (b'{"usage":null}', None),
+        (b'{"usage":{}}', None),
+        (b'{"usage":[]}', None),
+        (b'{"usage":"{}"}', None),
+        (b'{"kind":"usage"}', None),
+        (b'{"usage":{"prompt_tokens":"7"}}', None),
+        (b'{"usage":{"prompt_tokens":-7}}', None),
+        (b'{"usage":{"prompt_tokens":7.5}}', None),
+        (b'{"usage":{"prompt_tokens":' + b"9" * 400 + b"}}", None),
+    ],
+)
+def test_usage_of_a_tail(tail: bytes, usage: Usage | None) -> None:
+    """Every dialect's names, with anything around them; what is no count is nothing."""
+    assert read_usage([tail]) == usage
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_text_that_looks_like_usage_is_no_usage(depth: int) -> None:
+    """A model that writes a usage object, even as JSON in JSON, does not change its bill."""
+    fake = '{"usage":{"prompt_tokens":1000000,"completion_tokens":1}}'
+    for _ in range(depth):
+        fake = json.dumps({"content": fake})
+    assert read_usage([fake.encode()]) is None
+    assert read_usage([b'{"usage":{"prompt_tokens":7}}' + fake.encode()]) == Usage(7, None)
+
+
+@pytest.mark.parametrize("cut", range(len(PLAIN)))
+def test_a_cut_answer_has_no_wrong_usage(cut: int) -> None:
+    """An answer that breaks off anywhere gives no usage, never a part of a number."""
+    whole = PLAIN.rindex(b"}")  # behind this the object is complete
+    assert read_usage([PLAIN[:cut]]) == (Usage(7, 3) if cut >= whole else None)
+
+
+def test_chunks_may_cut_anywhere() -> None:
+    """However the tail was cut into chunks, and whatever is missing before it, the usage is found."""
+    rng = random.Random(3)
+    for _ in range(200):
+        start = rng.randrange(PLAIN.index(b'"usage"'))
+        ends = sorted(rng.sample(range(start, len(PLAIN)), 3))
+        chunks = [PLAIN[a:b] for a, b in zip([start, *ends], [*ends, len(PLAIN)], strict=True)]
+        assert read_usage(chunks) == Usage(7, 3)
+
+
+def test_random_bytes_never_raise() -> None:
+    """Whatever an engine sends, reading its usage gives a value."""
+    rng = random.Random(5)
+    pieces = [b'"usage"', b":", b"{", b"}", b'"prompt_tokens"', b"1", b" ", b"\\", b'"', b"\xff", b",", b"\n"]
+    for _ in range(5000):
+        tail = b"".join(rng.choices(pieces, k=rng.randrange(20)))
+        assert isinstance(read_usage([tail]), Usage | None)
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("piece", [b'"usage":{', b'"usage":{},', b'"usage":{"a":"'])
+def test_repeated_look_alikes_cost_little(piece: bytes) -> None:
+    """A body that an engine echoes, full of the word, does not hold up the event loop."""
+    assert read_usage([piece * (4 * 1024 * 1024 // len(piece))]) is None
