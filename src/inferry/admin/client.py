@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import httpx
+from pydantic import ValidationError
 
+from inferry import __version__
 from inferry.admin.run_record import RunRecord
 from inferry.admin.status import Status
 from inferry.core.errors import ConfigError
@@ -16,7 +18,14 @@ class ControlClient:
         self._record = record
 
     def status(self) -> Status:
-        return Status.model_validate(self._call("GET", "/status"))
+        answer = self._call("GET", "/status")
+        try:
+            return Status.model_validate(answer)
+        except ValidationError as error:
+            raise ConfigError(
+                f"Inferry on port {self._record.port} (pid {self._record.pid}) answers unlike this version "
+                f"({__version__}), so another one started it. End it with 'inferry down' and start it anew."
+            ) from error
 
     def shut_down(self, *, at_once: bool) -> None:
         self._call("POST", "/shutdown", {"at_once": at_once})
@@ -29,8 +38,9 @@ class ControlClient:
                 answer.raise_for_status()
                 return answer.json()
         except (httpx.HTTPError, ValueError) as error:
+            first_line = str(error).partition("\n")[0]
             raise ConfigError(
-                f"Inferry on port {self._record.port} (pid {self._record.pid}) does not answer: {error}. "
+                f"Inferry on port {self._record.port} (pid {self._record.pid}) does not answer: {first_line}. "
                 "It may be starting or ending; if it stays so, end it with: kill "
                 f"{self._record.pid}"
             ) from error

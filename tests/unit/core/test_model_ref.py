@@ -22,7 +22,10 @@ HF, FILE, PYPI, HTTP = ModelSource.HF, ModelSource.FILE, ModelSource.PYPI, Model
         ("file:b.gguf", ModelRef(FILE, "b.gguf")),
         ("file:~/a@b:c.gguf", ModelRef(FILE, "~/a@b:c.gguf")),
         ("http://h/m.gguf", ModelRef(HTTP, "http://h/m.gguf")),
-        ("https://u:p@h:1/m.gguf?x=1#sha256=ab", ModelRef(HTTP, "https://u:p@h:1/m.gguf?x=1#sha256=ab")),
+        (
+            "https://u:p@h:1/m.gguf?x=1#sha256=" + "Ab" * 32,
+            ModelRef(HTTP, "https://u:p@h:1/m.gguf?x=1#sha256=" + "Ab" * 32),
+        ),
     ],
 )
 def test_parts_and_round_trip(text: str, ref: ModelRef) -> None:
@@ -60,6 +63,11 @@ def test_file_url_is_the_same_file() -> None:
         "http:",
         "http://",
         "https:/h/m",
+        "https://h",
+        "https://h/",
+        "https://h:0/m",
+        "https://h:x/m",
+        "https://h/m#sha256=ab",
         "ftp://h/m",
         "HF:org/name",
         "s3://bucket/m",
