@@ -110,7 +110,7 @@ def test_killed_replica_is_restarted_and_costs_no_request(inferry: Inferry) -> N
 
         def restarted() -> bool:
             now = up.replicas()["chat-0"]
-            return now["state"] == "ready" and now["restarts"] == 1 and now["pid"] != victim
+            return bool(now["state"] == "ready" and now["restarts"] == 1 and now["pid"] != victim)
 
         wait_for("chat-0 is back", restarted)
         assert up.replicas()["chat-1"]["pid"] == before["chat-1"]["pid"]

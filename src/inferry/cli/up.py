@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -150,8 +151,21 @@ class _Announcer:
         )
         if deployment.engine == "simulated":
             typer.echo("This deployment is SIMULATED: no model runs, and its words mean nothing.")
-        stop = "inferry down" if os.environ.get("INFERRY_DETACHED") else "Ctrl-C"
-        typer.echo(f"Or talk to it with 'inferry chat'. State: 'inferry status'. Stop: {stop}.")
+        command = _own_command()
+        stop = f"'{command} down'" if os.environ.get("INFERRY_DETACHED") else "Ctrl-C"
+        typer.echo(f"Or talk to it with '{command} chat'. State: '{command} status'. Stop: {stop}.")
+
+
+def _own_command() -> str:
+    """How this very command can be typed: its path, if it is not the one that the shell would find."""
+    here = Path(sys.executable).parent / "inferry"
+    found = shutil.which("inferry")
+    if not here.exists() or (found is not None and Path(found).samefile(here)):
+        return "inferry"
+    try:
+        return str(here.relative_to(Path.cwd()))
+    except ValueError:
+        return str(here)
 
 
 # --- detached -----------------------------------------------------------------------------------------

@@ -255,7 +255,7 @@ class Exchange:
         self.activity_s = self._gateway.loop.time()
         self._relaying = True
         self._status = status
-        is_events = False
+        is_events = is_encoded = False
         lines = [b"x-request-id: ", self.request_id.encode("ascii"), b"\r\n"]
         lines += (b"x-inferry-replica: ", self._replica_id.encode("ascii"), b"\r\n")
         for name, value in headers:
@@ -263,8 +263,10 @@ class Exchange:
                 continue
             if name == b"content-type":
                 is_events = value.startswith(b"text/event-stream")
+            elif name == b"content-encoding":
+                is_encoded = True
             lines += (name, b": ", value, b"\r\n")
-        if is_events:
+        if is_events and not is_encoded:  # compressed events can only be passed on
             request = self._request
             assert request is not None
             self._is_stream = True

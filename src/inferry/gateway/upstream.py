@@ -42,8 +42,21 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection. `receiver` is the exchange it works for, or None while it idles in the pool."""
 
     __slots__ = (
-        "_complete", "_keep_alive", "_head_seen", "_header_bytes", "_headers", "_length", "_parser", "_parts",
-        "_until_eof", "idle_since_s", "lost", "pool", "receiver", "reused", "transport",
+        "_complete",
+        "_head_seen",
+        "_header_bytes",
+        "_headers",
+        "_keep_alive",
+        "_length",
+        "_parser",
+        "_parts",
+        "_until_eof",
+        "idle_since_s",
+        "lost",
+        "pool",
+        "receiver",
+        "reused",
+        "transport",
     )  # fmt: skip
 
     def __init__(self, pool: UpstreamPool) -> None:
