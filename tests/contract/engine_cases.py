@@ -1,0 +1,93 @@
+"""One deployment per way of having an engine, for the suites that run over all of them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from inferry.core.deployment import ENGINE_TYPES, Deployment
+from inferry.engines.adapter import LaunchableAdapter, LaunchContext, RemoteAdapter
+from inferry.engines.registry import adapter_for
+
+SECRET = "s3cret-of-this-process"
+NAME = "chat"
+
+_BUSY_PAGES = {
+    "llamacpp": """\
+# HELP llamacpp:prompt_tokens_total Number of prompt tokens processed.
+# TYPE llamacpp:prompt_tokens_total counter
+llamacpp:prompt_tokens_total 55
+# HELP llamacpp:tokens_predicted_total Number of generation tokens processed.
+# TYPE llamacpp:tokens_predicted_total counter
+llamacpp:tokens_predicted_total 1234
+llamacpp:predicted_tokens_seconds 21.5
+# TYPE llamacpp:requests_processing gauge
+llamacpp:requests_processing 3
+llamacpp:requests_deferred 2
+llamacpp:n_busy_slots_per_decode 1.00001
+""",
+    "simulated": """\
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="odd} \\"name"} 3.0
+vllm:num_requests_waiting{engine="0",model_name="odd} \\"name"} 2.0
+vllm:kv_cache_usage_perc{engine="0",model_name="odd} \\"name"} 0.25
+vllm:generation_tokens_total{engine="0",model_name="odd} \\"name"} 1234.0
+vllm:time_to_first_token_seconds_bucket{engine="0",le="+Inf",model_name="odd} \\"name"} 9.0
+""",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A deployment by a name of its own; equal settings make equal deployments."""
+
+    id: str
+    engine: str
+    settings: tuple[tuple[str, object], ...] = ()
+    busy_page: str | None = None
+    """A metrics page as the real engine prints it: 3 running, 2 waiting, 1234 tokens; None: has none."""
+
+    def deployment(self) -> Deployment:
+        fields = {"engine": self.engine, **dict(self.settings)}
+        return TypeAdapter[Deployment](Deployment).validate_python(fields)
+
+    def adapter(self) -> LaunchableAdapter | RemoteAdapter:
+        return adapter_for(NAME, self.deployment())
+
+
+CASES = (
+    Case("llamacpp", "llamacpp", (("model", "file:/m.gguf"),), _BUSY_PAGES["llamacpp"]),
+    Case(
+        "llamacpp-binary",
+        "llamacpp",
+        # Any program that is there will do: nothing is started from this one.
+        (("model", "file:/m.gguf"), ("binary", sys.executable), ("extra_args", ("--flash-attn", "on"))),
+        _BUSY_PAGES["llamacpp"],
+    ),
+    Case(
+        "openai",
+        "openai",
+        (
+            ("model", "org/big"),
+            ("endpoints", ("http://10.0.0.7:9001/v1", "https://h.example/p/v1")),
+            ("api_key", SECRET),
+        ),
+    ),
+    Case("simulated", "simulated", (), _BUSY_PAGES["simulated"]),
+)
+assert {case.engine for case in CASES} == set(ENGINE_TYPES), "a new engine needs a case here"
+
+
+def context(port: int = 8123, host: str = "127.0.0.1", model_path: Path | None = None) -> LaunchContext:
+    return LaunchContext(
+        replica_id=f"{NAME}-0",
+        host=host,
+        port=port,
+        model_path=model_path or Path("/m.gguf"),
+        served_name=NAME,
+        threads=2,
+        secret=SECRET,
+    )
