@@ -174,10 +174,13 @@ async def test_a_client_that_goes_away_frees_its_place(streamed: bool) -> None:
 
 
 async def test_the_key_is_asked_for() -> None:
-    """With a key, every route but /health is closed to others, faults included."""
+    """With a key, all is closed to others but /health, and the commands of faults, if those are on at all."""
+    async with engine(key="k3y", faults=False) as client:
+        assert (await client.get("/simulate/fault")).status_code == 403
     async with engine(key="k3y") as client:
-        assert (await client.get("/health")).status_code == 200
-        for path in ("/v1/models", "/metrics", "/version", "/simulate/fault", "/nowhere"):
+        for path in ("/health", "/simulate/fault"):
+            assert (await client.get(path)).status_code == 200
+        for path in ("/v1/models", "/metrics", "/version", "/nowhere"):
             assert (await client.get(path)).status_code == 401
         assert (await chat(client)).status_code == 401
         client.headers["authorization"] = "Bearer other"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import struct
 import uuid
-from array import array
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,12 +21,14 @@ from inferry.testing.simulated_formats import AnswerFormat, ChatFormat, Completi
 from inferry.testing.simulated_generation import Generation, Generator, Powers
 from inferry.testing.simulated_http import Exchange
 from inferry.testing.simulated_metrics import metrics_page
+from inferry.testing.simulated_plain import PlainAnswers
 from inferry.testing.simulated_requests import Ask, BadRequest, RequestReader, read_object
-from inferry.testing.simulated_words import TokenTable, embed
+from inferry.testing.simulated_words import TokenTable
 
 VERSION = "0.0.0+inferry.simulated"
-EMBEDDING_DIMENSIONS = 64
-EMBEDDING_DIMENSIONS_MAX = 4096
+# Faults are commanded by a person, who can't know the key that Inferry made up for this process; and they are
+# off unless that person asked for them.
+_OPEN_PATHS = frozenset({"/health", "/simulate/fault"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Options:
     faults: bool = False
     seed: int = 0
     key: str | None = None
-    """Asked for as `Authorization: Bearer KEY` on every route but /health."""
+    """Asked for as `Authorization: Bearer KEY` on every route but /health and /simulate/fault."""
 
 
 class SimulatedApp:
@@ -70,6 +69,7 @@ class SimulatedApp:
             seed=options.seed,
             powers=powers,
         )
+        plain = PlainAnswers(self._reader, self._table, options.served_name, options.context_tokens, clock)
         self._routes: dict[str, dict[str, Callable[[Exchange], None]]] = {
             "/health": {"GET": self._health},
             "/ping": {"GET": self._health, "POST": self._health},
@@ -80,12 +80,12 @@ class SimulatedApp:
             "/v1/completions": {"POST": self._completions},
             "/v1/responses": {"POST": self._responses},
             "/v1/messages": {"POST": self._messages},
-            "/v1/messages/count_tokens": {"POST": self._plain(self._count_tokens)},
-            "/v1/embeddings": {"POST": self._plain(self._embeddings)},
-            "/v1/rerank": {"POST": self._plain(self._rerank)},
-            "/rerank": {"POST": self._plain(self._rerank)},
-            "/tokenize": {"POST": self._plain(self._tokenize)},
-            "/detokenize": {"POST": self._plain(self._detokenize)},
+            "/v1/messages/count_tokens": {"POST": self._plain(plain.count_tokens)},
+            "/v1/embeddings": {"POST": self._plain(plain.embeddings)},
+            "/v1/rerank": {"POST": self._plain(plain.rerank)},
+            "/rerank": {"POST": self._plain(plain.rerank)},
+            "/tokenize": {"POST": self._plain(plain.tokenize)},
+            "/detokenize": {"POST": self._plain(plain.detokenize)},
             "/simulate/fault": {
                 "GET": self._show_faults,
                 "POST": self._command_fault,
@@ -100,7 +100,7 @@ class SimulatedApp:
         try:
             if (
                 authorization is not None
-                and exchange.path != "/health"
+                and exchange.path not in _OPEN_PATHS
                 and exchange.headers.get("authorization") != authorization
             ):
                 exchange.reply(401, b'{"error":"Unauthorized"}')
@@ -197,83 +197,6 @@ class SimulatedApp:
                 self.generator.break_plain(exchange, fault)
 
         return handle
-
-    def _count_tokens(self, body: dict[str, Any]) -> dict[str, Any]:
-        self._reader.check_model(body)
-        return {"input_tokens": len(self._reader.messages_prompt(body))}
-
-    def _embeddings(self, body: dict[str, Any]) -> dict[str, Any]:
-        self._reader.check_model(body)
-        ids = self._reader.prompts(body.get("input"), "input")
-        dimensions = body.get("dimensions") or EMBEDDING_DIMENSIONS
-        if type(dimensions) is not int or not 1 <= dimensions <= EMBEDDING_DIMENSIONS_MAX:
-            raise BadRequest(f"dimensions must be 1 to {EMBEDDING_DIMENSIONS_MAX}", param="dimensions")
-        as_base64 = body.get("encoding_format") == "base64"
-        data: list[dict[str, Any]] = []
-        for index, one in enumerate(ids):
-            vector: Any = embed(self._table.decode(one), dimensions)
-            if as_base64:
-                vector = base64.b64encode(struct.pack(f"<{dimensions}f", *vector)).decode()
-            data.append({"index": index, "object": "embedding", "embedding": vector})
-        tokens = sum(map(len, ids))
-        return {
-            "id": f"embd-{uuid.uuid4().hex}",
-            "object": "list",
-            "created": int(self._clock.wall_s()),
-            "model": self._options.served_name,
-            "data": data,
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0},
-        }
-
-    def _rerank(self, body: dict[str, Any]) -> dict[str, Any]:
-        self._reader.check_model(body)
-        query, documents = body.get("query"), body.get("documents")
-        if not isinstance(query, str) or not isinstance(documents, list) or not documents:
-            raise BadRequest("query and documents: Field required", param="documents")
-        texts = [one["text"] if isinstance(one, dict) and "text" in one else str(one) for one in documents]
-        wanted = embed(query, EMBEDDING_DIMENSIONS)
-        scores = [
-            sum(a * b for a, b in zip(wanted, embed(text, EMBEDDING_DIMENSIONS), strict=True))
-            for text in texts
-        ]
-        order = sorted(range(len(texts)), key=lambda index: (-scores[index], index))
-        top_n = body.get("top_n")
-        if type(top_n) is int and top_n > 0:
-            order = order[:top_n]
-        tokens = sum(len(self._table.encode(text)) for text in [query, *texts])
-        return {
-            "id": f"rerank-{uuid.uuid4().hex}",
-            "model": self._options.served_name,
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            "results": [
-                {"index": i, "document": {"text": texts[i]}, "relevance_score": (scores[i] + 1) / 2}
-                for i in order
-            ],
-        }
-
-    def _tokenize(self, body: dict[str, Any]) -> dict[str, Any]:
-        self._reader.check_model(body)
-        if "messages" in body:
-            ids = self._reader.chat_prompt(body)
-        elif isinstance(body.get("prompt"), str):
-            ids = self._table.encode(body["prompt"])
-        else:
-            raise BadRequest("prompt or messages: Field required", param="prompt")
-        return {
-            "count": len(ids),
-            "max_model_len": self._options.context_tokens,
-            "tokens": ids.tolist(),
-            "token_strs": [self._table.text_of(one) for one in ids]
-            if body.get("return_token_strs")
-            else None,
-        }
-
-    def _detokenize(self, body: dict[str, Any]) -> dict[str, Any]:
-        self._reader.check_model(body)
-        tokens = body.get("tokens")
-        if not isinstance(tokens, list) or not all(type(one) is int and 0 <= one < 2**32 for one in tokens):
-            raise BadRequest("tokens: Input should be a list of token ids", param="tokens")
-        return {"prompt": self._table.decode(array("I", tokens))}
 
     # --- faults ---------------------------------------------------------------------------------------
 

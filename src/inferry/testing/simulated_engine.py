@@ -37,8 +37,9 @@ def _at_least(least: float, kind: type[int] | type[float]) -> Callable[[str], fl
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m inferry.testing.simulated_engine",
+        allow_abbrev=False,
         description="An engine without a model: vLLM's HTTP API and metrics, made-up words, chosen timing.",
-        epilog=f"Set {KEY_VARIABLE} to ask for 'Authorization: Bearer KEY' on every route but /health.",
+        epilog=f"Set {KEY_VARIABLE} to ask for 'Authorization: Bearer KEY' on every route but /health and /simulate/fault.",
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
