@@ -426,6 +426,29 @@ async def test_stale_idle_connection_is_not_a_failure(start: Start) -> None:
         assert len(engine.seen) == 3
 
 
+async def test_many_stale_connections_cost_one_retry(start: Start) -> None:
+    """When every idle connection turns out closed, the request goes out once more on a new one."""
+    die = False
+
+    async def handler(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        if die and engine.connections <= 3:
+            writer.transport.abort()
+            return
+        await asyncio.sleep(0.05)  # so that three requests need three connections
+        writer.write(json_answer(ANSWER))
+        await writer.drain()
+
+    async with upstream(handler) as engine, start([engine.port]) as running:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(raw(running.port, post("/v1/chat/completions", CHAT_BODY)))
+        assert engine.connections == 3
+        die = True
+        assert (await raw(running.port, post("/v1/chat/completions", CHAT_BODY))).startswith(b"HTTP/1.1 200")
+        assert running.failures == []
+        assert engine.connections == 4
+
+
 # --- the client's side --------------------------------------------------------------------------------
 
 

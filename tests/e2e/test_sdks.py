@@ -154,7 +154,9 @@ def test_anthropic_messages(url: str) -> None:
         assert block.type == "text"
         assert "Paris" in block.text
         assert answer.usage.output_tokens > 0
-        with client.messages.stream(model="chat", messages=messages, max_tokens=20, extra_body=greedy) as stream:
+        with client.messages.stream(
+            model="chat", messages=messages, max_tokens=20, extra_body=greedy
+        ) as stream:
             assert "".join(stream.text_stream) == block.text
         assert client.messages.count_tokens(model="chat", messages=messages).input_tokens > 5
         with pytest.raises(anthropic.NotFoundError) as unknown:

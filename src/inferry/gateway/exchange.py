@@ -178,7 +178,8 @@ class Exchange:
         self._replica_id = choice.id
         self._attempts += 1
         pool = self._gateway.pools[choice.id]
-        connection = pool.take_idle()
+        # After one stale connection, no second one: the engine may have closed them all.
+        connection = None if self._stale_retried else pool.take_idle()
         if connection is None:
             pool.dial(self)
         else:

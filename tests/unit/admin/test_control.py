@@ -2,54 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import pytest
-import uvicorn
 
-from inferry.admin.api import make_control_app
 from inferry.admin.client import ControlClient
 from inferry.admin.run_record import RunRecord, new_socket_path
 from inferry.admin.status import Status
 from inferry.core.errors import ConfigError
-from inferry.gateway.server import EmbeddedServer
+
+from .control_stand import Control, running_control
 
 STATUS = Status(
     version="1", pid=7, file="/f", url="http://h:1", started=0.0, status="ready", settled=True, deployments=[]
 )
 
 
-@dataclass
-class Control:
-    """A control API in a thread, and how it was asked to shut down."""
-
-    record: RunRecord
-    shutdowns: list[bool] = field(default_factory=list)
-
-
 @pytest.fixture
 def control() -> Iterator[Control]:
-    path = new_socket_path()
-    state = Control(RunRecord(8000, os.getpid(), "http://h:1", "/f", str(path), 0.0))
-    app = make_control_app(status=lambda: STATUS, shut_down=state.shutdowns.append, pid=7)
-    server = EmbeddedServer(uvicorn.Config(app, loop="none", ws="none", lifespan="off", log_config=None))
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen(8)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
-        thread.start()
-        try:
-            yield state
-        finally:
-            server.should_exit = True
-            thread.join()
-    path.unlink(missing_ok=True)
-    path.parent.rmdir()
+    with running_control(STATUS) as state:
+        yield state
 
 
 def test_status_travels_whole(control: Control) -> None:
