@@ -1,0 +1,134 @@
+"""The command's outer border: exit codes, and one message in place of a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inferry.cli.main import EXIT_INTERNAL, main
+
+from .conftest import Run
+
+
+def test_without_a_verb_the_help_shows(run: Run) -> None:
+    """`inferry` alone lists its verbs."""
+    shown = run()
+    for verb in ("init", "up", "status", "chat", "logs", "down", "models", "config", "version"):
+        assert f" {verb} " in shown.out + shown.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (("nope",), "nope"),
+        (("up", "--nope"), "--nope"),
+        (("config", "nope"), "nope"),
+        (("status", "--port", "0"), "--port"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(run: Run, argv: tuple[str, ...], named: str) -> None:
+    """A slip on the command line is told from a failure."""
+    shown = run(*argv)
+    assert (shown.code, shown.out) == (2, "")
+    assert named in shown.err
+
+
+@pytest.mark.parametrize("verb", [("status",), ("down",), ("chat", "hi"), ("status", "--json")])
+def test_nothing_runs(run: Run, verb: tuple[str, ...]) -> None:
+    """Verbs that need a running instance say that there is none, and what starts one."""
+    shown = run(*verb)
+    assert (shown.code, shown.out) == (1, "")
+    assert shown.err == "error: Nothing is running here. Start something with 'inferry up'.\n"
+
+
+def test_no_logs_yet(run: Run) -> None:
+    """`logs` before the first `up` is one message."""
+    shown = run("logs")
+    assert (shown.code, shown.err) == (
+        1,
+        "error: There are no logs: nothing has run here yet. Start with 'inferry up'.\n",
+    )
+
+
+def test_a_fault_of_ours_is_named_as_such(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even a bug ends in a message and its own exit code; INFERRY_DEBUG shows the traceback."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("oh")
+
+    run("init")
+    monkeypatch.setattr("inferry.cli.config.load_file", broken)
+    shown = run("config", "check")
+    assert shown.code == EXIT_INTERNAL
+    assert shown.err.startswith("error: This is a fault in Inferry: RuntimeError: oh\n")
+    assert "INFERRY_DEBUG=1" in shown.err
+    monkeypatch.setenv("INFERRY_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="oh"):
+        main()
+
+
+def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends with the exit code that shells expect."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("inferry.cli.config.load_file", interrupted)
+    assert run("config", "check").code == 130
+
+
+def inferry(*argv: str, cwd: Path, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "inferry", *argv],
+        cwd=cwd,
+        env={**os.environ, "INFERRY_HOME": str(cwd / "home")},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_as_a_program(tmp_path: Path) -> None:
+    """From a shell: exit code 1, nothing on stdout, one message and no traceback on stderr."""
+    (tmp_path / "inferry.yaml").write_text("deployments:\n  a: {engine: vllm}\n")
+    with inferry("config", "check", cwd=tmp_path) as program:
+        out, err = program.communicate(timeout=30)
+    assert (program.returncode, out) == (1, "")
+    assert err == (
+        "error: inferry.yaml:2: deployments.a.engine: 'vllm' is not known. "
+        "One of: llamacpp, openai, simulated.\n"
+    )
+
+
+def test_reader_that_leaves_early(tmp_path: Path) -> None:
+    """`inferry config schema | head -1` is silent about the closed pipe."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with inferry("config", "schema", cwd=tmp_path, stdout=writing) as program:
+        os.close(writing)
+        _, err = program.communicate(timeout=30)
+    assert (program.returncode, err) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "shown"),
+    [
+        ((), 0, "chat-0 | one\nchat-0 | two\nchat-1 | caf\ufffd\n"),
+        (("chat-0", "-n", "1"), 0, "two\n"),
+        (("chat-22",), 1, "error: There is no log of 'chat-22'. Did you mean 'chat-1'?\n"),
+    ],
+)
+def test_logs_of_an_ended_instance(tmp_path: Path, argv: tuple[str, ...], code: int, shown: str) -> None:
+    """Logs outlive their instance: the last lines of all replicas, or of the one that is named."""
+    folder = tmp_path / "home" / "run" / "8000" / "logs"
+    folder.mkdir(parents=True)
+    (folder / "chat-0.log").write_text("one\ntwo\n")
+    (folder / "chat-1.log").write_bytes(b"caf\xe9\n")
+    with inferry("logs", *argv, cwd=tmp_path) as program:
+        out, err = program.communicate(timeout=30)
+    assert (program.returncode, out + err) == (code, shown)
