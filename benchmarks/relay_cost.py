@@ -95,7 +95,8 @@ def _run_gateway(pipe: Connection, upstream_port: int, relay_in_protocol: bool) 
     from inferry.core.deployment import Gateway as GatewaySettings
     from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
     from inferry.core.request import ROUTES
-    from inferry.gateway.gateway import Gateway, ServedDeployment
+    from inferry.gateway.gateway import Gateway
+    from inferry.gateway.served import ServedDeployment
     from inferry.gateway.server import GatewayServer, bind_socket
 
     async def main() -> None:

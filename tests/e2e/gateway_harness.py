@@ -13,7 +13,8 @@ from inferry.core.deployment import Gateway as GatewaySettings
 from inferry.core.outcome import Outcome
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.core.request import ROUTES
-from inferry.gateway.gateway import Gateway, ServedDeployment
+from inferry.gateway.gateway import Gateway
+from inferry.gateway.served import ServedDeployment
 from inferry.gateway.server import GatewayServer, bind_socket
 from inferry.policy.routing import PolicyName
 

@@ -25,7 +25,8 @@ from inferry.core.model_ref import parse_model_ref
 from inferry.core.replica import ReplicaView
 from inferry.engines.registry import adapter_for
 from inferry.fleet.fleet import DeploymentPlan, Fleet
-from inferry.gateway.gateway import Gateway, ServedDeployment
+from inferry.gateway.gateway import Gateway
+from inferry.gateway.served import ServedDeployment
 from inferry.gateway.server import EmbeddedServer, GatewayServer
 from inferry.models.store import shown_ref
 from inferry.runtime.local import LocalRuntime

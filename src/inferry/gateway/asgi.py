@@ -17,10 +17,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from inferry.core.errors import BodyTooLarge, InferryError, MethodNotAllowed, UnknownModel, UnknownRoute
 from inferry.core.request import ROUTES, Dialect, Route
 from inferry.core.suggest import did_you_mean
+from inferry.gateway.collector import GatewayCollector
 from inferry.gateway.errors import render_error
 from inferry.gateway.exchange import Exchange
 from inferry.gateway.gateway import Gateway
-from inferry.gateway.metrics import GatewayCollector
 from inferry.gateway.protocol import DISCARD_BYTES_MAX, new_request_id, request_id_and_forward
 
 Scope = Mapping[str, Any]

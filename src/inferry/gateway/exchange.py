@@ -12,9 +12,13 @@ to the client in the call stack in which it came in.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
+from inferry.core.clock import Clock
+from inferry.core.deployment import Gateway as GatewaySettings
 from inferry.core.errors import (
     EngineError,
     EngineTimeout,
@@ -28,15 +32,13 @@ from inferry.core.outcome import Ending, Outcome
 from inferry.core.request import InferenceRequest, Route
 from inferry.gateway.decode import body_for_engine, decode_request
 from inferry.gateway.errors import error_headers, render_error, render_error_event
+from inferry.gateway.served import ServedDeployment
 from inferry.gateway.sink import ClientSink
 from inferry.gateway.sse import EventGate
-from inferry.gateway.upstream import Headers, UpstreamConnection
+from inferry.gateway.upstream import Headers, UpstreamConnection, UpstreamPool
 from inferry.gateway.usage import read_usage
 from inferry.policy.retry import Retry, decide_retry
 from inferry.policy.routing import NoReplica, Slot
-
-if TYPE_CHECKING:
-    from inferry.gateway.gateway import Gateway, ServedDeployment
 
 # Hop-by-hop headers (RFC 9110, 7.6.1), framing that the front decides, and what the gateway says itself.
 _DROPPED = frozenset(
@@ -47,6 +49,23 @@ _DROPPED = frozenset(
     }
 )  # fmt: skip
 _NO_REPLICA_RETRY_S = 2.0
+
+
+class Host(Protocol):
+    """What an exchange needs of the gateway around it."""
+
+    settings: GatewaySettings
+    clock: Clock
+    loop: asyncio.AbstractEventLoop
+    pools: dict[str, UpstreamPool]
+    active: set[Exchange]
+    """Exchanges add and remove themselves."""
+    names: Sequence[str]
+    on_replica_failure: Callable[[str, str], None]
+
+    def deployment_for(self, model: str) -> ServedDeployment: ...
+
+    def on_outcome(self, outcome: Outcome) -> None: ...
 
 
 class Exchange:
@@ -60,7 +79,7 @@ class Exchange:
     )  # fmt: skip
 
     def __init__(
-        self, gateway: Gateway, sink: ClientSink, route: Route, request_id: str, forward_lines: bytes
+        self, gateway: Host, sink: ClientSink, route: Route, request_id: str, forward_lines: bytes
     ) -> None:
         self._gateway = gateway
         self._sink = sink

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from inferry.core.clock import Clock
 from inferry.core.deployment import Gateway as GatewaySettings
@@ -18,30 +17,11 @@ from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.core.suggest import did_you_mean
 from inferry.gateway.exchange import Exchange
 from inferry.gateway.metrics import GatewayMetrics
+from inferry.gateway.served import ServedDeployment
 from inferry.gateway.upstream import UpstreamPool
-from inferry.policy.routing import Balancer, PolicyName, Slot
+from inferry.policy.routing import Slot
 
 SWEEP_S = 1.0
-
-
-@dataclass(slots=True)
-class ServedDeployment:
-    """What the gateway needs to know of a deployment."""
-
-    name: str
-    aliases: Sequence[str]
-    engine: str
-    simulated: bool
-    upstream_model: str
-    """What the engine wants as `model`."""
-    routes: frozenset[str]
-    asks_usage: bool
-    """Ask the engine for usage in streams, and keep the answer to it from clients that did not."""
-    policy: PolicyName
-    balancer: Balancer = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.balancer = Balancer(self.policy)
 
 
 class Gateway:
@@ -66,7 +46,7 @@ class Gateway:
             for deployment in deployments
             for public in (deployment.name, *deployment.aliases)
         }
-        self.names = tuple(self._by_public_name)
+        self.names: Sequence[str] = tuple(self._by_public_name)
         self.views: dict[str, ReplicaView] = {}
         self.pools: dict[str, UpstreamPool] = {}
         self.active: set[Exchange] = set()

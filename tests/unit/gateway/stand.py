@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from inferry.core.deployment import Gateway as GatewaySettings
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.core.request import ROUTES
-from inferry.gateway.gateway import Gateway, ServedDeployment
+from inferry.gateway.gateway import Gateway
+from inferry.gateway.served import ServedDeployment
 from inferry.testing.manual_clock import ManualClock
 
 

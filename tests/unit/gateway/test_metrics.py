@@ -13,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from inferry.core.outcome import Ending, Outcome
 from inferry.core.replica import ReplicaState
+from inferry.gateway.collector import GatewayCollector
 from inferry.gateway.gateway import Gateway
-from inferry.gateway.metrics import BOUNDS_S, GatewayCollector, GatewayMetrics, Histogram
+from inferry.gateway.metrics import BOUNDS_S, GatewayMetrics, Histogram
 
 from .stand import make_gateway, view
 

@@ -1,0 +1,79 @@
+"""Turns the gateway's numbers into Prometheus families when somebody scrapes; never on the hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from inferry.core.replica import ReplicaState
+from inferry.gateway.gateway import Gateway
+
+
+class GatewayCollector:
+    """Turns the numbers into Prometheus families when somebody scrapes."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def collect(self) -> Iterable[Metric]:
+        metrics = self._gateway.metrics
+        requests = CounterMetricFamily(
+            "inferry_requests",
+            "Requests that ended, by how.",
+            labels=("deployment", "route", "ending", "status"),
+        )
+        for (name, route, ending, status), count in metrics.requests.items():
+            requests.add_metric((name, route, ending.value, str(status)), count)
+        yield requests
+
+        tokens = CounterMetricFamily(
+            "inferry_tokens", "Tokens as the engines counted them.", labels=("deployment", "kind")
+        )
+        for token_key, count in metrics.tokens.items():
+            tokens.add_metric(token_key, count)
+        yield tokens
+
+        retries = CounterMetricFamily(
+            "inferry_retries", "Requests sent again before their answer began.", labels=("deployment",)
+        )
+        for name, count in metrics.retries.items():
+            retries.add_metric((name,), count)
+        yield retries
+
+        duration = HistogramMetricFamily(
+            "inferry_request_duration_seconds",
+            "From the whole request received to its end.",
+            labels=("deployment", "route"),
+        )
+        for pair, histogram in metrics.duration.items():
+            duration.add_metric(pair, histogram.cumulative(), histogram.sum_s)
+        yield duration
+
+        ttft = HistogramMetricFamily(
+            "inferry_time_to_first_token_seconds",
+            "Streams: from the whole request received to the first event sent on.",
+            labels=("deployment",),
+        )
+        for name, histogram in metrics.ttft.items():
+            ttft.add_metric((name,), histogram.cumulative(), histogram.sum_s)
+        yield ttft
+        yield from self._replicas()
+
+    def _replicas(self) -> Iterable[Metric]:
+        labels = ("deployment", "replica")
+        running = GaugeMetricFamily("inferry_requests_in_flight", "Requests at a replica now.", labels=labels)
+        state = GaugeMetricFamily(
+            "inferry_replica_state", "1 for the state that a replica is in.", labels=(*labels, "state")
+        )
+        restarts = CounterMetricFamily(
+            "inferry_replica_restarts", "Restarts after an engine ended by itself.", labels=labels
+        )
+        for view in self._gateway.views.values():
+            where = (view.deployment, view.id)
+            slot = self._gateway.slot(view)
+            running.add_metric(where, slot.in_flight if slot else 0)
+            restarts.add_metric(where, view.restarts)
+            for each in ReplicaState:
+                state.add_metric((*where, each.value), float(each is view.state))
+        yield from (running, state, restarts)
