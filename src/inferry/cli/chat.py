@@ -97,13 +97,21 @@ def _stream(base_url: str, body: dict[str, Any]) -> Iterator[str]:
             for line in answer.iter_lines():
                 if not line.startswith("data:") or line[5:].strip() == "[DONE]":
                     continue
-                event = json.loads(line[5:])
-                if "error" in event:
-                    raise EngineError(_error_text(line[5:]))
-                for choice in event.get("choices", []):
-                    yield choice.get("delta", {}).get("content") or ""
+                yield _text_of(line[5:])
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise EngineError(f"The answer from {base_url} broke off: {error}") from error
+
+
+def _text_of(event_text: str) -> str:
+    """The piece of text in one event; raises EngineError for an error event or one that is no chat chunk."""
+    event = json.loads(event_text)
+    try:
+        if event.get("error"):
+            raise EngineError(_error_text(event_text))
+        deltas = [choice.get("delta") or {} for choice in event.get("choices") or []]
+        return "".join(delta.get("content") or "" for delta in deltas)
+    except (AttributeError, TypeError) as error:
+        raise EngineError(f"This is no chat answer: {event_text.strip()[:200]}") from error
 
 
 def _error_text(text: str) -> str:

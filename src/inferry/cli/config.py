@@ -77,7 +77,26 @@ def show(
 @app.command()
 def schema() -> None:
     """Print the file's JSON Schema, for editors."""
-    typer.echo(json.dumps(DeploymentFile.model_json_schema(), indent=2))
+    typer.echo(json.dumps(editor_schema(), indent=2))
+
+
+def editor_schema() -> dict[str, Any]:
+    """The file's JSON Schema, with `${NAME}` allowed wherever a number or true and false may stand."""
+
+    def widen(schema: Any) -> Any:
+        if isinstance(schema, list):
+            return [widen(item) for item in schema]
+        if not isinstance(schema, dict):
+            return schema
+        schema = {key: widen(value) for key, value in schema.items()}
+        if schema.get("type") not in ("integer", "number", "boolean"):
+            return schema
+        # What describes the key stays outside, what restricts the value moves into the first choice.
+        outside = {key: schema.pop(key) for key in ("title", "description", "default") if key in schema}
+        return {**outside, "anyOf": [schema, {"type": "string", "pattern": r"\$\{"}]}
+
+    widened: dict[str, Any] = widen(DeploymentFile.model_json_schema())
+    return widened
 
 
 def effective_values(loaded: LoadedFile) -> list[tuple[str, Any, str]]:

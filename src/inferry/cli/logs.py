@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from pathlib import Path
@@ -37,12 +38,14 @@ def logs(
     if not paths:
         raise ConfigError(f"There are no logs in {folder}.")
     with_name = len(paths) > 1
-    tails = {name: _Tail(path, f"{name} | " if with_name else "") for name, path in paths.items()}
-    for tail in tails.values():
-        tail.last(lines)
-    while follow:
-        if not any([tail.more() for tail in tails.values()]):  # noqa: C419 - each must be asked
-            pause_s(POLL_S)
+    with contextlib.ExitStack() as stack:
+        tails = [_Tail(path, f"{name} | " if with_name else "") for name, path in paths.items()]
+        for tail in tails:
+            stack.callback(tail.close)
+            tail.last(lines)
+        while follow:
+            if not any([tail.more() for tail in tails]):  # noqa: C419 - each must be asked
+                pause_s(POLL_S)
 
 
 def _log_folder(home: Path, port: int | None) -> Path:
@@ -84,6 +87,9 @@ class _Tail:
             self._file.close()
             self._file = self._path.open("rb")
         return rotated
+
+    def close(self) -> None:
+        self._file.close()
 
     def _say(self, line: bytes) -> None:
         typer.echo(self._prefix + line.decode(errors="replace").rstrip("\n"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,17 @@ def test_show_for_programs(run: Run) -> None:
 
 
 # --- schema and version -------------------------------------------------------------------------------
+
+
+def test_schema_allows_references_for_numbers(run: Run) -> None:
+    """`replicas: ${N}` is right for the loader, and so it is for an editor; `replicas: two` is for neither."""
+    schema = json.loads(run("config", "schema").out)
+    replicas = schema["$defs"]["LlamaCppDeployment"]["properties"]["replicas"]
+    number, reference = replicas["anyOf"]
+    assert (number["type"], number["minimum"]) == ("integer", 1)
+    assert re.search(reference["pattern"], "${N}")
+    assert not re.search(reference["pattern"], "two")
+    assert replicas["default"] == 1
 
 
 def test_schema_is_json_schema(run: Run) -> None:
