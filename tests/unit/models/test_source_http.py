@@ -184,13 +184,17 @@ def test_the_checksum_behind_the_url_decides(server: Any, send_file: Any, tmp_pa
     assert all(path == "/m.gguf" for _, path, _ in server.seen)
 
 
-@pytest.mark.parametrize(
-    "url", ["https://h/m#sha256=12", "https://h/m#part", "https://[::1/m#x", "https://[::1/m"]
-)
-def test_a_malformed_checksum_or_url_is_refused(url: str, tmp_path: Path) -> None:
-    """A checksum that can't be one is an error, not ignored; so is a URL that is none."""
+@pytest.mark.parametrize("url", ["https://h/m#sha256=12", "https://[::1/m#x", "https://[::1/m", "https://h"])
+def test_a_malformed_checksum_or_url_is_no_source(url: str) -> None:
+    """A checksum that can't be one is an error as early as in the deployment file; so is a URL that is none."""
+    with pytest.raises(ValueError, match="is not a model source"):
+        parse_model_ref(url)
+
+
+def test_an_unknown_fragment_is_refused(tmp_path: Path) -> None:
+    """A fragment that is no checksum is an error, not ignored."""
     with pytest.raises(ConfigError):
-        fetch(url, tmp_path)
+        fetch("https://h/m#part", tmp_path)
 
 
 def test_nobody_listening_is_said_plainly(tmp_path: Path, unused_port: Callable[[], int]) -> None:
