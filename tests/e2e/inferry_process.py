@@ -114,7 +114,7 @@ class Up:
 
         def ready() -> bool:
             assert self.process.poll() is None, self.output()
-            return "Ready after" in self.output()
+            return "Ready after" in self.output() or "Listening after" in self.output()
 
         wait_for("inferry up is ready", ready, 60.0)
         return self.output().split()[2].removesuffix("/v1")

@@ -18,7 +18,7 @@ from inferry.core.home import inferry_home
 
 def chat(
     prompt: Annotated[
-        str | None, typer.Argument(metavar="[PROMPT]", help="Ask this and end. Without: a conversation.")
+        str | None, typer.Argument(metavar="PROMPT", help="Ask this and end. Without: a conversation.")
     ] = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="The deployment to talk to.")] = None,
     system: Annotated[str | None, typer.Option("--system", "-s", help="A system message.")] = None,

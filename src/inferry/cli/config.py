@@ -29,7 +29,7 @@ deployments:
     replicas: 2                 # two engine processes; if one dies, the other answers
 """
 
-File = Annotated[Path, typer.Argument(metavar="[FILE]", help="The deployment file.", show_default=True)]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The deployment file.", show_default=True)]
 
 app = typer.Typer(no_args_is_help=True, help="Check, show and describe the deployment file.")
 

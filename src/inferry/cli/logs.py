@@ -22,7 +22,7 @@ POLL_S = 0.2
 
 def logs(
     replica: Annotated[
-        str | None, typer.Argument(metavar="[REPLICA]", help="Its id in 'inferry status'. Without: all.")
+        str | None, typer.Argument(metavar="REPLICA", help="Its id in 'inferry status'. Without: all.")
     ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="So many from the end.")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes.")] = False,

@@ -94,7 +94,7 @@ def rm(
 @app.command()
 def verify(
     ref: Annotated[
-        str | None, typer.Argument(metavar="[REF]", help="Only this model.", show_default=False)
+        str | None, typer.Argument(metavar="REF", help="Only this model.", show_default=False)
     ] = None,
 ) -> None:
     """Read the models in the store again and compare their checksums."""

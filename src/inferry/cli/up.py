@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,13 +17,12 @@ from inferry.core.home import inferry_home
 if TYPE_CHECKING:
     from inferry.cli.stack import Place
     from inferry.core.config_file import LoadedFile
-    from inferry.core.replica import ReplicaView
 
 POLL_S = 0.1
 
 
 def up(
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="The deployment file.")] = DEFAULT_FILE,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The deployment file.")] = DEFAULT_FILE,
     port: Annotated[
         int | None, typer.Option("--port", "-p", min=0, max=65535, help="Listen here instead; 0 picks one.")
     ] = None,
@@ -83,11 +81,12 @@ def _run_here(place: Place, models: dict[str, Path | None]) -> None:
 
     import uvloop
 
+    from inferry.cli.announcer import Announcer
     from inferry.cli.logging_setup import log_to_file
     from inferry.cli.stack import Stack
 
     log_to_file(place.home / "run" / str(place.port) / "inferry.jsonl")
-    announcer = _Announcer(place)
+    announcer = Announcer(place.url, place.loaded)
 
     async def run() -> None:
         stack = Stack(place, models, on_view=announcer.on_view, environ=os.environ)
@@ -97,75 +96,6 @@ def _run_here(place: Place, models: dict[str, Path | None]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run())
     typer.echo("Stopped; no engine is left running.")
-
-
-class _Announcer:
-    """Says on the terminal what runs where, and what changes."""
-
-    def __init__(self, place: Place) -> None:
-        from inferry.core.clock import SystemClock
-
-        self._place = place
-        self._clock = SystemClock()
-        self._began_s = self._clock.now_s()
-        self._said: dict[str, tuple[str, str]] = {}
-
-    def began(self) -> None:
-        from inferry import __version__
-        from inferry.cli.stack import shown_model
-        from inferry.core.deployment import OpenAIDeployment
-
-        place = self._place
-        typer.echo(f"inferry {__version__}  {place.url}/v1  serving {place.loaded.path}")
-        for name, deployment in place.loaded.config.deployments.items():
-            if isinstance(deployment, OpenAIDeployment):
-                amount = f"{len(deployment.endpoints)} endpoint(s) of others"
-            else:
-                amount = f"{deployment.replicas} replica(s)"
-            engine = "SIMULATED engine" if deployment.engine == "simulated" else deployment.engine
-            typer.echo(f"  {name}: {shown_model(deployment)} on {engine}, {amount}")
-
-    def on_view(self, view: ReplicaView) -> None:
-        state = view.state.value
-        coming_up = state in ("starting", "warming")
-        # While it comes up, its id and place are news once; what each probe says is not.
-        news = ("coming up", str(view.pid)) if coming_up else (state, view.message)
-        if state == "pending" or (coming_up and view.pid is None and not view.message):
-            return
-        if self._said.get(view.id) == news:
-            return
-        self._said[view.id] = news
-        where = f"  {view.endpoint.url}" if view.endpoint and state in ("ready", "starting") else ""
-        process = f"  pid {view.pid}" if view.pid is not None and state in ("ready", "starting") else ""
-        why = f"  {view.message}" if view.message and not (coming_up and view.pid is not None) else ""
-        typer.echo(f"  {view.id} {state}{where}{process}{why}")
-
-    def settled(self) -> None:
-        seconds = self._clock.now_s() - self._began_s
-        name, deployment = next(iter(self._place.loaded.config.deployments.items()))
-        question = '{"role": "user", "content": "Where is the Eiffel Tower?"}'
-        typer.echo(f"Ready after {seconds:.1f} s. Ask something:\n")
-        typer.echo(
-            f"  curl {self._place.url}/v1/chat/completions -H 'content-type: application/json' \\\n"
-            f'    -d \'{{"model": "{name}", "messages": [{question}], "temperature": 0}}\'\n'
-        )
-        if deployment.engine == "simulated":
-            typer.echo("This deployment is SIMULATED: no model runs, and its words mean nothing.")
-        command = _own_command()
-        stop = f"'{command} down'" if os.environ.get("INFERRY_DETACHED") else "Ctrl-C"
-        typer.echo(f"Or talk to it with '{command} chat'. State: '{command} status'. Stop: {stop}.")
-
-
-def _own_command() -> str:
-    """How this very command can be typed: its path, if it is not the one that the shell would find."""
-    here = Path(sys.executable).parent / "inferry"
-    found = shutil.which("inferry")
-    if not here.exists() or (found is not None and Path(found).samefile(here)):
-        return "inferry"
-    try:
-        return str(here.relative_to(Path.cwd()))
-    except ValueError:
-        return str(here)
 
 
 # --- detached -----------------------------------------------------------------------------------------
@@ -187,23 +117,37 @@ def _run_detached(file: Path, port: int, home: Path) -> None:
             start_new_session=True,
             env={**os.environ, "INFERRY_DETACHED": "1"},
         )
-    said = 0
+    said = _Said(log_path)
     while True:
         try:
             code = child.wait(POLL_S)
         except subprocess.TimeoutExpired:
             pass
         else:
-            lines = log_path.read_text(errors="replace").strip().splitlines()
-            reason = "\n".join(lines[said:]).removeprefix("error: ")
+            reason = said.rest().removeprefix("error: ")
             raise StartFailed(reason or f"it ended with exit code {code} and said nothing; see {log_path}")
-        text = log_path.read_bytes().decode(errors="replace")
-        whole = text[: text.rfind("\n") + 1].splitlines()
-        for line in whole[said:]:
-            if not line.startswith("error:"):
-                typer.echo(line)
-                said += 1
         record = next((record for record in running(home) if record.pid == child.pid), None)
-        if record is not None and ControlClient(record).status().settled:
+        settled = record is not None and ControlClient(record).status().settled
+        said.go_on()  # asked before, so that nothing it said until then is missed
+        if settled:
             break
     typer.echo(f"Running in the background, pid {child.pid}; what it says goes to {log_path}")
+
+
+class _Said:
+    """Passes on what the child says, line by line, up to the error that it may end with."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lines_said = 0
+
+    def go_on(self) -> None:
+        text = self._path.read_text(errors="replace")
+        for line in text[: text.rfind("\n") + 1].splitlines()[self._lines_said :]:
+            if line.startswith("error:"):
+                return
+            typer.echo(line)
+            self._lines_said += 1
+
+    def rest(self) -> str:
+        return "\n".join(self._path.read_text(errors="replace").strip().splitlines()[self._lines_said :])

@@ -81,7 +81,7 @@ def parse_text(text: str, path: Path, environ: Mapping[str, str]) -> LoadedFile:
         except ValidationError as error:
             problems = [_explain(detail, tree, references, resolved, reader) for detail in error.errors()]
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError("\n".join(sorted(problems, key=_line_of)))
     return LoadedFile(path, config.resolved_against(path.resolve().parent), reader.lines, references)
 
 
@@ -147,7 +147,8 @@ class _Reader:
         known = at
         while known and known not in self.lines:
             known = known[:-1]
-        return f"{self.file_name}:{self.lines.get(known, 1)}: {_dotted(at) or 'file'}"
+        line = self.lines.get(known, 1)
+        return f"{self.file_name}:{line}: {_dotted(at)}" if at else f"{self.file_name}:{line}"
 
 
 def _resolve(
@@ -185,10 +186,9 @@ def _resolve(
         if default is not None and not found_value:
             return default
         if found_value is None:
-            problems.append(
-                f"{reader.place(at)}: the environment variable {name} is not set. "
-                f"Set it, or give a default: ${{{name}:-value}}"
-            )
+            # A default would stand in the file, which is no place for a key.
+            way_out = "Set it." if at[-1] == "api_key" else f"Set it, or give a default: ${{{name}:-value}}"
+            problems.append(f"{reader.place(at)}: the environment variable {name} is not set. {way_out}")
             return ""
         return found_value
 
@@ -199,6 +199,11 @@ def _resolve(
 
 
 # --- wording ------------------------------------------------------------------------------------------
+
+
+def _line_of(problem: str) -> int:
+    number = problem.partition(":")[2].partition(":")[0]
+    return int(number) if number.isdigit() else 0
 
 
 def _dotted(at: KeyPath) -> str:

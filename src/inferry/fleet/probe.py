@@ -15,6 +15,9 @@ BODY_BYTES_MAX = 4 * 1024 * 1024
 """Of any answer; a remote's list of models or a metrics page may be long, and a wrong port may never end."""
 
 
+REFUSES = "refuses connections"
+
+
 @dataclass(frozen=True, slots=True)
 class Unreachable:
     """No HTTP answer at all."""
@@ -113,7 +116,7 @@ def _in_words(error: Exception) -> str:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ConnectionRefusedError):
-            return "refuses connections"
+            return REFUSES
         if isinstance(cause, OSError) and cause.strerror:
             return f"can't be reached: {cause.strerror}"
         cause = cause.__cause__ or cause.__context__

@@ -32,12 +32,12 @@ class RemoteKeeper:
         clock: Clock,
     ) -> None:
         self.record = record
-        self.settled = asyncio.Event()
-        self.settled.set()  # when it answers is not ours to wait for
-        self.had_turn = self.settled
+        self.had_turn = asyncio.Event()
+        self.had_turn.set()  # whether it answers is not ours to wait for
         self._endpoint = endpoint
         self._health = health
         self._care = ReplicaCare(record, adapter, endpoint, health, prober, clock)
+        self.settled = self._care.probed
 
     def report_failure(self, reason: str) -> None:
         self._care.report_failure(reason)
@@ -61,5 +61,6 @@ class RemoteKeeper:
             self.record.move(ReplicaState.DRAINING)
 
     async def end(self) -> None:
+        self.settled.set()
         if self.record.state is ReplicaState.DRAINING:
             self.record.move(ReplicaState.STOPPED)

@@ -8,7 +8,7 @@ from inferry.core.clock import Clock
 from inferry.core.deployment import Health
 from inferry.core.replica import Endpoint, ReplicaState
 from inferry.engines.adapter import EngineAdapter, ProbeReading, Verdict
-from inferry.fleet.probe import Prober, Unreachable
+from inferry.fleet.probe import REFUSES, Prober, Unreachable
 from inferry.fleet.replica_record import ReplicaRecord
 from inferry.policy.health import BecomeReady, BecomeSuspect, Streak, decide_health
 
@@ -42,6 +42,8 @@ class ReplicaCare:
         self._clock = clock
         self._report: str | None = None
         self._reported = asyncio.Event()
+        self.probed = asyncio.Event()
+        """The first probe has been answered, or its time is over."""
         self.ready_since_s: float | None = None
         """When it became ready for the first time in this life; monotonic."""
 
@@ -59,7 +61,7 @@ class ReplicaCare:
             reading = await self._probe()
             if _is_good(reading):
                 break
-            self._record.say(reading.reason)
+            self._record.say(reading.reason if self._record.view.pid is None else _while_starting(reading))
             elapsed_s = self._clock.now_s() - began_s
             await asyncio.sleep(min(max(START_POLL_MIN_S, elapsed_s * START_POLL_SHARE), poll_max_s))
         self._record.move(ReplicaState.WARMING)
@@ -107,7 +109,16 @@ class ReplicaCare:
         return report
 
     async def _probe(self) -> ProbeReading | Unreachable:
-        return await self._prober.probe(self._adapter, self._endpoint, self._health.timeout_s)
+        reading = await self._prober.probe(self._adapter, self._endpoint, self._health.timeout_s)
+        self.probed.set()
+        return reading
+
+
+def _while_starting(reading: ProbeReading | Unreachable) -> str:
+    # Engines listen late, most of them only once the model is loaded: no news, and nothing to alarm anybody.
+    if isinstance(reading, Unreachable) and reading.reason == REFUSES:
+        return "does not listen yet"
+    return reading.reason
 
 
 def _is_good(reading: ProbeReading | Unreachable) -> bool:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from inferry.core.errors import BodyTooLarge, InferryError, MethodNotAllowed, UnknownModel, UnknownRoute
-from inferry.core.request import ROUTES, Dialect, Route
+from inferry.core.request import MESSAGES, ROUTES, Dialect, Route
 from inferry.core.suggest import did_you_mean
 from inferry.gateway.collector import GatewayCollector
 from inferry.gateway.errors import render_error
@@ -57,7 +57,8 @@ class GatewayApp:
             status, kind, body = self._page(path, method)
             extra: list[tuple[bytes, bytes]] = []
         except InferryError as error:
-            status, kind, body = error.status, _JSON, render_error(error, Dialect.OPENAI)
+            dialect = Dialect.ANTHROPIC if path.startswith(MESSAGES.path) else Dialect.OPENAI
+            status, kind, body = error.status, _JSON, render_error(error, dialect)
             extra = [(b"x-request-id", new_request_id().encode())]
             if isinstance(error, MethodNotAllowed):
                 extra.append((b"allow", b"POST" if path in ROUTES else b"GET, HEAD"))
@@ -91,7 +92,7 @@ class GatewayApp:
 
     def _health(self) -> tuple[int, bytes, bytes]:
         health = self._gateway.health()
-        return (503 if health["status"] == "down" else 200), _JSON, msgspec.json.encode(health)
+        return (503 if health["status"] in ("down", "draining") else 200), _JSON, msgspec.json.encode(health)
 
     def _metrics(self) -> tuple[int, bytes, bytes]:
         return 200, CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry)

@@ -85,8 +85,9 @@ class Gateway:
             if pool is not None:
                 pool.close()
             self.pools[view.id] = UpstreamPool(view.endpoint, self.loop, self.settings.connect_timeout_s)
-        # A replica without an endpoint can't be chosen, whatever its state says.
-        state = view.state if view.endpoint is not None else ReplicaState.PENDING
+        state = view.state
+        if view.endpoint is None and state in (ReplicaState.READY, ReplicaState.SUSPECT):
+            state = ReplicaState.PENDING  # nobody can be sent to nowhere
         deployment.balancer.put(view.id, state, view.weight)
 
     def slot(self, view: ReplicaView) -> Slot | None:
@@ -95,7 +96,8 @@ class Gateway:
     # --- health ---------------------------------------------------------------------------------------
 
     def health(self) -> dict[str, object]:
-        """`status` of the gateway and each deployment: ready, degraded (some replicas serve) or down."""
+        """`status` of the gateway and each deployment: ready, degraded (some replicas serve) or down; while the
+        gateway ends, draining."""
         deployments: dict[str, dict[str, object]] = {}
         for name, deployment in self.deployments.items():
             slots = deployment.balancer.slots.values()
@@ -106,7 +108,7 @@ class Gateway:
         states = {entry["status"] for entry in deployments.values()}
         overall = "ready" if states == {"ready"} else "down" if states == {"down"} else "degraded"
         if self.closing:
-            overall = "down"
+            overall = "draining"
         return {"status": overall, "deployments": deployments}
 
     # --- lifetime -------------------------------------------------------------------------------------

@@ -25,6 +25,15 @@ class _Wire(msgspec.Struct):
     completion_tokens: _Count = None
     input_tokens: _Count = None  # Anthropic messages, OpenAI responses
     output_tokens: _Count = None
+    # Anthropic counts what the cache knew apart from `input_tokens`; the others count it in.
+    cache_read_input_tokens: _Count = None
+    cache_creation_input_tokens: _Count = None
+
+    def prompt(self) -> int | None:
+        if self.prompt_tokens is not None or self.input_tokens is None:
+            return self.prompt_tokens
+        cached = (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
+        return self.input_tokens + cached
 
 
 _decode = msgspec.json.Decoder(_Wire).decode
@@ -48,7 +57,7 @@ def read_usage(last_chunks: Iterable[bytes]) -> Usage | None:
         found = _object_after(tail, at + len(_KEY))
         if found is None:
             continue
-        prompt = found.prompt_tokens if found.prompt_tokens is not None else found.input_tokens
+        prompt = found.prompt()
         completion = found.completion_tokens if found.completion_tokens is not None else found.output_tokens
         if prompt is not None or completion is not None:
             return Usage(prompt, completion)

@@ -146,7 +146,7 @@ def problems(text: str) -> list[str]:
         ),
         (
             "deployments:\n  a: {engine: simulated}\n  b: {engine: simulated, aliases: [a]}\n",
-            "1: file: 'a' names both 'a' and 'b'",
+            "1: 'a' names both 'a' and 'b'",
         ),
         (
             "deployments:\n  a: {engine: llamacpp, model: 'file:m', extra_args: [x]}\n",
@@ -182,9 +182,9 @@ def test_all_mistakes_at_once() -> None:
     """A file is repaired in one round: every mistake has its line."""
     text = CHAT + "    replicas: 0\n    speed: 1\ngateway:\n  listen: nowhere\n"
     assert [line.split(": ")[0] for line in problems(text)] == [
-        "inferry.yaml:7",
         "inferry.yaml:4",
         "inferry.yaml:5",
+        "inferry.yaml:7",
     ]
 
 

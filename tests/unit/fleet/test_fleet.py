@@ -206,7 +206,7 @@ async def test_a_start_that_takes_too_long_is_ended() -> None:
         await house.fleet.wait_settled()
         assert [name for name, _ in house.runtime.stops] == ["chat-0"] * 3
         (failure,) = house.fleet.failures()
-        assert "not ready within 0.05 s: refuses connections" in failure
+        assert "not ready within 0.05 s: does not listen yet" in failure
 
 
 async def test_failed_probes_make_it_suspect_and_good_ones_bring_it_back() -> None:

@@ -108,11 +108,11 @@ def test_health_of_all(
     assert gateway.health()["status"] == status
 
 
-def test_a_closing_gateway_is_down(gateway: Gateway) -> None:
+def test_a_closing_gateway_is_draining(gateway: Gateway) -> None:
     """A load balancer in front must send no more, however well the replicas are."""
     gateway.apply(view(0, S.READY))
     gateway.closing = True
-    assert gateway.health()["status"] == "down"
+    assert gateway.health()["status"] == "draining"
 
 
 # --- replicas -----------------------------------------------------------------------------------------
