@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
-
-import typer
 
 from inferry import __version__
 from inferry.cli.stack import shown_model
@@ -21,10 +20,14 @@ _WAIT_MARK = "; starts again"
 
 
 class Announcer:
-    """Prints one line per piece of news; what repeats itself is said once."""
+    """Says one line per piece of news; what repeats itself is said once.
 
-    def __init__(self, url: str, loaded: LoadedFile) -> None:
+    `say` must neither block nor raise: it is called on the event loop.
+    """
+
+    def __init__(self, url: str, loaded: LoadedFile, say: Callable[[str], None]) -> None:
         self._url = url
+        self._say = say
         self._loaded = loaded
         self._clock = SystemClock()
         self._began_s = self._clock.now_s()
@@ -32,14 +35,14 @@ class Announcer:
         self._said: dict[str, str] = {}
 
     def began(self) -> None:
-        typer.echo(f"inferry {__version__}  {self._url}/v1  serving {self._loaded.path}")
+        self._say(f"inferry {__version__}  {self._url}/v1  serving {self._loaded.path}")
         for name, deployment in self._loaded.config.deployments.items():
             if isinstance(deployment, OpenAIDeployment):
                 amount = f"{len(deployment.endpoints)} endpoint(s) of others"
             else:
                 amount = f"{deployment.replicas} replica(s)"
             engine = "SIMULATED engine" if deployment.engine == "simulated" else deployment.engine
-            typer.echo(f"  {name}: {shown_model(deployment)} on {engine}, {amount}")
+            self._say(f"  {name}: {shown_model(deployment)} on {engine}, {amount}")
 
     def on_view(self, view: ReplicaView) -> None:
         before = self._views.get(view.id)
@@ -47,7 +50,7 @@ class Announcer:
         line = self._line(view, was=before.state if before else None)
         if line is not None and self._said.get(view.id) != line:
             self._said[view.id] = line
-            typer.echo(f"  {view.id} {line}")
+            self._say(f"  {view.id} {line}")
 
     def _line(self, view: ReplicaView, was: ReplicaState | None) -> str | None:
         place = f"  {view.endpoint.url}" if view.endpoint else ""
@@ -70,6 +73,9 @@ class Announcer:
             case state:
                 return f"{state.value}  {view.message}".rstrip()
 
+    def stopped(self) -> None:
+        self._say("Stopped; no engine is left running.")
+
     def settled(self) -> None:
         """Every replica of ours is up or given up: say what can be asked now."""
         seconds = self._clock.now_s() - self._began_s
@@ -78,22 +84,22 @@ class Announcer:
         silent = [name for name in deployments if name not in ready]
         command = own_command()
         for name in silent:
-            typer.echo(f"Nothing of '{name}' answers yet.")
+            self._say(f"Nothing of '{name}' answers yet.")
         if silent == list(deployments):
-            typer.echo(f"Listening after {seconds:.1f} s.")
+            self._say(f"Listening after {seconds:.1f} s.")
         else:
             name = next(name for name in deployments if name in ready)
             question = '{"role": "user", "content": "Where is the Eiffel Tower?"}'
-            typer.echo(
+            self._say(
                 f"Ready after {seconds:.1f} s. Ask something:\n\n"
                 f"  curl {self._url}/v1/chat/completions -H 'content-type: application/json' \\\n"
                 f'    -d \'{{"model": "{name}", "messages": [{question}], "temperature": 0}}\'\n'
             )
             if deployments[name].engine == "simulated":
-                typer.echo(f"'{name}' is SIMULATED: no model runs, and its words mean nothing.")
+                self._say(f"'{name}' is SIMULATED: no model runs, and its words mean nothing.")
+            self._say(f"Or talk to it with '{command} chat'.")
         stop = f"'{command} down'" if os.environ.get("INFERRY_DETACHED") else "Ctrl-C"
-            typer.echo(f"Or talk to it with '{command} chat'.")
-        typer.echo(f"State: '{command} status'. Stop: {stop}.")
+        self._say(f"State: '{command} status'. Stop: {stop}.")
 
 
 def own_command() -> str:

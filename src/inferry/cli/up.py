@@ -83,19 +83,26 @@ def _run_here(place: Place, models: dict[str, Path | None]) -> None:
 
     from inferry.cli.announcer import Announcer
     from inferry.cli.logging_setup import log_to_file
+    from inferry.cli.speaker import Speaker
     from inferry.cli.stack import Stack
 
     log_to_file(place.home / "run" / str(place.port) / "inferry.jsonl")
-    announcer = Announcer(place.url, place.loaded)
+    with Speaker(_stdout_fd()) as speaker:
+        announcer = Announcer(place.url, place.loaded, speaker.say)
 
-    async def run() -> None:
-        stack = Stack(place, models, on_view=announcer.on_view, environ=os.environ)
-        announcer.began()
-        await stack.run(announcer.settled)
+        async def run() -> None:
+            stack = Stack(place, models, on_view=announcer.on_view, environ=os.environ)
+            announcer.began()
+            await stack.run(announcer.settled)
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run())
-    typer.echo("Stopped; no engine is left running.")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run())
+        announcer.stopped()
+
+
+def _stdout_fd() -> int | None:
+    """None if we were started with stdout closed: its number may belong to another file by now."""
+    return None if sys.stdout is None else sys.stdout.fileno()
 
 
 # --- detached -----------------------------------------------------------------------------------------
