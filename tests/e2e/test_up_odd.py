@@ -88,3 +88,47 @@ def test_a_reader_that_is_stuck_holds_nothing_up(inferry: Inferry) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     os.close(reading)
+
+
+# --- where it runs ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [("up", "--port", "0"), ("up", "--detach", "--port", "0")])
+def test_a_home_that_cant_be_used_is_explained(inferry: Inferry, words: tuple[str, ...]) -> None:
+    """INFERRY_HOME names a file: one message with the path and the way out, and nothing is started."""
+    inferry.environ["INFERRY_HOME"] = str(inferry.folder / "inferry.yaml")
+    done = inferry.run(*words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {inferry.folder / 'inferry.yaml'}")
+    assert "Not a directory" in done.stderr
+    assert "INFERRY_HOME" in done.stderr
+
+
+def test_a_deep_temporary_folder_is_no_obstacle(inferry: Inferry) -> None:
+    """With a TMPDIR too long for a socket's path, `up` and `down` work all the same."""
+    deep = inferry.folder / ("d" * 100)
+    deep.mkdir()
+    inferry.environ["TMPDIR"] = str(deep)
+    with started(inferry, "up", "--port", "0") as process:
+        settled(inferry, process)
+        assert inferry.run("down").returncode == 0
+        assert process.wait(20) == 0
+
+
+# --- signals that were ignored from the start ---------------------------------------------------------
+
+
+def test_a_hang_up_is_ignored_under_nohup(inferry: Inferry) -> None:
+    """`nohup inferry up`: SIGHUP, ignored at the start, does not end it. SIGTERM does."""
+
+    def like_nohup() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with started(inferry, "up", "--port", "0", preexec_fn=like_nohup) as process:
+        settled(inferry, process)
+        ignored = int(Path(f"/proc/{process.pid}/status").read_text().split("SigIgn:")[1].split()[0], 16)
+        assert ignored & 1 << signal.SIGHUP - 1
+        process.send_signal(signal.SIGHUP)
+        settled(inferry, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0

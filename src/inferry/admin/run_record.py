@@ -11,12 +11,17 @@ import contextlib
 import os
 import socket
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
 
 from inferry.core.errors import ConfigError
+
+SOCKET_PATH_BYTES_MAX = 103
+"""What fits into `sun_path` on macOS (104 with the zero at its end); Linux has 108."""
+_SOCKET_NAME = "control"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,39 @@ def run_folder(home: Path, port: int) -> Path:
     return home / "run" / str(port)
 
 
+@contextlib.contextmanager
+def map_home_errors(home: Path) -> Iterator[None]:
+    """Makes an OSError below `home` a ConfigError that names the path and the way out."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename or home}: {error.strerror or error}. Inferry keeps its records and logs below {home}: "
+            "make that a folder that you can write to, or name another one in INFERRY_HOME."
+        ) from error
+
+
+def make_run_folder(home: Path, port: int) -> Path:
+    """`run_folder`, made where it is missing. Logs may hold what users wrote: for the owner's eyes only.
+
+    Raises ConfigError where it can't be made or written to.
+    """
+    folder = run_folder(home, port)
+    with map_home_errors(home):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    return folder
+
+
 def publish(home: Path, record: RunRecord) -> None:
     """Write the record, so that it appears whole or not at all."""
-    folder = run_folder(home, record.port)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_run_folder(home, record.port)
     temporary = folder / f".instance.{os.getpid()}"
-    temporary.write_bytes(msgspec.json.encode(asdict(record)))
-    temporary.replace(folder / "instance.json")
+    with map_home_errors(home):
+        temporary.write_bytes(msgspec.json.encode(asdict(record)))
+        temporary.replace(folder / "instance.json")
 
 
 def withdraw(home: Path, record: RunRecord) -> None:
@@ -72,8 +103,31 @@ def withdraw(home: Path, record: RunRecord) -> None:
 
 
 def new_socket_path() -> Path:
-    """A fresh path for a control socket that no other user can reach."""
-    return Path(tempfile.mkdtemp(prefix="inferry-")) / "control"
+    """A fresh path for a control socket that no other user can reach.
+
+    In the temporary directory; in /tmp where that one's path is too long for a socket. Raises ConfigError where
+    neither will do.
+    """
+    problems: list[str] = []
+    for base in dict.fromkeys((_temporary_folder(), "/tmp")):
+        if len(os.fsencode(f"{base}/inferry-12345678/{_SOCKET_NAME}")) > SOCKET_PATH_BYTES_MAX:
+            problems.append(f"{base}: too long for a socket's path")
+            continue
+        try:
+            return Path(tempfile.mkdtemp(prefix="inferry-", dir=base)) / _SOCKET_NAME
+        except OSError as error:
+            problems.append(f"{base}: {error.strerror or error}")
+    raise ConfigError(
+        f"There is no place for the control socket ({'; '.join(problems)}). "
+        "Name a folder with a short path that you can write to in TMPDIR."
+    )
+
+
+def _temporary_folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # no candidate can be written to
+        return "/tmp"
 
 
 def running(home: Path) -> list[RunRecord]:

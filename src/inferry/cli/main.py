@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Annotated
@@ -15,6 +16,8 @@ from inferry.core.errors import InferryError
 EXIT_ERROR = 1
 EXIT_INTERNAL = 70  # EX_SOFTWARE
 EXIT_INTERRUPTED = 130
+_UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
+"""Full or broken disks, and readers that left: the machine's, wherever it is met."""
 
 app = typer.Typer(
     name="inferry",
@@ -61,23 +64,40 @@ def main() -> None:
     """Run the command line; never shows a traceback unless INFERRY_DEBUG is set."""
     try:
         app()
-    except InferryError as error:
-        _complain(error.message)
-        sys.exit(EXIT_ERROR)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output (`| head`) left: silence, and no second error at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_ERROR)
     except Exception as error:  # the last border: a person must not meet a traceback
+        cause = _only_cause(error)
+        if isinstance(cause, InferryError):
+            _complain(cause.message)
+            sys.exit(EXIT_ERROR)
+        if isinstance(cause, OSError) and cause.errno in _UNWRITABLE:
+            _let_stdout_end()
+            if cause.errno != errno.EPIPE:  # a reader that left (`| head`) has seen enough
+                _complain(f"{cause.filename or 'The output'} can't be written: {cause.strerror}.")
+            sys.exit(EXIT_ERROR)
         if os.environ.get("INFERRY_DEBUG"):
             raise
         _complain(
-            f"This is a fault in Inferry: {type(error).__name__}: {error}\n"
+            f"This is a fault in Inferry: {type(cause).__name__}: {cause}\n"
             "Run it again with INFERRY_DEBUG=1 for the details, and please report them."
         )
         sys.exit(EXIT_INTERNAL)
+
+
+def _only_cause(error: Exception) -> Exception:
+    """What a task group wraps, if it is one error."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _let_stdout_end() -> None:
+    """What could not be written may still be in the buffer: no second error for it when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> None:

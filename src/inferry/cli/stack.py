@@ -20,7 +20,7 @@ from inferry.admin.status import Status, StatusBoard
 from inferry.core.clock import SystemClock
 from inferry.core.config_file import LoadedFile
 from inferry.core.deployment import Deployment, LlamaCppDeployment
-from inferry.core.errors import StartFailed
+from inferry.core.errors import ConfigError, StartFailed
 from inferry.core.model_ref import parse_model_ref
 from inferry.core.replica import ReplicaView
 from inferry.engines.registry import adapter_for
@@ -149,14 +149,17 @@ class Stack:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self.shut_down)
+            # Ignored from the start means: not meant for us. nohup does so for SIGHUP, a script's `&` for SIGINT.
+            if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self.shut_down)
         control = self._control_server()
         failure: StartFailed | None = None
         try:
+            control_socket = self._control_socket()
+            publish(self._place.home, self.record)
             async with asyncio.TaskGroup() as group:
                 serving = group.create_task(self.server.run())
-                group.create_task(control.serve(sockets=[self._control_socket()]))
-                publish(self._place.home, self.record)
+                group.create_task(control.serve(sockets=[control_socket]))
                 sampling = group.create_task(self._sample_forever())
                 running = group.create_task(self.fleet.run())
                 try:
@@ -216,8 +219,15 @@ class Stack:
 
     def _control_socket(self) -> socket.socket:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(self._socket_path))
-        listener.listen(64)
+        try:
+            listener.bind(str(self._socket_path))
+            listener.listen(64)
+        except OSError as error:
+            listener.close()
+            raise ConfigError(
+                f"The control socket {self._socket_path} can't be made: {error.strerror or error}. "
+                "Name another folder in TMPDIR."
+            ) from error
         listener.setblocking(False)
         return listener
 

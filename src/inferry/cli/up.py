@@ -29,6 +29,7 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background.")] = False,
 ) -> None:
     """Start the engines and the gateway of a deployment file, and keep them alive."""
+    from inferry.admin.run_record import make_run_folder
     from inferry.cli.stack import Place
     from inferry.core.config_file import load_file
     from inferry.gateway.server import bind_socket
@@ -39,6 +40,7 @@ def up(
     listener = bind_socket(host, wanted if port is None else port)
     try:
         place = Place(loaded, inferry_home(os.environ), listener, host)
+        make_run_folder(place.home, place.port)
         models = _fetch_models(loaded)
         if detach:
             chosen = place.port
@@ -81,12 +83,14 @@ def _run_here(place: Place, models: dict[str, Path | None]) -> None:
 
     import uvloop
 
+    from inferry.admin.run_record import map_home_errors, run_folder
     from inferry.cli.announcer import Announcer
     from inferry.cli.logging_setup import log_to_file
     from inferry.cli.speaker import Speaker
     from inferry.cli.stack import Stack
 
-    log_to_file(place.home / "run" / str(place.port) / "inferry.jsonl")
+    with map_home_errors(place.home):
+        log_to_file(run_folder(place.home, place.port) / "inferry.jsonl")
     with Speaker(_stdout_fd()) as speaker:
         announcer = Announcer(place.url, place.loaded, speaker.say)
 
@@ -110,12 +114,12 @@ def _stdout_fd() -> int | None:
 
 def _run_detached(file: Path, port: int, home: Path) -> None:
     from inferry.admin.client import ControlClient
-    from inferry.admin.run_record import run_folder, running
+    from inferry.admin.run_record import map_home_errors, run_folder, running
 
-    folder = run_folder(home, port)
-    folder.mkdir(parents=True, exist_ok=True)
-    log_path = folder / "inferry.log"
-    with log_path.open("wb") as log:
+    log_path = run_folder(home, port) / "inferry.log"
+    with map_home_errors(home):
+        log = log_path.open("wb")
+    with log:
         child = subprocess.Popen(
             [sys.executable, "-m", "inferry", "up", str(file), "--port", str(port)],
             stdin=subprocess.DEVNULL,

@@ -5,13 +5,24 @@ from __future__ import annotations
 import shutil
 import socket
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from inferry.admin.run_record import RunRecord, find, new_socket_path, publish, run_folder, running, withdraw
+from inferry.admin.run_record import (
+    SOCKET_PATH_BYTES_MAX,
+    RunRecord,
+    find,
+    make_run_folder,
+    new_socket_path,
+    publish,
+    run_folder,
+    running,
+    withdraw,
+)
 from inferry.core.errors import ConfigError
 
 Start = Callable[..., RunRecord]
@@ -158,3 +169,44 @@ def test_control_socket_is_for_its_owner_only() -> None:
         assert len(str(path)) < 100
     finally:
         path.parent.rmdir()
+
+
+def test_a_deep_temporary_folder_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where TMPDIR is too long for a socket's path, the socket lies in /tmp, and can be bound."""
+    deep = tmp_path / ("d" * SOCKET_PATH_BYTES_MAX)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    path = new_socket_path()
+    try:
+        assert path.parent.parent == Path("/tmp")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+    finally:
+        shutil.rmtree(path.parent)
+
+
+def test_no_place_for_the_control_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no temporary folder will do, the message says why, and which variable names another."""
+
+    def refuse(**_: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "tempdir", "/" + "d" * SOCKET_PATH_BYTES_MAX)
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(ConfigError, match=r"too long for a socket's path; /tmp: Permission denied.*TMPDIR"):
+        new_socket_path()
+
+
+def test_the_run_folder_is_for_its_owner_only(tmp_path: Path) -> None:
+    """Mode 0700, also where an earlier version has made it wider."""
+    run_folder(tmp_path, 8000).mkdir(parents=True, mode=0o755)
+    for port in (8000, 8001):
+        assert stat.S_IMODE(make_run_folder(tmp_path, port).stat().st_mode) == 0o700
+
+
+def test_a_home_that_is_a_file(tmp_path: Path) -> None:
+    """The message names the path, what is wrong with it, and the variable that names another."""
+    home = tmp_path / "home"
+    home.write_text("")
+    with pytest.raises(ConfigError, match=r"home.*: Not a directory\. .*INFERRY_HOME"):
+        make_run_folder(home, 8000)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from inferry.cli.main import EXIT_INTERNAL, main
+from inferry.core.errors import ConfigError
 
 from .conftest import Run
 
@@ -113,6 +115,40 @@ def test_reader_that_leaves_early(tmp_path: Path) -> None:
         os.close(writing)
         _, err = program.communicate(timeout=30)
     assert (program.returncode, err) == (1, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_onto_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbuffered: str) -> None:
+    """`inferry version > /dev/full` is one message, and no second error when the interpreter ends."""
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    with (
+        Path("/dev/full").open("wb") as full,
+        inferry("version", cwd=tmp_path, stdout=full.fileno()) as program,
+    ):
+        _, err = program.communicate(timeout=30)
+    assert (program.returncode, err) == (
+        1,
+        "error: The output can't be written: No space left on device.\n",
+    )
+
+
+def test_an_error_in_a_task_group_is_named_itself(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of one error, however deep, is that error: for the message and for the exit code."""
+
+    def grouped(error: Exception) -> Callable[..., None]:
+        def fail(*_: object) -> None:
+            raise ExceptionGroup("outer", [ExceptionGroup("inner", [error])])
+
+        return fail
+
+    monkeypatch.setattr("inferry.cli.config.load_file", grouped(ConfigError("the cause")))
+    assert run("config", "check").err == "error: the cause\n"
+    monkeypatch.setattr("inferry.cli.config.load_file", grouped(RuntimeError("oh")))
+    shown = run("config", "check")
+    assert shown.code == EXIT_INTERNAL
+    assert shown.err.startswith("error: This is a fault in Inferry: RuntimeError: oh\n")
 
 
 @pytest.mark.parametrize(
