@@ -143,6 +143,19 @@ class Running:
                 await asyncio.sleep(0.005)
         return self.outcomes[-1]
 
+    async def settled(self) -> None:
+        """What every test must leave behind: no request under way, no reservation, no task of a request."""
+        balancer = self.gateway.deployments["chat"].balancer
+
+        def left() -> list[object]:
+            held = [slot for slot in balancer.slots.values() if slot.in_flight]
+            tasks = [task for task in asyncio.all_tasks() if "run_asgi" in repr(task.get_coro())]
+            return [*self.gateway.active, *held, *tasks]
+
+        async with asyncio.timeout(5):
+            while left():
+                await asyncio.sleep(0.005)
+
 
 def view(
     port: int,
@@ -197,14 +210,18 @@ async def running_gateway(
         gateway.apply(view(port, index))
     server = GatewayServer(gateway, bind_socket("127.0.0.1", 0), relay_in_protocol=relay_in_protocol)
     async with asyncio.TaskGroup() as group:
-        group.create_task(server.run())
+        serving = group.create_task(server.run())
         async with asyncio.timeout(5):
             while not server.started:
                 await asyncio.sleep(0.005)
+        running = Running(gateway, server, outcomes, failures)
         try:
-            yield Running(gateway, server, outcomes, failures)
+            yield running
+            await running.settled()
         finally:
+            # Also when the test failed: a server that is only cancelled leaves its sockets behind.
             server.shut_down(at_once=True)
+            await asyncio.wait([serving], timeout=10)
 
 
 async def raw(port: int, data: bytes, *, until_eof: bool = True) -> bytes:

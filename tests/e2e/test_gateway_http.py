@@ -449,6 +449,107 @@ async def test_many_stale_connections_cost_one_retry(start: Start) -> None:
         assert engine.connections == 4
 
 
+async def test_a_head_alone_is_no_answer(start: Start) -> None:
+    """An engine that dies after its head, before any event, costs nothing: the other replica answers whole."""
+    text = b'data: {"choices":[]}\n\ndata: [DONE]\n\n'
+
+    async def die(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(SSE_HEAD)
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        writer.transport.abort()
+
+    async with upstream(die) as one, upstream(events(text)) as two, start([one.port, two.port]) as running:
+        for _ in range(4):
+            status, headers, body = split_response(
+                await raw(running.port, post("/v1/chat/completions", CHAT_STREAM))
+            )
+            assert (status, headers["x-inferry-replica"], body) == (200, "chat-1", text)
+        assert [outcome.ending for outcome in running.outcomes] == [Ending.COMPLETED] * 4
+
+
+async def test_waiting_for_the_first_event_is_not_silence_in_the_middle(start: Start) -> None:
+    """Between an engine's head and its first event, first_byte_timeout_s counts, not idle_timeout_s."""
+
+    async def slow(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(SSE_HEAD)
+        await writer.drain()
+        await asyncio.sleep(1.5)
+        writer.write(chunk(b"data: 1\n\n") + b"0\r\n\r\n")
+        await writer.drain()
+
+    async with upstream(slow) as engine, start([engine.port], idle_timeout_s=0.1) as running:
+        _, _, body = split_response(await raw(running.port, post("/v1/chat/completions", CHAT_STREAM)))
+        assert body == b"data: 1\n\n"
+
+
+async def test_the_last_replicas_503_reaches_the_client(start: Start) -> None:
+    """When attempts are used up, an engine's own 503 is relayed with its words and its Retry-After."""
+    answer = json_answer(
+        b'{"error":{"message":"queue full"}}', b"503 Service Unavailable", b"Retry-After: 7\r\n"
+    )
+
+    async def full(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
+
+    async with (
+        upstream(full) as one,
+        upstream(full) as two,
+        start([one.port, two.port], attempts_max=1) as running,
+    ):
+        status, headers, body = split_response(
+            await raw(running.port, post("/v1/chat/completions", CHAT_BODY))
+        )
+        assert (status, headers["retry-after"]) == (503, "7")
+        assert body == b'{"error":{"message":"queue full"}}'
+
+
+async def test_a_second_answer_reaches_nobody(start: Start) -> None:
+    """Bytes behind a complete answer are dropped with their connection, and never mixed into any answer."""
+
+    async def two(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(json_answer(ANSWER) + json_answer(b'{"evil":true}'))
+        await writer.drain()
+
+    async with upstream(two) as engine, start([engine.port]) as running:
+        for _ in range(3):
+            _, headers, body = split_response(
+                await raw(running.port, post("/v1/chat/completions", CHAT_BODY))
+            )
+            assert (headers["content-length"], body) == (str(len(ANSWER)), ANSWER)
+        assert engine.connections == 3
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 999 Odd\r\n\r\n", b"HTTP/1.1 200 OK\r\nx: " + b"y" * 300_000])
+async def test_odd_heads_of_engines_are_502(start: Start, head: bytes) -> None:
+    """A status that is none, or a head without end, is an engine's fault that the client can read about."""
+
+    async def odd(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        await writer.drain()
+        await seen.closed.wait()
+
+    async with upstream(odd) as engine, start([engine.port]) as running:
+        status, _, body = split_response(await raw(running.port, post("/v1/chat/completions", CHAT_BODY)))
+        assert (status, json.loads(body)["error"]["code"]) == (502, "engine_broke")
+
+
+async def test_anthropic_prompt_tokens_come_from_the_first_event(start: Start) -> None:
+    """Anthropic's stream tells the prompt's tokens, cached ones apart, in its first event only."""
+    first = (
+        b'event: message_start\ndata: {"type":"message_start","message":{"usage":'
+        b'{"input_tokens":3,"cache_read_input_tokens":36,"output_tokens":0}}}\n\n'
+    )
+    text = b'event: content_block_delta\ndata: {"delta":{"text":"x"}}\n\n'
+    last = b'event: message_delta\ndata: {"type":"message_delta","usage":{"output_tokens":9}}\n\n'
+    body = b'{"model":"chat","stream":true,"max_tokens":5,"messages":[{"role":"user"}]}'
+    async with upstream(events(first, *[text] * 10, last)) as engine, start([engine.port]) as running:
+        await raw(running.port, post("/v1/messages", body))
+        outcome = await running.outcome()
+        assert (outcome.prompt_tokens, outcome.completion_tokens) == (39, 9)
+
+
 # --- the client's side --------------------------------------------------------------------------------
 
 
@@ -597,6 +698,132 @@ async def test_expect_continue_is_answered(start: Start) -> None:
         writer.close()
 
 
+async def test_garbage_behind_a_stream_ends_that_stream_only(start: Start) -> None:
+    """Garbage behind a running request cancels it, once, engine and all; everybody else is served on."""
+
+    async def endless(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        if len(engine.seen) > 1:
+            await plain(seen, writer)
+            return
+        writer.write(SSE_HEAD)
+        while not seen.closed.is_set():
+            writer.write(chunk(b"data: 1\n\n"))
+            await writer.drain()
+            await asyncio.sleep(0.005)
+
+    async with upstream(endless) as engine, start([engine.port]) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(post("/v1/chat/completions", CHAT_STREAM, close=False))
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"data: 1\n\n")
+            writer.write(b"\0\1garbage\r\n\r\n")
+            await engine.seen[0].closed.wait()
+        writer.close()
+        assert (await running.outcome()).ending is Ending.CANCELLED
+        await running.settled()
+        assert (await raw(running.port, post("/v1/chat/completions", CHAT_BODY))).startswith(b"HTTP/1.1 200")
+        assert len(running.outcomes) == 2
+
+
+async def test_unread_answers_stop_the_fetching_of_more(start: Start) -> None:
+    """A client that sends request after request and reads nothing costs a bounded amount of memory."""
+    big = b'{"x":"' + b"y" * 1_000_000 + b'"}'
+    count = 100
+
+    async def answer(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(json_answer(big))
+        await writer.drain()
+
+    async with upstream(answer) as engine, start([engine.port]) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=65536)
+        for index in range(count):
+            writer.write(post("/v1/chat/completions", CHAT_BODY, close=index == count - 1))
+        before = -1
+        while len(engine.seen) != before or not engine.seen:  # until nothing moves any more
+            before = len(engine.seen)
+            await asyncio.sleep(0.3)
+        assert len(engine.seen) < count / 2
+        received = 0
+        async with asyncio.timeout(60):
+            while data := await reader.read(1 << 20):
+                received += len(data)
+        assert received > count * len(big)
+        writer.close()
+
+
+@pytest.mark.parametrize("token", ["h2c", "websocket", "TLS/1.3"])
+async def test_an_offer_to_upgrade_is_passed_over(start: Start, token: str) -> None:
+    """A request that offers another protocol is served as it stands, body included, and the connection lives."""
+    offer = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {token}", "HTTP2-Settings: AAMAAABkAAQAAP__")
+    async with upstream(plain) as engine, start([engine.port]) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        for _ in range(2):
+            writer.write(post("/v1/chat/completions", CHAT_BODY, *offer, close=False))
+            async with asyncio.timeout(5):
+                await reader.readuntil(ANSWER)
+        writer.close()
+        assert [seen.body for seen in engine.seen] == [CHAT_BODY] * 2
+        assert (await raw(running.port, b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n")).startswith(
+            b"HTTP/1.1 400"
+        )
+
+
+async def test_one_header_without_end_is_refused(start: Start) -> None:
+    """A single header line is bounded while it comes in, not when it is whole."""
+    async with start([1]) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nx: ")
+        sent = 0
+        with pytest.raises((ConnectionError, TimeoutError)):
+            async with asyncio.timeout(5):
+                while not reader.at_eof():
+                    writer.write(b"y" * 65536)
+                    sent += 65536
+                    await writer.drain()
+                raise ConnectionResetError
+        writer.close()
+        assert sent < 16 * 1024 * 1024
+
+
+async def test_a_client_that_leaves_while_it_waits_in_line_leaves_nothing(start: Start) -> None:
+    """Pipelined behind a stream, then gone: both requests end, and no task waits for ever."""
+
+    async def slow(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        if len(engine.seen) == 1:
+            writer.write(json_answer(ANSWER))
+            await writer.drain()
+            return
+        writer.write(SSE_HEAD + chunk(b"data: 1\n\n"))
+        await writer.drain()
+        await seen.closed.wait()
+
+    async with upstream(slow) as engine, start([engine.port]) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        both = post("/v1/chat/completions", CHAT_BODY, close=False) + post(
+            "/v1/chat/completions", CHAT_STREAM
+        )
+        writer.write(both)
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"data: 1\n\n")
+            writer.close()
+            await engine.seen[1].closed.wait()
+        assert (await running.outcome(2)).ending is Ending.CANCELLED
+
+
+async def test_a_client_that_leaves_in_its_own_body_is_counted(start: Start) -> None:
+    """A request that was never whole reaches no engine and ends as cancelled."""
+    async with upstream(plain) as engine, start([engine.port]) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(post("/v1/chat/completions", CHAT_BODY)[:-5])
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.close()
+        outcome = await running.outcome()
+        assert (outcome.ending, engine.seen) == (Ending.CANCELLED, [])
+        assert outcome.received_wall_s > 1e9
+        del reader
+
+
 async def test_garbage_on_the_line_is_400_and_harms_nobody(start: Start) -> None:
     """Bytes that are not HTTP, heads without end and broken chunks end their own connection only."""
     async with upstream(plain) as engine, start([engine.port]) as running:
@@ -655,7 +882,9 @@ async def test_wrong_methods_are_405(start: Start) -> None:
     async with start([1]) as running:
         for path in ROUTES:
             status, headers, error = await get(running, path)
-            assert (status, headers["allow"], error["error"]["code"]) == (405, "POST", "method_not_allowed")
+            assert (status, headers["allow"]) == (405, "POST")
+            assert "takes POST, not GET" in error["error"]["message"]
+            assert ("code" in error["error"]) is not path.startswith("/v1/messages")  # each in its own shape
         status, headers, _ = await get(running, "/health", "DELETE")
         assert (status, headers["allow"]) == (405, "GET, HEAD")
 

@@ -127,6 +127,7 @@ class GatewayApp:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
+                exchange.on_client_lost()
                 return
             body += message.get("body", b"")
             if len(body) > self._gateway.settings.body_max_bytes:
@@ -143,7 +144,7 @@ class GatewayApp:
                 exchange.begin(bytes(body))
                 break
         async with asyncio.TaskGroup() as group:
-            watcher = group.create_task(_watch_disconnect(receive, exchange))
+            watcher = group.create_task(_watch_disconnect(receive, exchange, sink))
             try:
                 await sink.drain_to(send, exchange)
             finally:
@@ -158,10 +159,11 @@ async def _discard_rest(receive: Receive, message: Mapping[str, Any]) -> None:
         discarded += len(message.get("body", b""))
 
 
-async def _watch_disconnect(receive: Receive, exchange: Exchange) -> None:
+async def _watch_disconnect(receive: Receive, exchange: Exchange, sink: _QueueSink) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     exchange.on_client_lost()
+    sink.forsake()
 
 
 class _Cut(ConnectionError):
@@ -178,6 +180,7 @@ class _QueueSink:
         self._bytes = 0
         self._more = asyncio.Event()
         self._was_cut = False
+        self._forsaken = False
         self.close_after = False
 
     def start(self, status: int, header_lines: bytes, length: int | None) -> None:
@@ -203,6 +206,11 @@ class _QueueSink:
         self._was_cut = True
         self._more.set()
 
+    def forsake(self) -> None:
+        """Nobody is there to read any more."""
+        self._forsaken = True
+        self._more.set()
+
     def _put(self, message: dict[str, Any]) -> None:
         self._messages.append(message)
         self._more.set()
@@ -212,6 +220,8 @@ class _QueueSink:
         while True:
             await self._more.wait()
             self._more.clear()
+            if self._forsaken:
+                return
             if self._bytes > self.HIGH_BYTES and not paused:
                 paused = True
                 exchange.pause()

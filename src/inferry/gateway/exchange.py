@@ -1,7 +1,7 @@
 """One request from its last byte in to its last byte out: decode, route, relay, and end in one outcome.
 
     begin ── rejected ───────────────────────────────────────────────► ended
-      └─► trying ── head of an answer ──► relaying ── last byte ─────► ended
+      └─► trying ── first piece of body ► relaying ── last byte ─────► ended
            │  ▲ └─ no replica, or given up ──────────────────────────► ended
            └──┘ a replica failed before the answer began: the next one
     from anywhere: the client went away ─────────────────────────────► ended
@@ -22,7 +22,6 @@ from inferry.core.deployment import Gateway as GatewaySettings
 from inferry.core.errors import (
     EngineError,
     EngineTimeout,
-    EngineUnreachable,
     InferryError,
     NoReadyReplica,
     Rejected,
@@ -36,8 +35,8 @@ from inferry.gateway.served import ServedDeployment
 from inferry.gateway.sink import ClientSink
 from inferry.gateway.sse import EventGate
 from inferry.gateway.upstream import Headers, UpstreamConnection, UpstreamPool
-from inferry.gateway.usage import read_usage
-from inferry.policy.retry import Retry, decide_retry
+from inferry.gateway.usage import Usage, read_usage
+from inferry.policy.retry import GiveUp, Retry, decide_retry
 from inferry.policy.routing import NoReplica, Slot
 
 # Hop-by-hop headers (RFC 9110, 7.6.1), framing that the front decides, and what the gateway says itself.
@@ -72,8 +71,8 @@ class Exchange:
     """The life of one inference request. A front creates it, feeds it, and gives it a sink."""
 
     __slots__ = (
-        "_attempts", "_body", "_connection", "_deployment", "_ended", "_first_byte_s", "_forward", "_gate",
-        "_gateway", "_is_stream", "_last_chunks", "_length", "_paused", "_received_wall_s", "_relaying",
+        "_attempts", "_body", "_connection", "_deployment", "_ended", "_first_byte_s", "_first_chunk", "_forward", "_gate",
+        "_gateway", "_head", "_is_stream", "_last_chunks", "_paused", "_received_wall_s", "_relaying",
         "_replica_id", "_request", "_sink", "_slot", "_stale_retried", "_status", "_tried",
         "activity_s", "received_s", "request_id", "route",
     )  # fmt: skip
@@ -96,16 +95,17 @@ class Exchange:
         self._tried: set[str] = set()
         self._attempts = 0
         self._stale_retried = False
+        self._head: tuple[int, bytes, int | None] | None = None
+        self._first_chunk = b""
         self._relaying = False
         self._ended = False
         self._paused = False
         self._is_stream = False
-        self._length: int | None = None
         self._status = 0
         self._first_byte_s: float | None = None
         self._last_chunks: deque[bytes] = deque(maxlen=4)
         self.received_s = self.activity_s = gateway.loop.time()
-        self._received_wall_s = 0.0
+        self._received_wall_s = gateway.clock.wall_s()
 
     # --- from the front -------------------------------------------------------------------------------
 
@@ -133,8 +133,6 @@ class Exchange:
 
     def reject(self, error: InferryError) -> None:
         """The front will not take the request (too large, too slow): answer `error` and end."""
-        self._gateway.active.add(self)
-        self._received_wall_s = self._gateway.clock.wall_s()
         self._fail(error, Ending.REJECTED)
 
     def on_client_lost(self) -> None:
@@ -234,29 +232,29 @@ class Exchange:
             return
         assert self._replica_id is not None
         self._gateway.on_replica_failure(self._replica_id, error.message)
-        self._retry_or(error)
-
-    def _retry_or(self, error: EngineError) -> None:
-        """This replica won't answer: the next one, or the end."""
-        deployment, replica_id = self._deployment, self._replica_id
-        assert deployment is not None
-        assert replica_id is not None
-        self._tried.add(replica_id)
-        decision = decide_retry(
-            answer_begun=self._relaying,
-            attempts=self._attempts,
-            attempts_max=self._gateway.settings.attempts_max,
-            others=deployment.balancer.usable(self._tried),
-        )
+        decision = self._decide_retry()
         if isinstance(decision, Retry):
             self._release()
             self._try_next()
             return
         self._give_up(
             type(error)(
-                f"Replica {replica_id} failed: {error.message}; {decision.because}.",
+                f"Replica {self._replica_id} failed: {error.message}; {decision.because}.",
                 retry_after_s=None if self._relaying else _NO_REPLICA_RETRY_S,
             )
+        )
+
+    def _decide_retry(self) -> Retry | GiveUp:
+        """Whether another replica shall take what this one did not answer."""
+        assert self._deployment is not None
+        assert self._replica_id is not None
+        self._tried.add(self._replica_id)
+        self._head = None
+        return decide_retry(
+            answer_begun=self._relaying,
+            attempts=self._attempts,
+            attempts_max=self._gateway.settings.attempts_max,
+            others=self._deployment.balancer.usable(self._tried),
         )
 
     # --- relaying -------------------------------------------------------------------------------------
@@ -265,15 +263,14 @@ class Exchange:
         deployment = self._deployment
         assert deployment is not None
         assert self._replica_id is not None
-        if status == 503 and deployment.balancer.usable({*self._tried, self._replica_id}):
+        if status == 503 and isinstance(self._decide_retry(), Retry):
             # Loading, or full: somebody else may not be.
             if self._connection is not None:
                 self._connection.abandon()
                 self._connection = None
-            self._retry_or(EngineUnreachable("it answered 503"))
+            self._release()
+            self._try_next()
             return
-        self.activity_s = self._gateway.loop.time()
-        self._relaying = True
         self._status = status
         is_events = is_encoded = False
         lines = [b"x-request-id: ", self.request_id.encode("ascii"), b"\r\n"]
@@ -293,20 +290,28 @@ class Exchange:
             asked = deployment.asks_usage and request.route.asks_usage and not request.client_wants_usage
             self._gate = EventGate(drop_usage=asked)
             length = None
-        self._length = length
-        self._sink.start(status, b"".join(lines), length)
+        else:
+            self._is_stream, self._gate = False, None
+        # Kept until there is something to send: engines send a head at once and compute the prompt then, and
+        # until the client has seen anything, another replica can take the request.
+        self._head = (status, b"".join(lines), length)
 
     def on_upstream_data(self, data: bytes, complete: bool) -> None:
         if self._ended:
             return
-        now_s = self._gateway.loop.time()
-        self.activity_s = now_s
+        self.activity_s = self._gateway.loop.time()
         if data:
-            if self._first_byte_s is None:
-                self._first_byte_s = now_s
             self._last_chunks.append(data)
             if self._gate is not None:
                 data = self._gate.feed(data)
+        if not self._relaying:
+            if not data and not complete:
+                return
+            assert self._head is not None
+            self._relaying = True
+            self._first_byte_s = self.activity_s
+            self._first_chunk = data
+            self._sink.start(*self._head)
         if not complete:
             if data:
                 self._sink.write(data)
@@ -361,7 +366,10 @@ class Exchange:
             self._connection.abandon()
             self._connection = None
         self._release()
-        usage = read_usage(self._last_chunks)
+        usage = read_usage(self._last_chunks) or Usage()
+        if usage.prompt_tokens is None and self._is_stream:
+            # Anthropic's streams say it in their first event.
+            usage.prompt_tokens = (read_usage([self._first_chunk]) or usage).prompt_tokens
         now_s = gateway.loop.time()
         gateway.on_outcome(
             Outcome(
@@ -378,8 +386,8 @@ class Exchange:
                 if self._is_stream and self._first_byte_s
                 else None,
                 attempts=self._attempts,
-                prompt_tokens=usage.prompt_tokens if usage else None,
-                completion_tokens=usage.completion_tokens if usage else None,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
                 error_code=error_code,
             )
         )

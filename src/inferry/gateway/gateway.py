@@ -7,7 +7,10 @@ One owner: everything here is touched by the event loop's thread only. The fleet
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import structlog
 
 from inferry.core.clock import Clock
 from inferry.core.deployment import Gateway as GatewaySettings
@@ -20,6 +23,8 @@ from inferry.gateway.metrics import GatewayMetrics
 from inferry.gateway.served import ServedDeployment
 from inferry.gateway.upstream import UpstreamPool
 from inferry.policy.routing import Slot
+
+log = structlog.get_logger()
 
 SWEEP_S = 1.0
 
@@ -119,14 +124,24 @@ class Gateway:
             await asyncio.sleep(SWEEP_S)
             now_s = self.loop.time()
             for exchange in list(self.active):
-                exchange.check_silence(now_s)
+                with self._one_fault_stays_one():
+                    exchange.check_silence(now_s)
             for pool in self.pools.values():
                 pool.close_idle()
 
     def abort_all(self) -> None:
         """Drain time is over: every request under way ends with an error that says so."""
         for exchange in list(self.active):
-            exchange.abort(EngineUnreachable("The gateway is shutting down.", retry_after_s=5.0))
+            with self._one_fault_stays_one():
+                exchange.abort(EngineUnreachable("The gateway is shutting down.", retry_after_s=5.0))
+
+    @contextmanager
+    def _one_fault_stays_one(self) -> Iterator[None]:
+        """A fault of ours in one request must not end all the others."""
+        try:
+            yield
+        except Exception:
+            log.exception("exchange_broke")
 
     async def close(self) -> None:
         """Cut all upstream connections."""

@@ -16,6 +16,7 @@ import os
 import re
 from typing import Any
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -88,9 +89,12 @@ class InferenceProtocol(HttpToolsProtocol):
         self._turn = _RelayTurn()
         # Of the request that comes in:
         self._receiving = False
-        self._body: list[bytes] = []
-        self._body_bytes = 0
-        self._header_bytes = 0
+        self._body = bytearray()
+        self._discarded_bytes = 0
+        self._awaits_head = True
+        self._head_moved = False
+        self._head_bytes = 0
+        self._upgrading = False
         self._discarding = False
         self.receiving_since_s: float | None = None
         # Of the response that goes out:
@@ -106,11 +110,25 @@ class InferenceProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.receiving_since_s = None
-        self._receiving = False
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.on_client_lost()
+        self._drop_exchange()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        was_awaiting, self._head_moved = self._awaits_head, False
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        # The parser gives a header only once it is whole, so a long one is counted here.
+        if was_awaiting and not self._head_moved:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEADER_BYTES_MAX:
+                self.send_400_response("The request's head is too long.")
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -119,19 +137,34 @@ class InferenceProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if not self.pipeline:
+            self.flow.resume_reading()
         if self._exchange is not None:
             self._exchange.resume()
 
     def send_400_response(self, msg: str) -> None:
-        if self._exchange is not None and not self._receiving:
-            self.cut()  # garbage behind a request that runs: a 400 would land inside its answer
+        if self.transport.is_closing():
+            return
+        busy = self._exchange is not None and not self._receiving
+        self._drop_exchange()
+        if busy:
+            self.transport.abort()  # garbage behind a request that runs: a 400 would land inside its answer
         else:
             super().send_400_response(msg)
+
+    def _drop_exchange(self) -> None:
+        self._receiving = False
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            self._turn.response_complete = True
+            exchange.on_client_lost()
 
     def check_trickle(self, now_s: float) -> None:
         """End a connection whose request takes too long to come in."""
         if self.receiving_since_s is None or now_s - self.receiving_since_s < REQUEST_TIMEOUT_S:
             return
+        if self.flow.read_paused or (self._exchange is not None and not self._receiving):
+            return  # it can't come in, or waits behind an answer that runs
         if self._receiving and self._exchange is not None:
             self._refuse(RequestTimeout(f"The request was not complete after {REQUEST_TIMEOUT_S:g} s."))
         self.transport.close()
@@ -143,23 +176,21 @@ class InferenceProtocol(HttpToolsProtocol):
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
-        self._header_bytes = 0
         self.receiving_since_s = self.loop.time()
 
-    def on_url(self, url: bytes) -> None:
-        self._count_head(len(url))
-        self.url += url
-
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count_head(len(name) + len(value))
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > HEADER_BYTES_MAX:
+            raise ValueError("request head too long")  # the parser turns it into a 400
         super().on_header(name, value)
 
-    def _count_head(self, size: int) -> None:
-        self._header_bytes += size
-        if self._header_bytes > HEADER_BYTES_MAX:
-            raise ValueError("request head too long")  # the parser turns it into a 400
-
     def on_headers_complete(self) -> None:
+        self._awaits_head = False
+        self._head_moved = True
+        self._head_bytes = 0
+        if self.parser.should_upgrade():
+            self._upgrading = True  # data_received takes it from here
+            return
         route = self._relayed_route()
         if route is None or not (self.cycle is None or self.cycle.response_complete):
             self._start_ordinary()
@@ -172,8 +203,10 @@ class InferenceProtocol(HttpToolsProtocol):
         request_id, forward = request_id_and_forward(self.headers)
         self._exchange = Exchange(self._gateway, self, route, request_id, forward)
         self._receiving = True
-        self._body = []
-        self._body_bytes = 0
+        if self.flow.write_paused:
+            # Earlier answers lie unread: neither fetch another one nor take more requests.
+            self._exchange.pause()
+            self.flow.pause_reading()
         for name, value in self.headers:
             if name == b"content-length" and int(value) > self._gateway.settings.body_max_bytes:
                 self._refuse_too_large(f"{int(value):,} bytes")
@@ -182,7 +215,7 @@ class InferenceProtocol(HttpToolsProtocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _relayed_route(self) -> Route | None:
-        if not self._relay or self.parser.get_method() != b"POST" or self.parser.should_upgrade():
+        if not self._relay or self.parser.get_method() != b"POST":
             return None
         return _ROUTES.get(self.url) or _ROUTES.get(self.url.partition(b"?")[0])
 
@@ -193,28 +226,47 @@ class InferenceProtocol(HttpToolsProtocol):
         self.headers.extend(headers)
         super().on_headers_complete()
 
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        """Serve a request that offers another protocol (`Upgrade: h2c`) as if it had not, body and all.
+
+        The parser stops at such a head, so its request is given once more to a new parser.
+        """
+        self._upgrading = False
+        method = self.parser.get_method()
+        self.parser = httptools.HttpRequestParser(self)
+        if method == b"CONNECT":
+            self.send_400_response("There is no CONNECT here.")
+            return
+        lines = [b"%b %b HTTP/1.1" % (method, self.url)]
+        for name, value in self.headers:
+            if name not in (b"upgrade", b"connection", b"http2-settings"):
+                lines.append(name + b": " + value)
+        self.data_received(b"\r\n".join([*lines, b"", b""]) + rest)
+
     def on_body(self, body: bytes) -> None:
         if self._discarding:
-            self._body_bytes += len(body)
-            if self._body_bytes > DISCARD_BYTES_MAX:
+            self._discarded_bytes += len(body)
+            if self._discarded_bytes > DISCARD_BYTES_MAX:
                 self.transport.close()
         elif self._receiving:
-            self._body.append(body)
-            self._body_bytes += len(body)
-            if self._body_bytes > self._gateway.settings.body_max_bytes:
+            self._body += body
+            if len(self._body) > self._gateway.settings.body_max_bytes:
                 self._refuse_too_large("more")
         elif isinstance(self.cycle, RequestResponseCycle):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
+        self._awaits_head = True
         self.receiving_since_s = None
         if self._discarding:
             self._discarding = False
             self.transport.close()
         elif self._receiving:
             self._receiving = False
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._body = []
+            body = bytes(self._body)
+            self._body.clear()
             assert self._exchange is not None
             self._exchange.begin(body)
         elif isinstance(self.cycle, RequestResponseCycle):
@@ -234,7 +286,7 @@ class InferenceProtocol(HttpToolsProtocol):
     def _refuse(self, error: BodyTooLarge | RequestTimeout) -> None:
         assert self._exchange is not None
         self._receiving = False
-        self._body = []
+        self._body.clear()
         self._turn.keep_alive = False
         self._exchange.reject(error)
 
@@ -259,6 +311,8 @@ class InferenceProtocol(HttpToolsProtocol):
         self._head = b"".join(lines)
 
     def write(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
         if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         if self._head:
@@ -272,17 +326,21 @@ class InferenceProtocol(HttpToolsProtocol):
         if self._head:
             data = self._head + data
             self._head = b""
-        if data:
+        if data and not self.transport.is_closing():
             self.transport.write(data)
         self._exchange = None
         self._turn.response_complete = True
         if not self._turn.keep_alive and self.receiving_since_s is None:
             self.transport.close()
+        if self.receiving_since_s is not None:
+            self.receiving_since_s = self.loop.time()  # the next request has waited for this answer
         self.on_response_complete()
 
     def cut(self) -> None:
         self._exchange = None
         self._turn.response_complete = True
+        if self.transport.is_closing():
+            return
         if self._head:
             self.transport.write(self._head)
             self._head = b""

@@ -50,6 +50,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_length",
         "_parser",
         "_parts",
+        "_surplus",
         "_until_eof",
         "idle_since_s",
         "lost",
@@ -78,6 +79,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._until_eof = False
         self._complete = False
         self._keep_alive = False
+        self._surplus = False
 
     # --- used by the exchange -------------------------------------------------------------------------
 
@@ -117,6 +119,12 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self.receiver is not receiver:  # told to stop by the head
             return
+        if not self._head_seen:
+            # The parser gives a header only once it is whole, so a long one is counted here.
+            self._header_bytes += len(data)
+            if self._header_bytes > HEADER_BYTES_MAX:
+                self._fail(EngineBroke("the head of its answer does not end"), stale=False)
+                return
         parts = self._parts
         if parts or self._complete:
             complete = self._complete
@@ -146,6 +154,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     # --- httptools callbacks --------------------------------------------------------------------------
 
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._surplus = True  # a second answer to one request: it must not reach anybody
+
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > HEADER_BYTES_MAX:
@@ -153,7 +165,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        if self._surplus:
+            return
         status = self._parser.get_status_code()
+        if status > 599:
+            raise ValueError(f"status {status}")  # the parser's error says that it is not HTTP
         if status < 200:  # 100 Continue and the like: the real head follows
             self._headers = []
             return
@@ -172,10 +188,11 @@ class UpstreamConnection(asyncio.Protocol):
             self.receiver.on_upstream_head(status, self._headers, self._length)
 
     def on_body(self, data: bytes) -> None:
-        self._parts.append(data)
+        if not self._surplus:
+            self._parts.append(data)
 
     def on_message_complete(self) -> None:
-        if self._head_seen:
+        if self._head_seen and not self._surplus:
             self._complete = True
             # Asked now, because the parser forgets the message's headers right after.
             self._keep_alive = self._parser.should_keep_alive()
@@ -183,7 +200,7 @@ class UpstreamConnection(asyncio.Protocol):
     # --- endings --------------------------------------------------------------------------------------
 
     def _give_back(self) -> None:
-        keep = self._keep_alive and not self._until_eof
+        keep = self._keep_alive and not self._until_eof and not self._surplus
         self.receiver = None
         self.pool.busy.discard(self)
         if keep and not self.pool.closed and not self.lost and len(self.pool.idle) < IDLE_MAX:
