@@ -1,6 +1,6 @@
 """Lets `python -m inferry` do what the `inferry` command does."""
 
-from inferry.cli.main import main
+from inferry.cli.entry import main
 
 if __name__ == "__main__":
     main()

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from .inferry_process import Inferry, Up, wait_for
+from .inferry_process import Inferry, Up, process_gone, wait_for
 
 SIMULATED = "deployments:\n  chat: {engine: simulated}\n"
 
@@ -132,3 +132,83 @@ def test_a_hang_up_is_ignored_under_nohup(inferry: Inferry) -> None:
         settled(inferry, process)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
+
+
+def test_crashes_are_noticed_where_child_signals_were_ignored(inferry: Inferry) -> None:
+    """A parent that ignores SIGCHLD hands that on; an engine's end is seen all the same, and it starts again."""
+
+    def ignore_children() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
+    with started(inferry, "up", "--port", "0", preexec_fn=ignore_children) as process:
+        victim = settled(inferry, process)["chat-0"]["pid"]
+        os.kill(victim, signal.SIGKILL)
+        wait_for(
+            "chat-0 is back",
+            lambda: Up(inferry, process, inferry.folder).replicas()["chat-0"]["restarts"] == 1,
+        )
+        settled(inferry, process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+# --- engines that don't listen ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def deaf(inferry: Inferry) -> Inferry:
+    """A llama-server that answers, ignores SIGTERM, and would be given ten minutes to end."""
+    program = inferry.folder / "llama-server"
+    program.write_text(f"#!{sys.executable}\n{DEAF_SERVER}")
+    program.chmod(0o755)
+    (inferry.folder / "m.gguf").write_bytes(b"GGUF")
+    inferry.write(
+        "deployments:\n  chat:\n    {engine: llamacpp, model: 'file:m.gguf', binary: ./llama-server,"
+        " stop_grace_s: 600}\n"
+    )
+    return inferry
+
+
+DEAF_SERVER = """
+import http.server, signal, sys
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b'{"status": "ok", "choices": []}'
+        if self.command == "POST":
+            self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    do_POST = do_GET
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Answer).serve_forever()
+"""
+
+
+@pytest.mark.parametrize("how", ["second signal", "down --now", "down, then down --now"])
+def test_the_second_call_kills_engines_that_ignore_the_first(deaf: Inferry, how: str) -> None:
+    """A second Ctrl-C, or `down --now`, waits for no engine's grace; the end is still a good one."""
+    with started(deaf, "up", "--port", "0") as process:
+        engine = settled(deaf, process)["chat-0"]["pid"]
+        if how == "second signal":
+            process.send_signal(signal.SIGTERM)
+            wait_for_draining(deaf, process)
+            process.send_signal(signal.SIGINT)
+        elif how == "down --now":
+            assert deaf.run("down", "--now").returncode == 0
+        else:
+            with started(deaf, "down") as down:
+                wait_for_draining(deaf, process)
+                assert deaf.run("down", "--now").returncode == 0
+                assert down.wait(10) == 0
+        assert process.wait(10) == 0
+        assert process_gone(engine)
+
+
+def wait_for_draining(inferry: Inferry, process: subprocess.Popen[bytes]) -> None:
+    """Until the engines have been asked to end."""
+    up = Up(inferry, process, inferry.folder)
+    wait_for("it is draining", lambda: up.replicas()["chat-0"]["state"] == "draining")

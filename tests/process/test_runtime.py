@@ -12,13 +12,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import structlog
 import uvloop
 
 from inferry.core.errors import StartFailed
 from inferry.core.launch import LaunchSpec
 from inferry.core.replica import Endpoint
-from inferry.runtime.base import Exit, Handle
+from inferry.runtime.base import EXIT_CODE_UNKNOWN, Exit, Handle
 from inferry.runtime.local import LocalRuntime
+from inferry.runtime.local_process import LocalProcess
 
 from .children import DEAF, PARENT_OF_DEAF, SLEEPER, holds_within, is_alive, spec_of
 
@@ -132,6 +134,59 @@ def test_cancelled_stop_kills_at_once(run: Run) -> None:
         assert await handle.wait() == Exit(-signal.SIGKILL)
 
     run(scenario)
+
+
+def test_kill_now_ends_every_grace(run: Run) -> None:
+    """A stop under way kills at once, a later one does not wait at all, and what nobody has stopped dies too."""
+
+    async def scenario(runtime: LocalRuntime) -> None:
+        first, second = [await runtime.start(spec_of(DEAF, name)) for name in ("chat-0", "chat-1")]
+        for handle in (first, second):
+            await line_in_log(handle, "up")
+        async with asyncio.TaskGroup() as group:
+            stopping = group.create_task(runtime.stop(first, grace_s=600))
+            await asyncio.sleep(0)
+            runtime.kill_now()
+        assert stopping.result() == Exit(-signal.SIGKILL)
+        assert await second.wait() == Exit(-signal.SIGKILL)
+        late = await runtime.start(spec_of(DEAF, "chat-2"))
+        await line_in_log(late, "up")
+        assert await runtime.stop(late, grace_s=600) == Exit(-signal.SIGKILL)
+
+    run(scenario)
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="the code is lost on the way of os.waitid only")
+def test_an_end_is_noticed_when_the_code_is_lost(run: Run) -> None:
+    """Where the system reaps children itself, the end is reported all the same, with a code that says so."""
+
+    async def scenario(runtime: LocalRuntime) -> None:
+        handle = await runtime.start(spec_of(SLEEPER))
+        await line_in_log(handle, "up")
+        os.kill(handle.pid, signal.SIGKILL)
+        assert await handle.ended() == await handle.wait() == Exit(EXIT_CODE_UNKNOWN)
+
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        run(scenario)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_those_who_wait_hear_of_the_end_whatever_breaks(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault while the group is cleared away is logged, and nobody waits forever."""
+
+    def broken(_: LocalProcess) -> None:
+        raise RuntimeError("a bug")
+
+    async def scenario(runtime: LocalRuntime) -> None:
+        handle = await runtime.start(spec_of("import sys; sys.exit(7)"))
+        assert await handle.wait() == Exit(7)
+
+    monkeypatch.setattr(LocalProcess, "_await_group_end", broken)
+    with structlog.testing.capture_logs() as events:
+        run(scenario)
+    assert "process_watch_broke" in [event["event"] for event in events]
 
 
 def test_a_stopped_process_can_be_stopped(run: Run) -> None:

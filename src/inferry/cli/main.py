@@ -15,7 +15,6 @@ from inferry.core.errors import InferryError
 
 EXIT_ERROR = 1
 EXIT_INTERNAL = 70  # EX_SOFTWARE
-EXIT_INTERRUPTED = 130
 _UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 """Full or broken disks, and readers that left: the machine's, wherever it is met."""
 
@@ -61,11 +60,9 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; never shows a traceback unless INFERRY_DEBUG is set."""
+    """Run the command line; never shows a traceback unless INFERRY_DEBUG is set. Ctrl-C is for cli/entry.py."""
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
     except Exception as error:  # the last border: a person must not meet a traceback
         cause = _only_cause(error)
         if isinstance(cause, InferryError):

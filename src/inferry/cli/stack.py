@@ -130,10 +130,11 @@ class Stack:
     # --- what the outside may do ----------------------------------------------------------------------
 
     def shut_down(self, at_once: bool = False) -> None:
-        """Begin to end: first call drains, a second call (or `at_once`) cuts."""
+        """Begin to end: first call drains; a second call (or `at_once`) cuts answers and kills engines."""
         if self._stop.is_set() or at_once:
             self._at_once = True
             self.server.shut_down(at_once=True)
+            self.runtime.kill_now()
         self._stop.set()
 
     def status(self) -> Status:
@@ -213,7 +214,8 @@ class Stack:
 
     def _view_changed(self, view: ReplicaView) -> None:
         self.gateway.apply(view)
-        self._on_view(view)
+        if not self._at_once:  # engines that we kill ourselves are no news
+            self._on_view(view)
 
     # --- control API ----------------------------------------------------------------------------------
 

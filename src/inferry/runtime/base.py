@@ -9,11 +9,14 @@ from typing import Protocol
 
 from inferry.core.launch import LaunchSpec
 
+EXIT_CODE_UNKNOWN = 255
+"""Somebody else has reaped the process (SIGCHLD was ignored, say), and its code went with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Exit:
     code: int
-    """As `subprocess` gives it: below 0, minus the signal's number."""
+    """As `subprocess` gives it: below 0, minus the signal's number. EXIT_CODE_UNKNOWN if it was lost."""
 
 
 class Handle(Protocol):
@@ -55,6 +58,9 @@ class Runtime(Protocol):
 
         If it is cancelled while it waits, it kills at once.
         """
+
+    def kill_now(self) -> None:
+        """Kill all that runs. From here on there is no grace: each `stop` kills at once, those under way too."""
 
     def running(self) -> Sequence[Handle]: ...
 

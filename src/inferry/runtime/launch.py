@@ -25,8 +25,16 @@ def main(arguments: list[str]) -> int:
     os.close(go_fd)
     os.set_inheritable(status_fd, False)
     # Python ignores SIGPIPE, and ignored signals stay ignored across exec: engines expect the defaults. A
-    # parent that was started with SIGTERM ignored or blocked must not make its engines deaf either.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    # parent that was started with SIGTERM ignored or blocked must not make its engines deaf either, nor one
+    # with SIGCHLD ignored (some service managers) take their children's exit codes from them.
+    for number in (
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGCHLD,
+    ):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     try:

@@ -54,6 +54,7 @@ class LocalRuntime:
         self._ports = PortPicker()
         self._guard = OrphanGuard()
         self._processes: list[LocalProcess] = []
+        self._no_grace = False
         self._closed = False
 
     @property
@@ -100,7 +101,7 @@ class LocalRuntime:
                 # A process that is stopped (SIGSTOP) hears SIGTERM only when it goes on.
                 process.signal_group(signal.SIGCONT)
                 try:
-                    async with asyncio.timeout(grace_s):
+                    async with asyncio.timeout(0 if self._no_grace else grace_s):
                         await process.ended()
                 except TimeoutError:
                     log.warning(
@@ -110,6 +111,11 @@ class LocalRuntime:
         except asyncio.CancelledError:
             process.signal_group(signal.SIGKILL)
             raise
+
+    def kill_now(self) -> None:
+        self._no_grace = True
+        for process in self._processes:
+            process.signal_group(signal.SIGKILL)
 
     def running(self) -> Sequence[Handle]:
         self._forget_gone()

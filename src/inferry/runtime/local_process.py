@@ -15,9 +15,13 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inferry.runtime.base import Exit
+import structlog
+
+from inferry.runtime.base import EXIT_CODE_UNKNOWN, Exit
 from inferry.runtime.process_group import group_lives, signal_group
 from inferry.runtime.replica_log import ReplicaLog
+
+log = structlog.get_logger()
 
 GROUP_END_S = 10.0
 """How long killed processes may take to vanish: freeing many GiB, on a GPU above all, takes seconds, and the
@@ -108,20 +112,40 @@ class LocalProcess:
             os.close(output_fd)
 
     def _see_it_end(self) -> None:
+        exit = Exit(EXIT_CODE_UNKNOWN)
+        try:
+            exit = self._await_exit()
+            self._tell(self._ended, exit)
+            self._clear_away()
+        except Exception:
+            # Whatever went wrong, those who wait must hear of the end.
+            log.exception("process_watch_broke", replica=self._replica_id, pid=self.pid)
+        finally:
+            self._tell(self._ended, exit)
+            self._tell(self._gone, exit)
+
+    def _await_exit(self) -> Exit:
+        """Blocks until the leader has ended. It is not reaped yet, where that can be had."""
         pid = self.pid
         if hasattr(os, "waitid"):
             # Look without reaping: as long as the leader is a zombie, the group's number can't be reused, so
             # that the signals below and the guard's can't hit a stranger.
-            info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            try:
+                info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            except ChildProcessError:
+                # It has ended, and was reaped by somebody else.
+                log.warning("exit_code_lost", replica=self._replica_id, pid=pid)
+                return Exit(EXIT_CODE_UNKNOWN)
             assert info is not None
             killed = info.si_code != os.CLD_EXITED
-            exit = Exit(-info.si_status if killed else info.si_status)
-        else:  # macOS before Python 3.13
-            exit = Exit(self._process.wait())
-        self._tell(self._ended, exit)
+            return Exit(-info.si_status if killed else info.si_status)
+        return Exit(self._process.wait())  # macOS before Python 3.13
+
+    def _clear_away(self) -> None:
+        """Kill what is left of the group, reap the leader, and read its output to the end."""
         with self._lock:
-            signal_group(pid, signal.SIGKILL)
-            self._on_reap(pid)
+            signal_group(self.pid, signal.SIGKILL)
+            self._on_reap(self.pid)
             self._process.wait()
             self._reaped = True
         self._await_group_end()
@@ -131,7 +155,6 @@ class LocalProcess:
         os.close(self._wake_read_fd)
         os.close(self._wake_write_fd)
         self._log.close()
-        self._tell(self._gone, exit)
 
     def _await_group_end(self) -> None:
         pause = threading.Event()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from inferry.cli import entry
 from inferry.cli.main import EXIT_INTERNAL, main
 from inferry.core.errors import ConfigError
 
@@ -73,14 +74,25 @@ def test_a_fault_of_ours_is_named_as_such(run: Run, monkeypatch: pytest.MonkeyPa
         main()
 
 
-def test_interrupted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends with the exit code that shells expect."""
 
-    def interrupted(*_: object) -> None:
+    def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("inferry.cli.config.load_file", interrupted)
-    assert run("config", "check").code == 130
+    monkeypatch.setattr("inferry.cli.main.main", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        entry.main()
+    assert ended.value.code == 130
+
+
+def test_interrupted_while_loading(tmp_path: Path) -> None:
+    """Ctrl-C in the first moments, while modules load, is as silent as later."""
+    # `python -m` looks in the working directory first: this one raises what Ctrl-C would.
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    with inferry("version", cwd=tmp_path) as program:
+        out, err = program.communicate(timeout=30)
+    assert (program.returncode, out, err) == (130, "", "")
 
 
 def inferry(*argv: str, cwd: Path, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:

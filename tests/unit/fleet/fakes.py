@@ -79,6 +79,10 @@ class FakeRuntime:
         handle.end(-15)
         return await handle.wait()
 
+    def kill_now(self) -> None:
+        for handle in self.handles:
+            handle.end(-9)
+
     def running(self) -> Sequence[Handle]:
         return [handle for handle in self.handles if not handle.exit.done()]
 
