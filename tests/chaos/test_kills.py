@@ -143,6 +143,32 @@ def test_streams_under_kills_end_whole_or_with_an_error_event(tmp_path: Path, di
         assert counted.total() == endings.total()
 
 
+@pytest.mark.timeout(300)
+def test_streams_that_have_not_begun_survive_kills(tmp_path: Path, dice: random.Random) -> None:
+    """A replica killed while it computes prompts costs none of its streams: the others take them, whole."""
+    inferry = Inferry(tmp_path)
+    inferry.write(
+        "gateway: {attempts_max: 10}\n"
+        "deployments:\n  chat:\n    engine: simulated\n    replicas: 4\n    ttft_ms: 500\n    itl_ms: 1\n"
+        "    restart: {crashes_max: 1000, backoff_initial_s: 0.1, backoff_max_s: 0.2}\n"
+    )
+    body: dict[str, object] = {
+        "model": "chat",
+        "messages": [{"role": "user", "content": "hi"}],
+        "max_tokens": 1,
+        "stream": True,
+    }
+    with inferry.up() as up:
+        url = up.wait_ready()
+        load = Load(url, body, clients=16)
+        for _ in range(KILLS):
+            _kill_and_wait(up, dice)
+        endings = load.stop()
+        # Only a kill between a stream's first event and its last, one millisecond, may show.
+        assert endings["whole"] >= endings.total() - 1, endings
+        assert _counted(url).total() == endings.total()
+
+
 @pytest.mark.engine
 @pytest.mark.timeout(600)
 def test_real_engines_survive_kills(tmp_path: Path, sample_model: Path, dice: random.Random) -> None:
