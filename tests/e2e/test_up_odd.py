@@ -14,6 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
+from inferry.core.errors import ConfigError
+from inferry.gateway.server import bind_socket
+
 from .inferry_process import Inferry, Up, process_gone, wait_for
 
 SIMULATED = "deployments:\n  chat: {engine: simulated}\n"
@@ -113,6 +116,15 @@ def test_a_deep_temporary_folder_is_no_obstacle(inferry: Inferry) -> None:
         settled(inferry, process)
         assert inferry.run("down").returncode == 0
         assert process.wait(20) == 0
+
+
+def test_the_last_port_has_no_next_one() -> None:
+    """Where port 65535 is taken, a port that exists is proposed."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ConfigError):  # somebody else has it: as good
+            stack.enter_context(bind_socket("127.0.0.1", 65535))
+        with pytest.raises(ConfigError, match="--port 65534"):
+            bind_socket("127.0.0.1", 65535)
 
 
 # --- signals that were ignored from the start ---------------------------------------------------------

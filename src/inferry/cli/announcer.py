@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inferry import __version__
-from inferry.cli.stack import shown_model
+from inferry.cli.config import shown_model
 from inferry.core.clock import SystemClock
 from inferry.core.config_file import LoadedFile
 from inferry.core.deployment import OpenAIDeployment

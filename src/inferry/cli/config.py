@@ -11,9 +11,11 @@ import typer
 from pydantic import BaseModel, SecretStr
 
 from inferry.core.config_file import KeyPath, LoadedFile, load_file
-from inferry.core.deployment import DeploymentFile
+from inferry.core.deployment import Deployment, DeploymentFile, LlamaCppDeployment
 from inferry.core.errors import ConfigError
-from inferry.core.model_ref import SAMPLE_MODEL
+from inferry.core.model_ref import SAMPLE_MODEL, parse_model_ref
+from inferry.core.shown_url import shown_url
+from inferry.models.store import shown_ref
 
 DEFAULT_FILE = Path("inferry.yaml")
 
@@ -106,12 +108,16 @@ def effective_values(loaded: LoadedFile) -> list[tuple[str, Any, str]]:
     def walk(value: Any, at: KeyPath) -> None:
         if isinstance(value, BaseModel):
             for name in type(value).model_fields:
-                walk(getattr(value, name), (*at, name))
+                item = getattr(value, name)
+                if isinstance(value, LlamaCppDeployment) and name == "model":
+                    item = shown_model(value)
+                walk(item, (*at, name))
         elif isinstance(value, dict) and value:
             for name, item in value.items():
                 walk(item, (*at, name))
         elif at in loaded.references:
-            rows.append((_dotted(at), loaded.references[at], f"{_line(at)}, from the environment"))
+            origin = "from the environment" if at in loaded.from_environment else "the default written there"
+            rows.append((_dotted(at), shown_url(loaded.references[at]), f"{_line(at)}, {origin}"))
         else:
             listed = {path: text for path, text in loaded.references.items() if path[: len(at)] == at}
             shown: Any = value
@@ -126,6 +132,13 @@ def effective_values(loaded: LoadedFile) -> list[tuple[str, Any, str]]:
 
     walk(loaded.config, ())
     return rows
+
+
+def shown_model(deployment: Deployment) -> str:
+    """The model as it may be printed: a URL may hold a password or a signed query."""
+    if isinstance(deployment, LlamaCppDeployment):
+        return shown_ref(parse_model_ref(deployment.model))
+    return deployment.model
 
 
 def _dotted(at: KeyPath) -> str:

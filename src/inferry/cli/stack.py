@@ -17,21 +17,22 @@ from inferry import __version__
 from inferry.admin.api import make_control_app
 from inferry.admin.run_record import RunRecord, new_socket_path, publish, run_folder, withdraw
 from inferry.admin.status import Status, StatusBoard
+from inferry.cli.config import shown_model
 from inferry.core.clock import SystemClock
 from inferry.core.config_file import LoadedFile
-from inferry.core.deployment import Deployment, LlamaCppDeployment
 from inferry.core.errors import ConfigError, StartFailed
-from inferry.core.model_ref import parse_model_ref
 from inferry.core.replica import ReplicaView
 from inferry.engines.registry import adapter_for
 from inferry.fleet.fleet import DeploymentPlan, Fleet
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.served import ServedDeployment
 from inferry.gateway.server import EmbeddedServer, GatewayServer
-from inferry.models.store import shown_ref
 from inferry.runtime.local import LocalRuntime
 
 SAMPLE_S = 1.0
+_HUB_TOKENS = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}
+_ENGINES_NEED = {"HOME", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "USER"}
+"""No secrets, and programs miss them; a file may well say `${HOME}/models/...`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,9 @@ class Stack:
             loop=asyncio.get_running_loop(),
             on_replica_failure=lambda replica_id, reason: self.fleet.report_failure(replica_id, reason),
         )
-        self.runtime = LocalRuntime(run_folder(place.home, place.port) / "logs", environ)
+        self.runtime = LocalRuntime(
+            run_folder(place.home, place.port) / "logs", engine_environ(environ, place.loaded)
+        )
         self.fleet = Fleet(
             [
                 DeploymentPlan(name, deployment, adapters[name], model_paths.get(name))
@@ -248,8 +251,8 @@ class Stack:
         )
 
 
-def shown_model(deployment: Deployment) -> str:
-    """The model as it may be printed: a URL may hold a password or a signed query."""
-    if isinstance(deployment, LlamaCppDeployment):
-        return shown_ref(parse_model_ref(deployment.model))
-    return deployment.model
+def engine_environ(environ: Mapping[str, str], loaded: LoadedFile) -> dict[str, str]:
+    """The environment for engines: ours, without what is for us alone. Variables that the file refers to may be
+    keys for others' endpoints; a model's hub token is not needed once the model is here."""
+    ours = (loaded.variables - _ENGINES_NEED) | _HUB_TOKENS
+    return {name: value for name, value in environ.items() if name not in ours}

@@ -8,8 +8,9 @@ never the value.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+import stat
+from collections.abc import Hashable, Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from inferry.core.deployment import ENGINE_TYPES, DeploymentFile, Gateway, Health, Restart, Routing
 from inferry.core.errors import ConfigError
+from inferry.core.shown_url import shown_url
 from inferry.core.suggest import did_you_mean
 
 KeyPath = tuple[str | int, ...]
@@ -38,7 +40,11 @@ class LoadedFile:
     lines: Mapping[KeyPath, int]
     """Line (from 1) of each key that stands in the file."""
     references: Mapping[KeyPath, str]
-    """The text with `${NAME}` as written, for each value that used the environment."""
+    """The text with `${NAME}` as written, for each value that has a reference."""
+    from_environment: Set[KeyPath]
+    """Those of them that used the environment; of the others, only the default in the reference was used."""
+    variables: Set[str]
+    """The names of all variables that the file refers to, set or not."""
 
 
 def load_file(path: Path, environ: Mapping[str, str]) -> LoadedFile:
@@ -47,9 +53,15 @@ def load_file(path: Path, environ: Mapping[str, str]) -> LoadedFile:
     Raises ConfigError that lists everything wrong with it, one line each.
     """
     try:
-        if path.stat().st_size > FILE_BYTES_MAX:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            # A pipe would block, a device may never end.
+            raise ConfigError(f"{path} is no ordinary file: write the deployment file to one, and name that")
+        with path.open("rb") as file:
+            content = file.read(FILE_BYTES_MAX + 1)
+        if len(content) > FILE_BYTES_MAX:
             raise ConfigError(f"{path} is larger than {FILE_BYTES_MAX} bytes: that is no deployment file")
-        text = path.read_text(encoding="utf-8")
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(
             f"{path} does not exist. Write one with 'inferry init', or name another: inferry up FILE"
@@ -70,19 +82,27 @@ def parse_text(text: str, path: Path, environ: Mapping[str, str]) -> LoadedFile:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path} must hold keys such as 'deployments:', not {_kind(tree)}")
     problems: list[str] = []
-    references: dict[KeyPath, str] = {}
-    resolved: dict[KeyPath, str] = {}
-    tree = _resolve(tree, (), environ, references, resolved, problems, reader)
+    found = _References()
+    tree = _resolve(tree, (), environ, found, problems, reader)
     if not problems:
         # A default stands in the file, and so does what is written around a reference: no place for a secret.
-        wholly = {resolved[at] for at, written in references.items() if _WHOLE_REFERENCE.fullmatch(written)}
+        wholly = {
+            found.resolved[at] for at, text in found.written.items() if _WHOLE_REFERENCE.fullmatch(text)
+        }
         try:
             config = DeploymentFile.model_validate(tree, context={"referenced_values": frozenset(wholly)})
         except ValidationError as error:
-            problems = [_explain(detail, tree, references, resolved, reader) for detail in error.errors()]
+            problems = [_explain(detail, tree, found, reader) for detail in error.errors()]
     if problems:
         raise ConfigError("\n".join(sorted(problems, key=_line_of)))
-    return LoadedFile(path, config.resolved_against(path.resolve().parent), reader.lines, references)
+    return LoadedFile(
+        path,
+        config.resolved_against(path.resolve().parent),
+        reader.lines,
+        found.written,
+        found.from_environment,
+        found.variables,
+    )
 
 
 class _Reader:
@@ -151,12 +171,21 @@ class _Reader:
         return f"{self.file_name}:{line}: {_dotted(at)}" if at else f"{self.file_name}:{line}"
 
 
+@dataclass(slots=True)
+class _References:
+    """What the values with a reference say, by key path, and what became of them. See LoadedFile."""
+
+    written: dict[KeyPath, str] = field(default_factory=dict)
+    resolved: dict[KeyPath, str] = field(default_factory=dict)
+    from_environment: set[KeyPath] = field(default_factory=set)
+    variables: set[str] = field(default_factory=set)
+
+
 def _resolve(
     value: Any,
     at: KeyPath,
     environ: Mapping[str, str],
-    references: dict[KeyPath, str],
-    resolved: dict[KeyPath, str],
+    found: _References,
     problems: list[str],
     reader: _Reader,
 ) -> Any:
@@ -166,25 +195,25 @@ def _resolve(
     """
     if isinstance(value, dict):
         return {
-            key: _resolve(item, (*at, key), environ, references, resolved, problems, reader)
-            for key, item in value.items()
+            key: _resolve(item, (*at, key), environ, found, problems, reader) for key, item in value.items()
         }
     if isinstance(value, list):
         return [
-            _resolve(item, (*at, index), environ, references, resolved, problems, reader)
-            for index, item in enumerate(value)
+            _resolve(item, (*at, index), environ, found, problems, reader) for index, item in enumerate(value)
         ]
     if not isinstance(value, str) or "${" not in value:
         return value
 
-    def one(found: re.Match[str]) -> str:
-        escaped, name, default = found.groups()
+    def one(match: re.Match[str]) -> str:
+        escaped, name, default = match.groups()
         if escaped:
-            return found[0][1:]
-        references[at] = value
+            return match[0][1:]
+        found.written[at] = value
+        found.variables.add(name)
         found_value = environ.get(name)
         if default is not None and not found_value:
             return default
+        found.from_environment.add(at)
         if found_value is None:
             # A default would stand in the file, which is no place for a key.
             way_out = "Set it." if at[-1] == "api_key" else f"Set it, or give a default: ${{{name}:-value}}"
@@ -193,8 +222,8 @@ def _resolve(
         return found_value
 
     result = _REFERENCE.sub(one, value)
-    if at in references:
-        resolved[at] = result
+    if at in found.written:
+        found.resolved[at] = result
     return result
 
 
@@ -219,7 +248,7 @@ def _kind(value: Any) -> str:
         return "a group of keys"
     if isinstance(value, list):
         return "a list"
-    text = repr(value)
+    text = repr(shown_url(value) if isinstance(value, str) else value)
     return text if len(text) <= 80 else text[:77] + "...'"
 
 
@@ -244,8 +273,7 @@ _WANTED = {
 def _explain(
     detail: ErrorDetails,
     tree: Mapping[str, Any],
-    references: Mapping[KeyPath, str],
-    resolved: Mapping[KeyPath, str],
+    found: _References,
     reader: _Reader,
 ) -> str:
     at = tuple(detail["loc"])
@@ -256,7 +284,7 @@ def _explain(
         at = at[:2] + at[3:]
     place = reader.place(at)
     value = detail["input"]
-    shown = references.get(at) or _kind(value)
+    shown = found.written.get(at) or _kind(value)
     context = detail.get("ctx", {})
     match detail["type"]:
         case "extra_forbidden":
@@ -272,7 +300,7 @@ def _explain(
             if detail["type"] == "union_tag_invalid":
                 at = (*at, "engine")
                 place, value = reader.place(at), detail["input"]["engine"]
-                shown = references.get(at) or _kind(value)
+                shown = found.written.get(at) or _kind(value)
             near = did_you_mean(str(value), wanted)
             near = "" if near.startswith(" Known") else near
             return f"{place}: {shown} is not known.{near} One of: {', '.join(wanted)}."
@@ -291,9 +319,10 @@ def _explain(
             return f"{place}: is too long: {context.get('max_length')} at most"
         case "value_error":
             words = detail["msg"].removeprefix("Value error, ")
-            for path, written in references.items():
+            for path, written in found.written.items():
                 if path[: len(at)] == at:  # what came from the environment may be a secret
-                    words = words.replace(f"'{resolved[path]}'", f"'{written}'")
+                    for text in (found.resolved[path], shown_url(found.resolved[path])):
+                        words = words.replace(f"'{text}'", f"'{shown_url(written)}'")
             return f"{place}: {words}"
         case _:
             return f"{place}: {detail['msg'][:1].lower()}{detail['msg'][1:]}, not {shown}"

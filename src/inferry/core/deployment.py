@@ -277,6 +277,9 @@ class OpenAIDeployment(_Deployment):
 
 def split_endpoint(url: str) -> tuple[bool, str, int, str]:
     """(tls, host, port, base path without `/v1`) of an OpenAI base URL; raises ValueError."""
+    # First, and without the URL: what stands in these parts may be a secret.
+    if set("@?#") & set(url):
+        raise ValueError("a base URL has no user, query or fragment: put a key into 'api_key'")
     if not _PRINTABLE.fullmatch(url):
         raise ValueError("a base URL has no spaces and only ASCII signs: write others as %XX")
     try:
@@ -285,8 +288,6 @@ def split_endpoint(url: str) -> tuple[bool, str, int, str]:
         raise ValueError(f"'{url}' is not a base URL: write http://HOST:PORT/v1") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"'{url}' is not a base URL: write http://HOST:PORT/v1")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("a base URL has no user, query or fragment: put a key into 'api_key'")
     try:
         port = parts.port
     except ValueError:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from inferry.core.shown_url import shown_url
+
 FORMS = (
     "hf:org/name[/file][@revision], file:/path/to/model.gguf, "
     "pypi:distribution[==version]/file, https://host/path/model.gguf"
@@ -85,7 +87,7 @@ def parse_model_ref(text: str) -> ModelRef:
         ref = ModelRef(ModelSource.HF, found["name"], found["file"], found["revision"])
     if ref is None:
         near = f" Did you mean 'file:{text}'?" if not colon and text.endswith(".gguf") else ""
-        raise ValueError(f"'{text}' is not a model source.{near} Use one of: {FORMS}")
+        raise ValueError(f"'{shown_url(text)}' is not a model source.{near} Use one of: {FORMS}")
     if ref.source is ModelSource.HF and {".", ".."} & {
         *ref.name.split("/"),
         *(ref.revision or "").split("/"),

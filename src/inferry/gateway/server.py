@@ -31,8 +31,9 @@ def bind_socket(host: str, port: int) -> socket.socket:
         listener.close()
         where = f"{host}:{port}"
         if error.errno == errno.EADDRINUSE:
+            other = port + 1 if port < 65535 else port - 1
             raise ConfigError(
-                f"{where} is taken by another program. Choose another port (--port {port + 1}, or gateway.listen "
+                f"{where} is taken by another program. Choose another port (--port {other}, or gateway.listen "
                 f"in the file), or stop the other one ('inferry status' lists what Inferry runs)."
             ) from error
         if error.errno == errno.EACCES:

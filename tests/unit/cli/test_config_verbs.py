@@ -109,7 +109,7 @@ def test_show_prints_values_and_origins(run: Run) -> None:
         'deployments.out.routing.policy: "least_connections" # default'
     )
     assert words["gateway.listen"] == (
-        'gateway.listen: "${LISTEN:-127.0.0.1:8001}" # inferry.yaml:1, from the environment'
+        'gateway.listen: "${LISTEN:-127.0.0.1:8001}" # inferry.yaml:1, the default written there'
     )
     assert words["deployments.out.api_key"] == (
         'deployments.out.api_key: "${KEY}" # inferry.yaml:7, from the environment'
@@ -126,6 +126,18 @@ def test_show_never_prints_what_came_from_the_environment(run: Run, flags: tuple
     shown = run("config", "show", *flags)
     assert shown.code == 0
     assert "hunter2" not in shown.out + shown.err
+
+
+@pytest.mark.parametrize("host", ["h", "${HOST:-h}"])
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_show_never_prints_what_a_url_hides(run: Run, flags: tuple[str, ...], host: str) -> None:
+    """A model's URL is shown without its user, password and signed query."""
+    url = f"https://user:hunter2@{host}/m.gguf?signature=hunter2"
+    Path("inferry.yaml").write_text(f"deployments:\n  a: {{engine: llamacpp, model: '{url}'}}\n")
+    shown = run("config", "show", *flags)
+    assert shown.code == 0
+    assert f"{host}/m.gguf?..." in shown.out
+    assert "hunter2" not in shown.out
 
 
 @pytest.mark.usefixtures("outside")

@@ -204,3 +204,21 @@ def test_every_key_of_every_engine_can_be_misspelt(engine: str) -> None:
         assert lines == [
             f"inferry.yaml:5: deployments.d.{slip}: there is no such key. Did you mean '{key}'?"
         ], lines
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "engine: openai, model: m, endpoints: ['htp://user:hunter2@h/v1']",
+        "engine: openai, model: m, endpoints: ['http://user:hunter2@h:port/v1']",
+        "engine: openai, model: m, endpoints: 'http://user:hunter2@h/v1'",
+        "engine: llamacpp, model: 'htp://user:hunter2@h/m.gguf'",
+        "engine: llamacpp, model: 'http://user:hun/ter2@h?key=hunter2'",
+    ],
+)
+def test_what_a_malformed_url_hides_is_not_told(line: str) -> None:
+    """The message about a URL that is none names neither its password nor its query."""
+    with pytest.raises(ConfigError) as caught:
+        parse_text(f"deployments:\n  a: {{{line}}}\n", Path("inferry.yaml"), {})
+    assert caught.value.message.startswith("inferry.yaml:2: deployments.a.")
+    assert "ter2" not in caught.value.message

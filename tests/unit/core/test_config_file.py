@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -173,6 +174,17 @@ def test_relative_paths_are_below_the_file(tmp_path: Path, monkeypatch: pytest.M
     }
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_only_ordinary_files_are_read(tmp_path: Path, kind: str) -> None:
+    """A pipe, which would block, and a device, which may never end, are refused at once."""
+    path = Path("/dev/zero")
+    if kind == "pipe":
+        path = tmp_path / "inferry.yaml"
+        os.mkfifo(path)
+    with pytest.raises(ConfigError, match="is no ordinary file"):
+        load_file(path, {})
+
+
 # --- references ---------------------------------------------------------------------------------------
 
 
@@ -208,6 +220,14 @@ def test_reference_keeps_its_text_and_never_its_value() -> None:
         ("deployments", "chat", "replicas"): "${R}",
     }
     assert simulated(loaded).replicas == 4
+
+
+def test_what_the_environment_gave_is_told_from_defaults() -> None:
+    """A reference whose default was used did not use the environment; all names are kept."""
+    text = "deployments:\n  a: {engine: simulated, model: '${M:-m}', aliases: ['${A}']}\n"
+    loaded = parse_text(text, Path("inferry.yaml"), {"A": "x"})
+    assert loaded.from_environment == {("deployments", "a", "aliases", 0)}
+    assert loaded.variables == {"M", "A"}
 
 
 @pytest.mark.parametrize("text", ["    model: ${M}\n", "    aliases: [ok, 'a-${M}']\n"])
