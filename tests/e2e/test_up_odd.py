@@ -208,7 +208,7 @@ def test_the_second_call_kills_engines_that_ignore_the_first(deaf: Inferry, how:
         if how == "second signal":
             process.send_signal(signal.SIGTERM)
             wait_for_draining(deaf, process)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
         elif how == "down --now":
             assert deaf.run("down", "--now").returncode == 0
         else:
@@ -224,3 +224,37 @@ def wait_for_draining(inferry: Inferry, process: subprocess.Popen[bytes]) -> Non
     """Until the engines have been asked to end."""
     up = Up(inferry, process, inferry.folder)
     wait_for("it is draining", lambda: up.replicas()["chat-0"]["state"] == "draining")
+
+
+# --- an instance in the background that is given up ---------------------------------------------------
+
+
+def test_ctrl_c_while_detaching_leaves_nothing(inferry: Inferry) -> None:
+    """Ctrl-C while `up --detach` waits for the replicas ends the instance and its engines, and says so."""
+    program = inferry.folder / "llama-server"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    (inferry.folder / "m.gguf").write_bytes(b"GGUF")
+    inferry.write("deployments:\n  chat: {engine: llamacpp, model: 'file:m.gguf', binary: ./llama-server}\n")
+
+    def hears_ctrl_c() -> None:  # also where the tests run in a script's background
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    words = ("up", "--detach", "--port", "0")
+    with started(inferry, *words, stderr=subprocess.PIPE, preexec_fn=hears_ctrl_c) as process:
+        up = Up(inferry, process, inferry.folder)
+
+        def engine_pid() -> int | None:
+            try:
+                pid: int | None = up.replicas()["chat-0"]["pid"]
+            except (ValueError, httpx.HTTPError):
+                return None
+            return pid
+
+        engine = wait_for("the engine runs", engine_pid)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert process.stderr is not None
+        assert b"Stopping what had been started" in process.stderr.read()
+    wait_for("the engine is gone", lambda: process_gone(engine))
+    assert "Nothing is running" in inferry.run("status").stderr

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from inferry.core.config_file import LoadedFile
 
 POLL_S = 0.1
+END_S = 20.0
+"""For an instance that is given up while it starts: engines may have loaded much, and have 10 s to end."""
 
 
 def up(
@@ -35,6 +39,7 @@ def up(
     from inferry.gateway.server import bind_socket
 
     loaded = load_file(file, os.environ)
+    _check_engines(loaded)
     host, wanted = loaded.config.gateway.host, loaded.config.gateway.port
     # The port first: it is cheap to find out that it is taken, and models can take long to fetch.
     listener = bind_socket(host, wanted if port is None else port)
@@ -50,6 +55,22 @@ def up(
             _run_here(place, models)
     finally:
         listener.close()
+
+
+def _check_engines(loaded: LoadedFile) -> None:
+    """What would fail in every replica is said once, before anything is fetched or started."""
+    from inferry.core.deployment import LlamaCppDeployment
+
+    embedded = [
+        f"deployments.{name}"
+        for name, deployment in loaded.config.deployments.items()
+        if isinstance(deployment, LlamaCppDeployment) and deployment.binary is None
+    ]
+    if embedded and importlib.util.find_spec("xllamacpp") is None:
+        raise ConfigError(
+            f"{', '.join(embedded)}: the embedded llama.cpp is not installed. Install it with: "
+            "pip install 'inferry[local]' (in a clone: make setup, or make up) - or name a llama-server in 'binary'."
+        )
 
 
 def _fetch_models(loaded: LoadedFile) -> dict[str, Path | None]:
@@ -113,8 +134,8 @@ def _stdout_fd() -> int | None:
 
 
 def _run_detached(file: Path, port: int, home: Path) -> None:
-    from inferry.admin.client import ControlClient
-    from inferry.admin.run_record import map_home_errors, run_folder, running
+    from inferry.admin.run_record import map_home_errors, run_folder
+    from inferry.cli.speaker import Speaker
 
     log_path = run_folder(home, port) / "inferry.log"
     with map_home_errors(home):
@@ -128,7 +149,20 @@ def _run_detached(file: Path, port: int, home: Path) -> None:
             start_new_session=True,
             env={**os.environ, "INFERRY_DETACHED": "1"},
         )
-    said = _Said(log_path)
+    try:
+        with Speaker(_stdout_fd()) as speaker:
+            _await_settled(child, home, _Said(log_path, speaker.say), log_path)
+            speaker.say(f"Running in the background, pid {child.pid}; what it says goes to {log_path}")
+    except BaseException:  # Ctrl-C above all: nothing may stay behind that nobody has been told of
+        _end(child)
+        raise
+
+
+def _await_settled(child: subprocess.Popen[bytes], home: Path, said: _Said, log_path: Path) -> None:
+    """Passes on what the child says until all its replicas are up. Raises StartFailed when it ends instead."""
+    from inferry.admin.client import ControlClient
+    from inferry.admin.run_record import running
+
     while True:
         try:
             code = child.wait(POLL_S)
@@ -141,15 +175,30 @@ def _run_detached(file: Path, port: int, home: Path) -> None:
         settled = record is not None and ControlClient(record).status().settled
         said.go_on()  # asked before, so that nothing it said until then is missed
         if settled:
-            break
-    typer.echo(f"Running in the background, pid {child.pid}; what it says goes to {log_path}")
+            return
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End it in good order; at once when that takes too long, or at the next Ctrl-C. Its engines go with it."""
+    if child.poll() is not None:
+        return
+    child.terminate()
+    typer.echo(f"Stopping what had been started, pid {child.pid}.", err=True)
+    try:
+        child.wait(END_S)
+    except subprocess.TimeoutExpired:
+        typer.echo("It takes too long: killed.", err=True)
+    finally:
+        child.kill()
+        child.wait()
 
 
 class _Said:
     """Passes on what the child says, line by line, up to the error that it may end with."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
         self._path = path
+        self._say = say
         self._lines_said = 0
 
     def go_on(self) -> None:
@@ -157,7 +206,7 @@ class _Said:
         for line in text[: text.rfind("\n") + 1].splitlines()[self._lines_said :]:
             if line.startswith("error:"):
                 return
-            typer.echo(line)
+            self._say(line)
             self._lines_said += 1
 
     def rest(self) -> str:
