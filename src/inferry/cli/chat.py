@@ -28,7 +28,9 @@ def chat(
     url: Annotated[str | None, typer.Option("--url", help="Any OpenAI base URL, ending in /v1.")] = None,
 ) -> None:
     """Talk to a served model. Ctrl-C stops an answer, Ctrl-D ends the conversation."""
-    base_url = (url or _local_url(port)).rstrip("/")
+    if prompt is not None and not prompt.strip():
+        raise ConfigError("The question is empty. Leave it out for a conversation.")
+    base_url = _checked_url(url) if url is not None else _local_url(port)
     settings: dict[str, Any] = {"model": model or _first_model(base_url), "stream": True}
     if temperature is not None:
         settings["temperature"] = temperature
@@ -44,9 +46,11 @@ def chat(
         if not question.strip():
             continue
         messages.append({"role": "user", "content": question})
-        answer = ""
+        if len(messages) > 2 and not sys.stdin.isatty():
+            typer.echo()  # several answers in a row need something between them
+        answer, notes = "", list[str]()
         try:
-            for piece in _stream(base_url, {**settings, "messages": messages}):
+            for piece in _stream(base_url, {**settings, "messages": messages}, notes):
                 sys.stdout.write(piece)
                 sys.stdout.flush()
                 answer += piece
@@ -54,9 +58,20 @@ def chat(
             if prompt is not None:
                 raise
         typer.echo()
+        for note in notes:
+            typer.echo(note, err=True)
         messages.append({"role": "assistant", "content": answer})
         if prompt is not None:
             return
+
+
+def _checked_url(url: str) -> str:
+    url = url.rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"--url {url}: begin it with http:// or https://, for instance http://{url}")
+    if not url.endswith("/v1"):
+        raise ConfigError(f"--url {url}: a base URL ends in /v1. Did you mean {url}/v1?")
+    return url
 
 
 def _local_url(port: int | None) -> str:
@@ -78,14 +93,20 @@ def _first_model(base_url: str) -> str:
     import httpx
 
     try:
-        listing = httpx.get(f"{base_url}/models", timeout=10.0).raise_for_status().json()
-        return str(listing["data"][0]["id"])
+        answer = httpx.get(f"{base_url}/models", timeout=10.0)
+        if answer.is_error:
+            raise ConfigError(
+                f"{base_url}/models answers {answer.status_code}. Correct --url, or name a model with --model."
+            )
+        return str(answer.json()["data"][0]["id"])
+    except httpx.ConnectError as error:
+        raise ConfigError(f"Nobody listens at {base_url} ({error}).") from error
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
         raise ConfigError(f"{base_url} lists no models ({error}). Name one with --model.") from error
 
 
-def _stream(base_url: str, body: dict[str, Any]) -> Iterator[str]:
-    """The pieces of one answer's text; raises EngineError with the server's own words."""
+def _stream(base_url: str, body: dict[str, Any], notes: list[str]) -> Iterator[str]:
+    """The pieces of one answer's text, and into `notes` what a person should know of it; raises EngineError with the server's own words."""
     import httpx
 
     timeout = httpx.Timeout(10.0, read=600.0)
@@ -97,6 +118,8 @@ def _stream(base_url: str, body: dict[str, Any]) -> Iterator[str]:
             for line in answer.iter_lines():
                 if not line.startswith("data:") or line[5:].strip() == "[DONE]":
                     continue
+                if '"finish_reason":"length"' in line.replace(" ", ""):
+                    notes.append("(cut: the answer has reached its limit of tokens)")
                 yield _text_of(line[5:])
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise EngineError(f"The answer from {base_url} broke off: {error}") from error

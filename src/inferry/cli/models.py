@@ -79,7 +79,7 @@ def rm(
     from inferry.models.disk import size_text
 
     parsed, store = _parse(ref), _store()
-    if not yes:
+    if not yes and store.find(parsed) is not None:
         typer.confirm(f"Delete {ref} from the store?", abort=True)
     left_bytes = store.discard_unfinished(parsed)
     try:

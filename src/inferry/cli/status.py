@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from inferry.cli.config import DEFAULT_FILE
 from inferry.cli.down import Port
 from inferry.core.clock import pause_s
+from inferry.core.errors import ConfigError
 from inferry.core.home import inferry_home
 
 if TYPE_CHECKING:
@@ -30,13 +32,15 @@ def status(
     from inferry.admin.client import ControlClient
     from inferry.admin.run_record import find
 
-    client = ControlClient(find(inferry_home(os.environ), port, DEFAULT_FILE))
+    record = find(inferry_home(os.environ), port, DEFAULT_FILE)
+    client = ControlClient(record)
     if as_json:
         typer.echo(client.status().model_dump_json(indent=2))
         return
     from rich.console import Console
 
-    console = Console()
+    # In a pipe nothing is cut or broken: whoever reads there counts lines.
+    console = Console() if sys.stdout.isatty() else Console(width=10_000)
     if not watch:
         console.print(_table(client.status()))
         return
@@ -45,7 +49,10 @@ def status(
     with Live(_table(client.status()), console=console, screen=console.is_terminal) as live:
         while True:
             pause_s(WATCH_S)
+            if not record.alive():
+                break
             live.update(_table(client.status()))
+    raise ConfigError(f"Inferry on port {record.port} (pid {record.pid}) has ended.")
 
 
 def _table(status: Status) -> RenderableType:
@@ -58,7 +65,9 @@ def _table(status: Status) -> RenderableType:
     now_s = SystemClock().wall_s()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("DEPLOYMENT", "REPLICA", "STATE", "SINCE", "REQUESTS", "TOKENS/S", "RESTARTS"):
-        table.add_column(title, justify="right" if title in ("REQUESTS", "TOKENS/S", "RESTARTS") else "left")
+        right = title in ("REQUESTS", "TOKENS/S", "RESTARTS")
+        # An id that is cut can't be typed: fold it instead.
+        table.add_column(title, justify="right" if right else "left", overflow="fold")
     notes: list[Text] = []
     for deployment in status.deployments:
         label = f"{deployment.name} (SIMULATED)" if deployment.simulated else deployment.name

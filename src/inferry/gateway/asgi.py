@@ -83,10 +83,11 @@ class GatewayApp:
     # --- pages ----------------------------------------------------------------------------------------
 
     def _root(self) -> tuple[int, bytes, bytes]:
+        served = {path for deployment in self._gateway.deployments.values() for path in deployment.routes}
         about = {
             "name": "inferry",
             "models": sorted(self._gateway.deployments),
-            "api": sorted([*self._pages, *ROUTES]),
+            "api": sorted([*self._pages, *served]),
         }
         return 200, _JSON, msgspec.json.encode(about)
 

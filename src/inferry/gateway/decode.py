@@ -90,6 +90,12 @@ class _Rerank(_Head, kw_only=True):
     documents: list[Raw]
 
 
+class _Tokenize(_Head, kw_only=True):
+    content: Raw | UnsetType = UNSET  # llama.cpp
+    prompt: Raw | UnsetType = UNSET  # vLLM: a text
+    messages: Raw | UnsetType = UNSET  # vLLM: a chat
+
+
 _DECODERS: dict[Route, Callable[[bytes], _Head]] = {
     route: msgspec.json.Decoder(kind).decode
     for route, kind in (
@@ -100,7 +106,7 @@ _DECODERS: dict[Route, Callable[[bytes], _Head]] = {
         (MESSAGES, _AnthropicMessages),
         (COUNT_TOKENS, _CountTokens),
         (RERANK, _Rerank),
-        (TOKENIZE, _Head),
+        (TOKENIZE, _Tokenize),
     )
 }
 _decode_fields = msgspec.json.Decoder(dict[str, Raw] | None).decode
@@ -126,6 +132,12 @@ def decode_request(route: Route, body: bytes, request_id: str, models: Iterable[
     stream = bool(head.stream)
     if stream and not route.streams:
         raise InvalidRequest(f"{route.path} has no streaming: leave out 'stream'.", param="stream")
+    if isinstance(head, _Tokenize) and head.content is head.prompt is head.messages is UNSET:
+        # llama.cpp would answer an empty list, as if the text had no tokens.
+        raise InvalidRequest(
+            "Missing required parameter: 'content' (llama.cpp), or 'prompt' or 'messages' (vLLM and others).",
+            param="content",
+        )
     return InferenceRequest(
         id=request_id,
         route=route,

@@ -64,6 +64,8 @@ class Host(Protocol):
 
     def deployment_for(self, model: str) -> ServedDeployment: ...
 
+    def why_none(self, deployment: ServedDeployment, because: str) -> str: ...
+
     def on_outcome(self, outcome: Outcome) -> None: ...
 
 
@@ -184,8 +186,8 @@ class Exchange:
         if isinstance(choice, NoReplica):
             self._fail(
                 NoReadyReplica(
-                    f"'{deployment.name}' has no replica that takes requests now: {choice.because}. "
-                    "Try again soon.",
+                    f"'{deployment.name}' has no replica that takes requests now: "
+                    f"{self._gateway.why_none(deployment, choice.because)}. Try again soon.",
                     retry_after_s=_NO_REPLICA_RETRY_S,
                 ),
                 Ending.FAILED,

@@ -71,6 +71,16 @@ class Gateway:
             raise UnknownModel(f"The model '{shown}' does not exist here.{near}{known}", param="model")
         return deployment
 
+    def why_none(self, deployment: ServedDeployment, because: str) -> str:
+        """`because`, with what the probes of its replicas said last. What engines print is not for clients."""
+        shown = (ReplicaState.STARTING, ReplicaState.SUSPECT)
+        reasons = {
+            view.message.partition("\n")[0][:200]
+            for view in self.views.values()
+            if view.deployment == deployment.name and view.state in shown and view.message
+        }
+        return f"{because} ({'; '.join(sorted(reasons)[:3])})" if reasons else because
+
     def on_outcome(self, outcome: Outcome) -> None:
         """Every exchange reports here once."""
         self.metrics.observe(outcome)

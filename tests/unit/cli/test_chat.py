@@ -91,10 +91,29 @@ def test_options_reach_the_model(run: Run, server: ChatServer) -> None:
     assert request["messages"][0] == {"role": "system", "content": "Be brief."}
 
 
+@pytest.mark.parametrize("question", ["", "  "])
+def test_an_empty_question_is_an_error(run: Run, question: str) -> None:
+    """`inferry chat "$UNSET"` ends at once and says what an empty question would mean."""
+    done = run("chat", question)
+    assert done.code == 1
+    assert "Leave it out for a conversation" in done.err
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [("127.0.0.1:9/v1", "http://127.0.0.1:9/v1"), ("http://127.0.0.1:9", "http://127.0.0.1:9/v1?")],
+)
+def test_a_url_with_a_slip_is_set_right(run: Run, url: str, hint: str) -> None:
+    """The two common slips in a base URL are answered with the right one."""
+    done = run("chat", "hi", "--url", url)
+    assert done.code == 1
+    assert hint in done.err
+
+
 def test_conversation_remembers(run: Run, server: ChatServer) -> None:
     """Lines from stdin are one conversation: each request holds what was said before; empty lines ask nothing."""
     server.answers = [(200, events("One.")), (200, events("Two."))]
-    assert run("chat", "--url", server.url, typed="a\n\n  \nb\n").out == "One.\nTwo.\n"
+    assert run("chat", "--url", server.url, typed="a\n\n  \nb\n").out == "One.\n\nTwo.\n"
     assert [[(m["role"], m["content"]) for m in seen["messages"]] for seen in server.seen] == [
         [("user", "a")],
         [("user", "a"), ("assistant", "One."), ("user", "b")],

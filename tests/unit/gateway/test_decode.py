@@ -273,3 +273,11 @@ def test_a_key_that_is_no_text_is_refused() -> None:
     body = b'{"model":"m","messages":[{"role":"u"}],"\xff":1}'
     with pytest.raises(InvalidRequest, match="not valid JSON"):
         sent(body, "other", ask_usage=False)
+
+
+@pytest.mark.parametrize("field", [b'"content":"x"', b'"prompt":"x"', b'"messages":[]'])
+def test_tokenize_needs_a_text(field: bytes) -> None:
+    """Each engine's name for the text passes; without any, nothing is sent that would be answered emptily."""
+    assert decode_request(TOKENIZE, b'{"model":"chat",%b}' % field, "id", ["chat"]).model == "chat"
+    with pytest.raises(InvalidRequest, match="'prompt' or 'messages'"):
+        decode_request(TOKENIZE, b'{"model":"chat"}', "id", ["chat"])

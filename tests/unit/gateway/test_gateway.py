@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -152,3 +153,13 @@ def test_views_are_the_last_ones(gateway: Gateway) -> None:
     assert slot is not None
     assert slot.state is S.READY
     assert gateway.slot(view(7, S.READY)) is None
+
+
+def test_why_none_says_what_probes_say_and_no_more(gateway: Gateway) -> None:
+    """A client reads why a replica is not there yet; an engine's last words and paths are for the operator."""
+    starting = replace(view(0, S.STARTING), message="answers 401, so it refuses our key")
+    failed = replace(view(1, S.FAILED), message="could not load /models/m.gguf\n  line")
+    gateway.apply(starting)
+    gateway.apply(failed)
+    text = gateway.why_none(gateway.deployments["chat"], "1 failed, 1 starting")
+    assert text == "1 failed, 1 starting (answers 401, so it refuses our key)"
