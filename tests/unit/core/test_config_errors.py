@@ -156,7 +156,7 @@ def problems(text: str) -> list[str]:
             "deployments:\n  a: {engine: llamacpp, model: tiny.gguf}\n",
             "2: deployments.a.model: 'tiny.gguf' is not a model source. Did you mean 'file:tiny.gguf'? "
             "Use one of: hf:org/name[/file][@revision], file:/path/to/model.gguf, "
-            "pypi:distribution[==version]/file, https://host/path/model.gguf",
+            "pypi:distribution[==version]/file, https://host/path/model.gguf[#sha256=64 hex digits]",
         ),
         (
             OUTSIDE + "    endpoints: [http://h/v1, http://h/v1]\n",

