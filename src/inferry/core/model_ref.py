@@ -89,7 +89,11 @@ def parse_model_ref(text: str) -> ModelRef:
     if ref is None:
         near = f" Did you mean 'file:{text}'?" if not colon and text.endswith(".gguf") else ""
         schemes = [source.value for source in ModelSource]
-        if colon and scheme not in schemes and (slip := difflib.get_close_matches(scheme, schemes, n=1)):
+        if (
+            colon
+            and scheme not in schemes
+            and (slip := difflib.get_close_matches(scheme, schemes, n=1, cutoff=0.5))
+        ):
             near = f" Did you mean '{slip[0]}:'?"
         raise ValueError(f"'{shown_url(text)}' is not a model source.{near} Use one of: {FORMS}")
     if ref.source is ModelSource.HF and {".", ".."} & {
