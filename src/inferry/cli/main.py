@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from inferry import __version__
 from inferry.cli import chat, config, down, logs, models, status, up
@@ -18,8 +19,22 @@ EXIT_INTERNAL = 70  # EX_SOFTWARE
 _UNWRITABLE = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 """Full or broken disks, and readers that left: the machine's, wherever it is met."""
 
+_OTHER_WORDS = {"start": "up", "serve": "up", "run": "up", "stop": "down", "ps": "status", "ls": "status"}
+
+
+class _Verbs(TyperGroup):
+    """Answers other tools' words with ours; slips of the keyboard are typer's own to set right."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and cmd_name in _OTHER_WORDS:
+            ctx.fail(f"There is no '{cmd_name}' here. Did you mean '{_OTHER_WORDS[cmd_name]}'?")
+        return found
+
+
 app = typer.Typer(
     name="inferry",
+    cls=_Verbs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

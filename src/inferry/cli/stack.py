@@ -153,8 +153,9 @@ class Stack:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # Ignored from the start means: not meant for us. nohup does so for SIGHUP, a script's `&` for SIGINT.
-            if number is signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+            # nohup: the end of the terminal is not meant for us. (SIGINT is also ignored at the start, under a
+            # script's `&`; but whoever sends it to this very process means it.)
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self.shut_down)
         control = self._control_server()
         failure: StartFailed | None = None

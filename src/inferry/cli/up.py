@@ -42,7 +42,12 @@ def up(
     _check_engines(loaded)
     host, wanted = loaded.config.gateway.host, loaded.config.gateway.port
     # The port first: it is cheap to find out that it is taken, and models can take long to fetch.
-    listener = bind_socket(host, wanted if port is None else port)
+    chosen_port = wanted if port is None else port
+    try:
+        listener = bind_socket(host, chosen_port)
+    except ConfigError as error:
+        _explain_own_port(chosen_port)
+        raise error
     try:
         place = Place(loaded, inferry_home(os.environ), listener, host)
         make_run_folder(place.home, place.port)
@@ -55,6 +60,18 @@ def up(
             _run_here(place, models)
     finally:
         listener.close()
+
+
+def _explain_own_port(port: int) -> None:
+    """If it is Inferry itself that has the port, say which, and how to end it."""
+    from inferry.admin.run_record import running
+
+    for record in running(inferry_home(os.environ)):
+        if record.port == port:
+            raise ConfigError(
+                f"Port {port} is taken: Inferry serves {record.file} there already (pid {record.pid}). End it with "
+                f"'inferry down --port {port}', or choose another port with --port."
+            ) from None
 
 
 def _check_engines(loaded: LoadedFile) -> None:

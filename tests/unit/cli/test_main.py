@@ -180,3 +180,10 @@ def test_logs_of_an_ended_instance(tmp_path: Path, argv: tuple[str, ...], code: 
     with inferry("logs", *argv, cwd=tmp_path) as program:
         out, err = program.communicate(timeout=30)
     assert (program.returncode, out + err) == (code, shown)
+
+
+def test_other_tools_words_lead_to_ours(run: Run) -> None:
+    """`inferry stop` says that the verb is `down`."""
+    done = run("stop")
+    assert done.code == 2
+    assert "Did you mean 'down'?" in done.err
