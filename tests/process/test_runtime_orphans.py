@@ -162,7 +162,7 @@ def none_runs_with(marker: str) -> bool:
 def guards_of(parent: int) -> list[int]:
     """Children of `parent` that run the guard's script."""
     found = subprocess.run(
-        ["ps", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-A", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
     ).stdout
     rows = [line.split(None, 2) for line in found.splitlines()]
     return [int(pid) for pid, ppid, args in rows if int(ppid) == parent and "guard.py" in args]
