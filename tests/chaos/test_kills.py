@@ -36,7 +36,7 @@ class Load:
         self._url = url
         self._body = body
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask_forever) for _ in range(clients)]
+        self._threads = [threading.Thread(target=self._ask_forever, daemon=True) for _ in range(clients)]
         for thread in self._threads:
             thread.start()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import httpx
+import structlog
 
 from inferry.core.replica import Endpoint
 from inferry.engines.adapter import EngineAdapter, EngineMetrics, ProbeReading, WarmupRequest
@@ -14,6 +15,8 @@ from inferry.engines.adapter import EngineAdapter, EngineMetrics, ProbeReading, 
 BODY_BYTES_MAX = 4 * 1024 * 1024
 """Of any answer; a remote's list of models or a metrics page may be long, and a wrong port may never end."""
 
+
+log = structlog.get_logger()
 
 REFUSES = "refuses connections"
 
@@ -109,6 +112,11 @@ class HttpProber:
             return Unreachable(f"gives no answer within {timeout_s:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
             return Unreachable(_in_words(error))
+        except (AttributeError, RuntimeError) as error:
+            # Out of httpx's network layer, when the peer dies between the connect and the first use of its
+            # socket: "'NoneType' object has no attribute 'getpeername'". Seen once in some hundred kills.
+            log.info("probe_broke", url=endpoint.url, error=repr(error))
+            return Unreachable("its connection broke while it was opened")
 
 
 def _in_words(error: Exception) -> str:

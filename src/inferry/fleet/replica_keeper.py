@@ -89,13 +89,6 @@ class ReplicaKeeper:
         """Until it is given up, or cancelled."""
         try:
             await self._keep_alive()
-        except Exception as error:
-            # A bug of ours must not take the other replicas down with it.
-            log.exception("replica_keeper_broke", replica=self.record.view.id)
-            if self._handle is not None:
-                await self._runtime.stop(self._handle, 0)
-                self._handle = None
-            self._give_up(f"internal error, please report it: {error!r}")
         finally:
             self._care = None
             self.had_turn.set()
@@ -125,6 +118,10 @@ class ReplicaKeeper:
             except ConfigError as error:  # among them StartFailed
                 self._give_up(error.message)
                 return
+            except Exception as error:
+                # A bug of ours must neither take the other replicas down with it nor this one for good.
+                log.exception("replica_keeper_broke", replica=self.record.view.id)
+                life = await self._end_after_fault(error)
             self.had_turn.set()
             now_s = self._clock.now_s()
             self._crashes.append(Crash(now_s, life.ready_for_s))
@@ -206,6 +203,18 @@ class ReplicaKeeper:
         self.settled.set()
         self.had_turn.set()
         await care.stay()
+
+    async def _end_after_fault(self, error: Exception) -> _Life:
+        """As if the engine had crashed: the restart policy decides how often this may happen."""
+        message = f"internal error, please report it: {error!r}"
+        log_path = self.record.view.log_path
+        self.record.place(None, None, log_path)
+        if self.record.state is not ReplicaState.FAILED:
+            self.record.move(ReplicaState.FAILED, message)
+        if self._handle is not None:
+            await self._runtime.stop(self._handle, 0)
+            self._handle = None
+        return _Life(message, True, 0.0)
 
     def _read_exit(self, exit: Exit, handle: Handle) -> tuple[str, bool]:
         reading = self._adapter.read_exit(exit.code, handle.log_tail())

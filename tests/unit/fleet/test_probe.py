@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import httpx
 import pytest
 
 from inferry.core.deployment import SimulatedDeployment
@@ -135,3 +136,18 @@ async def test_metrics_or_nothing(prober: HttpProber, serve: Serve) -> None:
     assert metrics.tokens_generated == 5
     broken = "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
     assert await prober.metrics(ADAPTER, await serve(says(broken)), 2) is None
+
+
+async def test_a_fault_in_the_network_layer_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A peer that dies while its socket is set up can surface as an AttributeError: still only a bad probe."""
+
+    class Broken(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            raise AttributeError("'NoneType' object has no attribute 'getpeername'")
+
+    prober = HttpProber()
+    await prober.close()
+    async with httpx.AsyncClient(transport=Broken()) as client:
+        monkeypatch.setattr(prober, "_client", client)
+        reading = await prober.probe(ADAPTER, Endpoint("127.0.0.1", 9), 1.0)
+    assert reading == Unreachable("its connection broke while it was opened")
