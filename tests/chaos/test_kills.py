@@ -59,7 +59,7 @@ class Load:
         with client.stream("POST", f"{self._url}/v1/chat/completions", json=self._body) as answer:
             if answer.status_code != 200:
                 answer.read()
-                return f"{answer.status_code} {answer.json()['error']['code']}"
+                return f"{answer.status_code} {answer.json()['error']['message']}"
             if not self._body.get("stream"):
                 answer.read()
                 return "whole" if answer.json()["choices"][0]["message"]["content"] else "empty"
@@ -101,6 +101,7 @@ def test_plain_answers_survive_kills_of_simulated_replicas(tmp_path: Path, dice:
     """Four simulated replicas, one killed again and again: every plain request is answered whole."""
     inferry = Inferry(tmp_path)
     inferry.write(
+        "gateway: {attempts_max: 10}\n"
         "deployments:\n  chat:\n    engine: simulated\n    replicas: 4\n    ttft_ms: 20\n    itl_ms: 2\n"
         "    restart: {crashes_max: 1000, backoff_initial_s: 0.1, backoff_max_s: 0.2}\n"
     )
@@ -120,6 +121,7 @@ def test_streams_under_kills_end_whole_or_with_an_error_event(tmp_path: Path, di
     """Streams cut by a kill end with an error event between whole events; each has one outcome; none hangs."""
     inferry = Inferry(tmp_path)
     inferry.write(
+        "gateway: {attempts_max: 10}\n"
         "deployments:\n  chat:\n    engine: simulated\n    replicas: 4\n    ttft_ms: 20\n    itl_ms: 5\n"
         "    restart: {crashes_max: 1000, backoff_initial_s: 0.1, backoff_max_s: 0.2}\n"
     )
@@ -175,6 +177,8 @@ def test_real_engines_survive_kills(tmp_path: Path, sample_model: Path, dice: ra
     """Two llama.cpp replicas, killed in turn: plain requests are all answered, and nothing is left behind."""
     inferry = Inferry(tmp_path)
     inferry.write(
+        # Replicas die faster here than an answer is computed: a request may meet several kills.
+        "gateway: {attempts_max: 10}\n"
         f"deployments:\n  chat:\n    engine: llamacpp\n    model: file:{sample_model}\n    replicas: 2\n"
         "    context_tokens: 512\n    restart: {crashes_max: 1000, backoff_initial_s: 0.1, backoff_max_s: 0.2}\n"
     )

@@ -285,6 +285,26 @@ async def test_replica_that_dies_before_its_answer_is_replaced(start: Start) -> 
         assert len(engine.seen) == 4
 
 
+async def test_a_replica_that_has_restarted_counts_as_new(start: Start) -> None:
+    """A request that met a replica's death may be served by its next life, at another port."""
+    async with upstream(plain) as reborn:
+
+        async def die(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            running.gateway.apply(view(reborn.port, 0))  # back before its last connection is noticed
+            writer.transport.abort()
+
+        async def die_too(seen: Seen, writer: asyncio.StreamWriter) -> None:
+            writer.transport.abort()
+
+        async with upstream(die) as one, upstream(die_too) as two, start([one.port, two.port]) as running:
+            running.gateway.deployments["chat"].balancer.choose(["chat-0"])  # so that chat-0 comes first
+            slot = running.gateway.deployments["chat"].balancer.slots["chat-1"]
+            running.gateway.deployments["chat"].balancer.release(slot)
+            answer = await raw(running.port, post("/v1/chat/completions", CHAT_BODY))
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert len(reborn.seen) == 1
+
+
 async def test_loading_replica_is_passed_over(start: Start) -> None:
     """A 503 of one replica sends the request to another; the last one's 503 reaches the client."""
 

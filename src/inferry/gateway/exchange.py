@@ -74,7 +74,7 @@ class Exchange:
 
     __slots__ = (
         "_attempts", "_body", "_connection", "_deployment", "_ended", "_first_byte_s", "_first_chunk", "_forward", "_gate",
-        "_gateway", "_head", "_is_stream", "_last_chunks", "_paused", "_received_wall_s", "_relaying",
+        "_gateway", "_head", "_is_stream", "_last_chunks", "_paused", "_pool", "_received_wall_s", "_relaying",
         "_replica_id", "_request", "_sink", "_slot", "_stale_retried", "_status", "_tried",
         "activity_s", "received_s", "request_id", "route",
     )  # fmt: skip
@@ -94,7 +94,8 @@ class Exchange:
         self._connection: UpstreamConnection | None = None
         self._gate: EventGate | None = None
         self._body = b""
-        self._tried: set[str] = set()
+        self._tried: dict[str, UpstreamPool] = {}
+        self._pool: UpstreamPool | None = None
         self._attempts = 0
         self._stale_retried = False
         self._head: tuple[int, bytes, int | None] | None = None
@@ -182,7 +183,7 @@ class Exchange:
     def _try_next(self) -> None:
         deployment = self._deployment
         assert deployment is not None
-        choice = deployment.balancer.choose(self._tried)
+        choice = deployment.balancer.choose(self._spent())
         if isinstance(choice, NoReplica):
             self._fail(
                 NoReadyReplica(
@@ -196,7 +197,7 @@ class Exchange:
         self._slot = choice
         self._replica_id = choice.id
         self._attempts += 1
-        pool = self._gateway.pools[choice.id]
+        pool = self._pool = self._gateway.pools[choice.id]
         # After one stale connection, no second one: the engine may have closed them all.
         connection = None if self._stale_retried else pool.take_idle()
         if connection is None:
@@ -250,14 +251,21 @@ class Exchange:
         """Whether another replica shall take what this one did not answer."""
         assert self._deployment is not None
         assert self._replica_id is not None
-        self._tried.add(self._replica_id)
+        assert self._pool is not None
+        self._tried[self._replica_id] = self._pool
         self._head = None
         return decide_retry(
             answer_begun=self._relaying,
             attempts=self._attempts,
             attempts_max=self._gateway.settings.attempts_max,
-            others=self._deployment.balancer.usable(self._tried),
+            others=self._deployment.balancer.usable(self._spent()),
         )
+
+    def _spent(self) -> list[str]:
+        """Replicas that failed this request and are still what they were; one that has restarted since, with
+        another endpoint and so another pool, is as good as any."""
+        pools = self._gateway.pools
+        return [replica_id for replica_id, pool in self._tried.items() if pools.get(replica_id) is pool]
 
     # --- relaying -------------------------------------------------------------------------------------
 
