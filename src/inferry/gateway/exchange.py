@@ -31,6 +31,7 @@ from inferry.core.outcome import Ending, Outcome
 from inferry.core.request import InferenceRequest, Route
 from inferry.gateway.decode import body_for_engine, decode_request
 from inferry.gateway.errors import error_headers, render_error, render_error_event
+from inferry.gateway.response_head import relayed_head
 from inferry.gateway.served import ServedDeployment
 from inferry.gateway.sink import ClientSink
 from inferry.gateway.sse import EventGate
@@ -39,14 +40,6 @@ from inferry.gateway.usage import Usage, read_usage
 from inferry.policy.retry import GiveUp, Retry, decide_retry
 from inferry.policy.routing import NoReplica, Slot
 
-# Hop-by-hop headers (RFC 9110, 7.6.1), framing that the front decides, and what the gateway says itself.
-_DROPPED = frozenset(
-    {
-        b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
-        b"content-length", b"date", b"server", b"x-request-id", b"x-inferry-replica",
-        b"access-control-allow-origin", b"access-control-allow-credentials",
-    }
-)  # fmt: skip
 _NO_REPLICA_RETRY_S = 2.0
 
 
@@ -282,18 +275,8 @@ class Exchange:
             self._try_next()
             return
         self._status = status
-        is_events = is_encoded = False
-        lines = [b"x-request-id: ", self.request_id.encode("ascii"), b"\r\n"]
-        lines += (b"x-inferry-replica: ", self._replica_id.encode("ascii"), b"\r\n")
-        for name, value in headers:
-            if name in _DROPPED:
-                continue
-            if name == b"content-type":
-                is_events = value.startswith(b"text/event-stream")
-            elif name == b"content-encoding":
-                is_encoded = True
-            lines += (name, b": ", value, b"\r\n")
-        if is_events and not is_encoded:  # compressed events can only be passed on
+        lines, is_events = relayed_head(headers, self.request_id, self._replica_id)
+        if is_events:
             request = self._request
             assert request is not None
             self._is_stream = True
@@ -304,7 +287,7 @@ class Exchange:
             self._is_stream, self._gate = False, None
         # Kept until there is something to send: engines send a head at once and compute the prompt then, and
         # until the client has seen anything, another replica can take the request.
-        self._head = (status, b"".join(lines), length)
+        self._head = (status, lines, length)
 
     def on_upstream_data(self, data: bytes, complete: bool) -> None:
         if self._ended:
