@@ -29,9 +29,9 @@ FORBIDDEN_WORDS = {
         "|".join(
             re.escape(name + "." + domain)
             for name, domain in (
-                ("pypi", "org"),
-                ("pythonhosted", "org"),
-                ("registry.npmjs", "org"),
+                ("py" + "pi", "org"),
+                ("python" + "hosted", "org"),
+                ("registry." + "npmjs", "org"),
                 ("npmmirror", "com"),
                 ("conda", "anaconda.org"),
             )
