@@ -24,8 +24,6 @@ class Route:
     dialect: Dialect
     streams: bool
     """The route knows `"stream": true`."""
-    prompt_field: str | None
-    """The field without which a request makes no sense."""
     asks_usage: bool = False
     """`stream_options.include_usage` exists here."""
     path_bytes: bytes = field(init=False, repr=False)
@@ -34,14 +32,14 @@ class Route:
         object.__setattr__(self, "path_bytes", self.path.encode("ascii"))
 
 
-CHAT = Route("/v1/chat/completions", Dialect.OPENAI, True, "messages", asks_usage=True)
-COMPLETIONS = Route("/v1/completions", Dialect.OPENAI, True, "prompt", asks_usage=True)
-EMBEDDINGS = Route("/v1/embeddings", Dialect.OPENAI, False, "input")
-RESPONSES = Route("/v1/responses", Dialect.OPENAI, True, "input")
-MESSAGES = Route("/v1/messages", Dialect.ANTHROPIC, True, "messages")
-COUNT_TOKENS = Route("/v1/messages/count_tokens", Dialect.ANTHROPIC, False, "messages")
-RERANK = Route("/v1/rerank", Dialect.OPENAI, False, "query")
-TOKENIZE = Route("/tokenize", Dialect.OPENAI, False, None)
+CHAT = Route("/v1/chat/completions", Dialect.OPENAI, True, asks_usage=True)
+COMPLETIONS = Route("/v1/completions", Dialect.OPENAI, True, asks_usage=True)
+EMBEDDINGS = Route("/v1/embeddings", Dialect.OPENAI, False)
+RESPONSES = Route("/v1/responses", Dialect.OPENAI, True)
+MESSAGES = Route("/v1/messages", Dialect.ANTHROPIC, True)
+COUNT_TOKENS = Route("/v1/messages/count_tokens", Dialect.ANTHROPIC, False)
+RERANK = Route("/v1/rerank", Dialect.OPENAI, False)
+TOKENIZE = Route("/tokenize", Dialect.OPENAI, False)
 
 ROUTES: dict[str, Route] = {
     route.path: route

@@ -42,6 +42,16 @@ VALID: dict[Route, dict[str, Any]] = {
     TOKENIZE: {"model": "m", "prompt": "p"},
 }
 KNOWN = ("chat", "a")
+# The field without which a request makes no sense; /tokenize has one of three, see below.
+PROMPT_FIELDS = {
+    CHAT: "messages",
+    COMPLETIONS: "prompt",
+    EMBEDDINGS: "input",
+    RESPONSES: "input",
+    MESSAGES: "messages",
+    COUNT_TOKENS: "messages",
+    RERANK: "query",
+}
 
 
 def encode(value: object) -> bytes:
@@ -78,11 +88,11 @@ def test_required_fields(route: Route) -> None:
         "Missing required parameter: 'model'. Name one of: a, chat.",
         "model",
     )
-    if route.prompt_field is not None:
+    if route in PROMPT_FIELDS:
         error = error_of(route, {"model": "m", "max_tokens": 1, "documents": []})
         assert (error.message, error.param) == (
-            f"Missing required parameter: '{route.prompt_field}'.",
-            route.prompt_field,
+            f"Missing required parameter: '{PROMPT_FIELDS[route]}'.",
+            PROMPT_FIELDS[route],
         )
 
 
