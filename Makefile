@@ -43,11 +43,13 @@ format: $(VENV)/.dev  ## Format the code and fix what can be fixed
 
 # Two locks with versions and hashes: what `make up` runs on, and that plus what development needs. uv is
 # only the resolver; pip installs.
+EXTRAS := --extra local --extra postgres --extra redis --extra filters --extra prompt-truth --extra otel
+
 lock: $(VENV)/.dev  ## Resolve the dependencies anew into locks/
 	$(PIP) install --quiet uv
 	$(BIN)/uv pip compile pyproject.toml --group build --extra local --universal --generate-hashes --no-header \
 	  --no-emit-index-url --no-annotate --quiet -o locks/local.txt
-	$(BIN)/uv pip compile pyproject.toml --group build --extra local --extra dev --universal --generate-hashes --no-header \
+	$(BIN)/uv pip compile pyproject.toml --group build $(EXTRAS) --extra dev --universal --generate-hashes --no-header \
 	  --no-emit-index-url --no-annotate --constraints locks/local.txt --quiet -o locks/dev.txt
 
 clean:  ## Remove the environment and caches

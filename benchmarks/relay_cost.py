@@ -92,7 +92,7 @@ def _run_upstream(pipe: Connection) -> None:
 
 def _run_gateway(pipe: Connection, upstream_port: int, relay_in_protocol: bool) -> None:
     from inferry.core.clock import SystemClock
-    from inferry.core.deployment import Gateway as GatewaySettings
+    from inferry.core.gateway_settings import Gateway as GatewaySettings
     from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
     from inferry.core.request import ROUTES
     from inferry.gateway.gateway import Gateway

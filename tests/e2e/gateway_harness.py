@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inferry.core.clock import SystemClock
-from inferry.core.deployment import Gateway as GatewaySettings
+from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.outcome import Outcome
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.core.request import ROUTES

@@ -18,8 +18,21 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from inferry.core.deployment import ENGINE_TYPES, DeploymentFile, Gateway, Health, Restart, Routing
+from inferry.core.deployment import ENGINE_TYPES, DeploymentFile, Health, Restart, Routing
 from inferry.core.errors import ConfigError
+from inferry.core.gateway_settings import (
+    Admin,
+    Cors,
+    Gateway,
+    Ledger,
+    Price,
+    Queue,
+    SharedLimits,
+    Tenant,
+    Tls,
+    Traces,
+)
+from inferry.core.limits import Limits
 from inferry.core.shown_url import shown_url
 from inferry.core.suggest import did_you_mean
 
@@ -333,6 +346,16 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "routing": Routing,
     "health": Health,
     "restart": Restart,
+    "admin": Admin,
+    "ledger": Ledger,
+    "tls": Tls,
+    "cors": Cors,
+    "shared_limits": SharedLimits,
+    "traces": Traces,
+    "limits": Limits,
+    "key_limits": Limits,
+    "queue": Queue,
+    "price": Price,
 }
 
 
@@ -342,6 +365,8 @@ def _section_at(at: KeyPath, tree: Mapping[str, Any]) -> type[BaseModel] | None:
         return DeploymentFile
     if len(at) == 2 and at[0] == "deployments":
         return ENGINE_TYPES.get(str(tree["deployments"][at[1]].get("engine")))
+    if len(at) == 2 and at[0] == "tenants":
+        return Tenant
     return _SECTIONS.get(str(at[-1]))
 
 

@@ -6,17 +6,13 @@ YAML text, environment references and error wording are in core/config_file.py.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ByteSize,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationInfo,
@@ -24,119 +20,18 @@ from pydantic import (
     model_validator,
 )
 
+from inferry.core.gateway_settings import Admin, Gateway, Ledger, Price, Queue, Tenant
+from inferry.core.limits import Limits
 from inferry.core.model_ref import SAMPLE_MODEL, ModelSource, parse_model_ref
+from inferry.core.section import Section, is_reference
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _ALIAS = re.compile(r"[\w./:@+-]{1,200}", re.ASCII)
+_TENANT = re.compile(r"[\w.@-]{1,64}", re.ASCII)
 _PRINTABLE = re.compile(r"[!-~]*")
 
 
-_NUMBERS: tuple[object, ...] = (int, float, int | None, ByteSize)
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _switch_is_no_number(cls, data: object) -> object:
-        # YAML reads `replicas: yes` as true, which pydantic would take for 1. As a word, it is refused.
-        if not isinstance(data, dict):
-            return data
-        numbers = {name for name, field in cls.model_fields.items() if field.annotation in _NUMBERS}
-        return {
-            key: str(value).lower() if isinstance(value, bool) and key in numbers else value
-            for key, value in data.items()
-        }
-
-
-def split_listen(text: str) -> tuple[str, int]:
-    """Host and port of `127.0.0.1:8000`, `[::1]:8000` or `localhost:8000`; raises ValueError."""
-    host, colon, port_text = text.rpartition(":")
-    if not colon or not port_text.isascii() or not port_text.isdigit() or not host:
-        raise ValueError("write it as HOST:PORT, for instance 127.0.0.1:8000")
-    port = int(port_text)
-    if port > 65535:
-        raise ValueError(f"the port must be 0 to 65535, not {port}")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError("put an IPv6 address in brackets, for instance [::1]:8000")
-    return host, port
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _bound_bytes(schema: dict[str, Any]) -> None:
-    # For a ByteSize, pydantic writes its bounds in words that JSON Schema does not have.
-    schema["anyOf"][1] |= {"minimum": schema.pop("ge"), "maximum": schema.pop("le")}
-
-
-class Gateway(_Section):
-    """The one address that clients talk to."""
-
-    listen: str = Field(
-        "127.0.0.1:8000",
-        description="HOST:PORT to listen on. Loopback by default, since there are no API keys yet.",
-    )
-    allow_unauthenticated: bool = Field(
-        False, description="Must be true to listen on an address that other machines can reach without keys."
-    )
-    body_max_bytes: ByteSize = Field(
-        ByteSize(32 * 1024 * 1024),
-        ge=1024,
-        le=1024**3,
-        json_schema_extra=_bound_bytes,
-        description="Longest request body; a longer one gets 413. 32 MiB holds a few images or 1M tokens.",
-    )
-    attempts_max: int = Field(
-        3, ge=1, le=10, description="Replicas to try for one request before its answer has begun."
-    )
-    connect_timeout_s: float = Field(5.0, gt=0, le=60, description="To open a connection to a replica.")
-    first_byte_timeout_s: float = Field(
-        600.0, gt=0, le=7200, description="From request to the first byte of the answer: queue and prefill."
-    )
-    idle_timeout_s: float = Field(
-        120.0, gt=0, le=7200, description="Longest silence of an engine in the middle of an answer."
-    )
-    drain_s: float = Field(
-        30.0, ge=0, le=3600, description="At shutdown, how long running answers may take to finish."
-    )
-
-    @field_validator("listen")
-    @classmethod
-    def _listen_is_address(cls, value: str) -> str:
-        split_listen(value)
-        return value
-
-    @model_validator(mode="after")
-    def _wide_address_is_meant(self) -> Gateway:
-        host, _ = split_listen(self.listen)
-        if not is_loopback(host) and not self.allow_unauthenticated:
-            raise ValueError(
-                f"'{self.listen}' can be reached from other machines, and this gateway asks for no keys. "
-                "Listen on 127.0.0.1, or write 'allow_unauthenticated: true' beside it if that is meant."
-            )
-        return self
-
-    @property
-    def host(self) -> str:
-        return split_listen(self.listen)[0]
-
-    @property
-    def port(self) -> int:
-        return split_listen(self.listen)[1]
-
-
-class Routing(_Section):
+class Routing(Section):
     """How requests are spread over the replicas of one deployment."""
 
     policy: Literal["round_robin", "least_connections"] = Field(
@@ -145,7 +40,7 @@ class Routing(_Section):
     )
 
 
-class Health(_Section):
+class Health(Section):
     """When a replica counts as well."""
 
     interval_s: float = Field(2.0, ge=0.1, le=300, description="Between two probes of a running replica.")
@@ -153,7 +48,7 @@ class Health(_Section):
     failures_max: int = Field(3, ge=1, le=100, description="Failed probes in a row until it is suspect.")
 
 
-class Restart(_Section):
+class Restart(Section):
     """What to do with an engine that ends by itself."""
 
     backoff_initial_s: float = Field(0.5, ge=0, le=300, description="Wait before the first restart.")
@@ -174,12 +69,15 @@ def _alias(value: str) -> str:
     return value
 
 
-class _Deployment(_Section):
+class _Deployment(Section):
     aliases: list[Annotated[str, AfterValidator(_alias)]] = Field(
         default_factory=list, max_length=100, description="More names that clients may send as `model`."
     )
     routing: Routing = Field(default_factory=lambda: Routing())
     health: Health = Field(default_factory=lambda: Health())
+    queue: Queue = Field(default_factory=lambda: Queue())
+    limits: Limits = Field(default_factory=lambda: Limits(), description="For all callers together.")
+    price: Price = Field(default_factory=lambda: Price())
 
 
 class _Managed(_Deployment):
@@ -262,10 +160,7 @@ class OpenAIDeployment(_Deployment):
     @field_validator("api_key", mode="before")
     @classmethod
     def _key_is_reference(cls, value: object, info: ValidationInfo) -> object:
-        # The loader says which paths came from the environment; a literal key in a file would be a secret
-        # stored in clear.
-        referenced = (info.context or {}).get("referenced_values", None)
-        if value is not None and referenced is not None and str(value) not in referenced:
+        if value is not None and not is_reference(value, info):
             raise ValueError("a key in the file would be stored in clear: write ${NAME} and set NAME outside")
         return value
 
@@ -344,10 +239,21 @@ def _name(value: str) -> str:
     return value
 
 
-class DeploymentFile(_Section):
+def _tenant(value: str) -> str:
+    if not _TENANT.fullmatch(value):
+        raise ValueError(f"'{value}' can't be a tenant's name: use letters, digits and . _ - @ (64 at most)")
+    return value
+
+
+class DeploymentFile(Section):
     """The whole of `inferry.yaml`."""
 
     gateway: Gateway = Field(default_factory=lambda: Gateway())
+    admin: Admin = Field(default_factory=lambda: Admin())
+    ledger: Ledger = Field(default_factory=lambda: Ledger())
+    tenants: dict[Annotated[str, AfterValidator(_tenant)], Tenant] = Field(
+        default_factory=dict, max_length=100_000, description="By name; keys name their tenant."
+    )
     deployments: dict[Annotated[str, AfterValidator(_name)], Deployment] = Field(
         min_length=1, max_length=1000, description="By name; clients send the name as `model`."
     )

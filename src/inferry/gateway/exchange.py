@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from inferry.core.clock import Clock
-from inferry.core.deployment import Gateway as GatewaySettings
 from inferry.core.errors import (
     EngineError,
     EngineTimeout,
@@ -27,6 +26,7 @@ from inferry.core.errors import (
     Rejected,
     UnsupportedRoute,
 )
+from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.outcome import Ending, Outcome
 from inferry.core.request import InferenceRequest, Route
 from inferry.gateway.decode import body_for_engine, decode_request
@@ -366,6 +366,7 @@ class Exchange:
         now_s = gateway.loop.time()
         gateway.on_outcome(
             Outcome(
+                id=self.request_id,
                 request_id=self.request_id,
                 route=self.route.path,
                 deployment=self._deployment.name if self._deployment else None,

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import structlog
 
 from inferry.core.clock import Clock
-from inferry.core.deployment import Gateway as GatewaySettings
 from inferry.core.errors import EngineUnreachable, UnknownModel
+from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.outcome import Outcome
 from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.core.suggest import did_you_mean

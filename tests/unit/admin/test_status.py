@@ -126,19 +126,18 @@ def test_rate_comes_from_the_engine_or_from_the_answers(
         clock.advance(2.0)
         gateway.on_outcome(
             Outcome(
-                "r",
-                "/v1/chat/completions",
-                "chat",
-                "chat-1",
-                Ending.COMPLETED,
-                200,
-                False,
-                0.0,
-                1.0,
-                None,
-                1,
-                5,
-                8,
+                id="r",
+                request_id="r",
+                route="/v1/chat/completions",
+                ending=Ending.COMPLETED,
+                status=200,
+                received_wall_s=0.0,
+                duration_s=1.0,
+                deployment="chat",
+                replica_id="chat-1",
+                attempts=1,
+                prompt_tokens=5,
+                completion_tokens=8,
             )
         )
     chat = board.status(views, settled=False).deployments[0]

@@ -17,11 +17,9 @@ from inferry.core.config_file import parse_text
 from inferry.core.deployment import (
     ENGINE_TYPES,
     DeploymentFile,
-    Gateway,
-    is_loopback,
     split_endpoint,
-    split_listen,
 )
+from inferry.core.gateway_settings import Gateway, is_loopback, split_listen
 
 
 @pytest.mark.parametrize(

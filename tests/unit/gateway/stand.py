@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from inferry.core.deployment import Gateway as GatewaySettings
+from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.core.request import ROUTES
 from inferry.gateway.gateway import Gateway

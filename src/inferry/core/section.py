@@ -1,0 +1,41 @@
+"""What every section of the deployment file has in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ByteSize, ConfigDict, ValidationInfo, model_validator
+
+_NUMBERS: tuple[object, ...] = (int, float, int | None, float | None, ByteSize)
+
+
+class Section(BaseModel):
+    """A group of keys: frozen, and no key that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _switch_is_no_number(cls, data: object) -> object:
+        # YAML reads `replicas: yes` as true, which pydantic would take for 1. As a word, it is refused.
+        if not isinstance(data, dict):
+            return data
+        numbers = {name for name, field in cls.model_fields.items() if field.annotation in _NUMBERS}
+        return {
+            key: str(value).lower() if isinstance(value, bool) and key in numbers else value
+            for key, value in data.items()
+        }
+
+
+def bound_bytes(schema: dict[str, Any]) -> None:
+    """Write a ByteSize's bounds as JSON Schema has them; pydantic writes them in words that it has not."""
+    schema["anyOf"][1] |= {"minimum": schema.pop("ge"), "maximum": schema.pop("le")}
+
+
+def is_reference(value: object, info: ValidationInfo) -> bool:
+    """Whether `value` came wholly from the environment; a secret written in the file would be stored in clear.
+
+    Also true where nobody knows: for values that did not come from a file.
+    """
+    referenced = (info.context or {}).get("referenced_values", None)
+    return referenced is None or str(value) in referenced
