@@ -169,7 +169,7 @@ def problems(text: str) -> list[str]:
         (
             CHAT + "gateway:\n  listen: 0.0.0.0:8000\n",
             "4: gateway: '0.0.0.0:8000' can be reached from other machines, and this gateway asks for no keys. "
-            "Listen on 127.0.0.1, or write 'allow_unauthenticated: true' beside it if that is meant.",
+            "Ask for keys ('auth: keys'), listen on 127.0.0.1, or write 'allow_unauthenticated: true' beside it if that is meant.",
         ),
     ],
 )

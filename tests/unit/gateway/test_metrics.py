@@ -36,7 +36,7 @@ def outcome(**changes: Any) -> Outcome:
         "prompt_tokens": 7,
         "completion_tokens": 3,
     }
-    return Outcome(**{**given, **changes})
+    return Outcome(**{"id": "r", **given, **changes})
 
 
 # --- histogram ----------------------------------------------------------------------------------------
