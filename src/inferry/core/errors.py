@@ -63,6 +63,27 @@ class StartFailed(ConfigError):
     code = "start_failed"
 
 
+class UnknownKey(ConfigError):
+    """No API key has that id or name."""
+
+    code = "key_not_found"
+    status = 404
+
+
+class KeyNameTaken(ConfigError):
+    """Another key of the tenant has that name."""
+
+    code = "key_name_taken"
+    status = 409
+
+
+class BadKeySetting(ConfigError):
+    """What a key was to be given is malformed."""
+
+    code = "bad_key_setting"
+    status = 400
+
+
 # --- the client must act ------------------------------------------------------------------------------
 
 
@@ -98,6 +119,13 @@ class UnsupportedRoute(Rejected):
     status = 404
 
 
+class CrossSiteRequest(Rejected):
+    """A web page of another site asked, in somebody's browser, and the file does not allow it."""
+
+    code = "cross_site_request"
+    status = 403
+
+
 class MethodNotAllowed(Rejected):
     """The path exists for another method."""
 
@@ -117,6 +145,48 @@ class RequestTimeout(Rejected):
 
     code = "request_timeout"
     status = 408
+
+
+class MissingKey(Rejected):
+    """The request carries no API key."""
+
+    code = "missing_api_key"
+    status = 401
+
+
+class InvalidKey(Rejected):
+    """The API key is mistyped, or not known here."""
+
+    code = "invalid_api_key"
+    status = 401
+
+
+class DisabledKey(Rejected):
+    """The API key has been switched off."""
+
+    code = "api_key_disabled"
+    status = 401
+
+
+class ExpiredKey(Rejected):
+    """The API key's time is over."""
+
+    code = "api_key_expired"
+    status = 401
+
+
+class WrongScope(Rejected):
+    """The API key is good, but not for this."""
+
+    code = "insufficient_scope"
+    status = 403
+
+
+class DeploymentNotAllowed(Rejected):
+    """The API key may not call this deployment."""
+
+    code = "deployment_not_allowed"
+    status = 403
 
 
 # --- the engine must act ------------------------------------------------------------------------------
@@ -160,6 +230,14 @@ class EngineTimeout(EngineError):
 
 
 class LedgerError(InferryError):
-    """An outcome could not be recorded."""
+    """A record could not be kept or read."""
 
     code = "ledger_error"
+
+
+class LedgerUnavailable(LedgerError):
+    """The store is away, busy, full or read-only: it may pass."""
+
+    code = "ledger_unavailable"
+    status = 503
+    retryable = True

@@ -1,0 +1,1 @@
+"""How the store's tables came to be: Alembic's scripts, in order. `Database.migrate` runs them."""

@@ -1,0 +1,1 @@
+"""One file per step, never changed once released: stores have been through it."""
