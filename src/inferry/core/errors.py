@@ -63,27 +63,6 @@ class StartFailed(ConfigError):
     code = "start_failed"
 
 
-class UnknownKey(ConfigError):
-    """No API key has that id or name."""
-
-    code = "key_not_found"
-    status = 404
-
-
-class KeyNameTaken(ConfigError):
-    """Another key of the tenant has that name."""
-
-    code = "key_name_taken"
-    status = 409
-
-
-class BadKeySetting(ConfigError):
-    """What a key was to be given is malformed."""
-
-    code = "bad_key_setting"
-    status = 400
-
-
 # --- the client must act ------------------------------------------------------------------------------
 
 
@@ -145,6 +124,27 @@ class RequestTimeout(Rejected):
 
     code = "request_timeout"
     status = 408
+
+
+class UnknownKey(Rejected):
+    """No API key has that id or name."""
+
+    code = "key_not_found"
+    status = 404
+
+
+class KeyNameTaken(Rejected):
+    """Another key of the tenant has that name."""
+
+    code = "key_name_taken"
+    status = 409
+
+
+class BadKeySetting(Rejected):
+    """What a key was to be given is malformed."""
+
+    code = "bad_key_setting"
+    status = 400
 
 
 class MissingKey(Rejected):

@@ -40,13 +40,13 @@ def test_codes_are_stable_words(kind: type[InferryError]) -> None:
     ("branch", "statuses"),
     [
         (ConfigError, {500}),
-        (Rejected, {400, 401, 403, 404, 405, 408, 413, 422, 429}),
+        (Rejected, {400, 401, 403, 404, 405, 408, 409, 413, 422, 429}),
         (EngineError, {502, 503, 504}),
-        (LedgerError, {500}),
+        (LedgerError, {500, 503}),
     ],
 )
 def test_status_says_who_must_act(branch: type[InferryError], statuses: set[int]) -> None:
-    """4xx is the client's, 502 to 504 the engine's, 500 ours."""
+    """4xx is the client's, 502 to 504 the engine's, 500 ours; 503 also where our store is away for a while."""
     assert {kind.status for kind in tree(branch)} <= statuses
 
 
