@@ -189,6 +189,22 @@ class DeploymentNotAllowed(Rejected):
     status = 403
 
 
+class QueueFull(Rejected):
+    """All replicas of the deployment are busy, and no place to wait is free, or not for so long."""
+
+    code = "queue_full"
+    status = 429
+    retryable = True
+
+
+class QueueTimeout(Rejected):
+    """It waited for a replica as long as `queue.wait_max_s` allows."""
+
+    code = "queue_timeout"
+    status = 429
+    retryable = True
+
+
 # --- the engine must act ------------------------------------------------------------------------------
 
 
