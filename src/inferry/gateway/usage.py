@@ -1,7 +1,12 @@
-"""Reads how many tokens an answer took, from its last bytes; chunks on the way are never parsed for it."""
+"""Reads from an answer's last bytes how many tokens it took and why it ended; chunks on the way are never parsed.
+
+Text that a model wrote can't be mistaken for either: inside a JSON string its quotes are escaped, so that no key
+with bare quotes stands in it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -13,71 +18,131 @@ class Usage(msgspec.Struct):
     """Tokens of one answer, as the engine counted them; None where it does not tell."""
 
     prompt_tokens: int | None = None
+    """All of them, cached ones included."""
     completion_tokens: int | None = None
+    """All of them, reasoning ones included."""
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
 
 # A counter must never fall, and no count of tokens needs more than a double holds exactly.
 _Count = Annotated[int, Meta(ge=0, le=2**53)] | None
 
 
+class _Details(msgspec.Struct):
+    cached_tokens: _Count = None
+    reasoning_tokens: _Count = None
+
+
 class _Wire(msgspec.Struct):
     prompt_tokens: _Count = None
     completion_tokens: _Count = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
     input_tokens: _Count = None  # Anthropic messages, OpenAI responses
     output_tokens: _Count = None
+    input_tokens_details: _Details | None = None
+    output_tokens_details: _Details | None = None
     # Anthropic counts what the cache knew apart from `input_tokens`; the others count it in.
     cache_read_input_tokens: _Count = None
     cache_creation_input_tokens: _Count = None
 
-    def prompt(self) -> int | None:
-        if self.prompt_tokens is not None or self.input_tokens is None:
-            return self.prompt_tokens
-        cached = (self.cache_read_input_tokens or 0) + (self.cache_creation_input_tokens or 0)
-        return self.input_tokens + cached
+    def usage(self) -> Usage:
+        prompt, completion = self.prompt_tokens, self.completion_tokens
+        if prompt is None and self.input_tokens is not None:
+            prompt = (
+                self.input_tokens
+                + (self.cache_read_input_tokens or 0)
+                + (self.cache_creation_input_tokens or 0)
+            )
+        if completion is None:
+            completion = self.output_tokens
+        cached = self.cache_read_input_tokens
+        if cached is None and (before := self.prompt_tokens_details or self.input_tokens_details):
+            cached = before.cached_tokens
+        after = self.completion_tokens_details or self.output_tokens_details
+        return Usage(prompt, completion, cached, after.reasoning_tokens if after else None)
 
 
 _decode = msgspec.json.Decoder(_Wire).decode
 _KEY = b'"usage"'
 _OBJECT_BYTES_MAX = 4096
 _LOOKS_MAX = 16
-"""Places named "usage" to look at, from the end: an answer may repeat what a client sent."""
+"""Places with the same key to look at, from the end: an answer may repeat what a client sent."""
+_INNER = rb"\{[^{}]*+\}"
+for _ in range(3):  # objects in objects, four deep at most
+    # Possessive: what was once taken is never given back, so that look-alikes cost one pass.
+    _INNER = rb"\{[^{}]*+(?:" + _INNER + rb"[^{}]*+)*+\}"
+_OBJECT = re.compile(rb"\s*+:\s*+(" + _INNER + rb")")
+_CACHE_N = re.compile(rb'"timings"\s*+:\s*+\{\s*+"cache_n"\s*+:\s*+(\d{1,15})\b')
 
 
 def read_usage(last_chunks: Iterable[bytes]) -> Usage | None:
-    """The last `"usage": {...}` in the given bytes, or None.
-
-    Text that a model wrote can't be mistaken for it: inside a JSON string its quotes are escaped.
-    """
+    """The last `"usage": {...}` in the given bytes, or None."""
     tail = b"".join(last_chunks)
     at = len(tail)
     for _ in range(_LOOKS_MAX):
         at = tail.rfind(_KEY, 0, at)
         if at < 0:
             return None
-        found = _object_after(tail, at + len(_KEY))
+        start = at + len(_KEY)
+        found = _OBJECT.match(tail, start, start + _OBJECT_BYTES_MAX)
         if found is None:
             continue
-        prompt = found.prompt()
-        completion = found.completion_tokens if found.completion_tokens is not None else found.output_tokens
-        if prompt is not None or completion is not None:
-            return Usage(prompt, completion)
+        try:
+            usage = _decode(found[1]).usage()
+        except msgspec.MsgspecError:
+            continue
+        if usage.prompt_tokens is not None or usage.completion_tokens is not None:
+            if usage.cached_tokens is None:
+                usage.cached_tokens = _from_timings(tail, usage.prompt_tokens)
+            return usage
     return None
 
 
-def _object_after(tail: bytes, start: int) -> _Wire | None:
-    opening = tail.find(b"{", start, start + 8)
-    if opening < 0 or tail[start:opening].strip() != b":":
+def _from_timings(tail: bytes, prompt_tokens: int | None) -> int | None:
+    """llama.cpp's count of prompt tokens that it had in its slot; of builds that don't tell it in `usage`."""
+    at = tail.rfind(b'"timings"')
+    if at < 0 or prompt_tokens is None or (found := _CACHE_N.match(tail, at)) is None:
         return None
-    depth = 0
-    for index in range(opening, min(len(tail), opening + _OBJECT_BYTES_MAX)):
-        byte = tail[index]
-        if byte == 0x7B:
-            depth += 1
-        elif byte == 0x7D:
-            depth -= 1
-            if depth == 0:
-                try:
-                    return _decode(tail[opening : index + 1])
-                except msgspec.MsgspecError:
-                    return None
+    cached = int(found[1])
+    return cached if cached <= prompt_tokens else None
+
+
+_REASONS = (
+    (b'"finish_reason"', re.compile(rb'\s*+:\s*+"(\w{1,40})"')),  # chat, completions
+    (b'"stop_reason"', re.compile(rb'\s*+:\s*+"(\w{1,40})"')),  # Anthropic messages
+    (b'"incomplete_details"', re.compile(rb'\s*+:\s*+\{\s*+"reason"\s*+:\s*+"(\w{1,40})"')),  # responses
+    (b'"type"', re.compile(rb'\s*+:\s*+"response\.(completed|failed|incomplete)"')),
+)
+_TAIL_BYTES_MAX = 64 * 1024
+"""llama.cpp writes the reason before the text that it is about."""
+_STATUS = (b'"status"', re.compile(rb'\s*+:\s*+"(completed|failed|incomplete|cancelled)"'))
+_RESPONSE = re.compile(rb'"object"\s*+:\s*+"response"')
+
+
+def finish_reason(last_chunks: Iterable[bytes]) -> str | None:
+    """Why the answer ended, in its own dialect's word (`stop`, `end_turn`, `completed`), or None if the given
+    bytes don't say: it is not at its end, or its route has no such thing.
+
+    Of several choices: the one that came last.
+    """
+    tail = b"".join(last_chunks)[-_TAIL_BYTES_MAX:]
+    for key, value in _REASONS:
+        if (found := _last(tail, key, value)) is not None:
+            return found
+    # A response that is no stream. In a stream, `status` also belongs to items that are complete by themselves.
+    if b"data:" not in tail[:6] and b"\ndata:" not in tail and _RESPONSE.search(tail):
+        return _last(tail, *_STATUS)
+    return None
+
+
+def _last(tail: bytes, key: bytes, value: re.Pattern[bytes]) -> str | None:
+    at = len(tail)
+    for _ in range(_LOOKS_MAX):
+        at = tail.rfind(key, 0, at)
+        if at < 0:
+            return None
+        if (found := value.match(tail, at + len(key))) is not None:
+            return found[1].decode("ascii")
     return None

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from inferry.gateway.usage import Usage, read_usage
+from inferry.gateway.usage import Usage, finish_reason, read_usage
 
 PLAIN = (
     b'{"id":"x","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":7,"completion_tokens":3}}'
@@ -31,9 +31,26 @@ PLAIN = (
         (
             b'{"usage":{"prompt_tokens_details":{"cached_tokens":4,"a":{"b":{}}},"completion_tokens":3,'
             b'"completion_tokens_details":{"reasoning_tokens":1},"prompt_tokens":7}}',
-            Usage(7, 3),
+            Usage(7, 3, 4, 1),
         ),
         (PLAIN[:-1] + b',"timings":{"prompt_n":1}}', Usage(7, 3)),
+        # what a cache knew, in each dialect
+        (
+            b'{"usage":{"input_tokens":9,"input_tokens_details":{"cached_tokens":8},"output_tokens":6,'
+            b'"output_tokens_details":{"reasoning_tokens":5}}}',
+            Usage(9, 6, 8, 5),
+        ),
+        (
+            b'{"usage":{"input_tokens":1,"cache_read_input_tokens":20,"cache_creation_input_tokens":300,'
+            b'"output_tokens":6}}',
+            Usage(321, 6, 20),
+        ),
+        (
+            b'{"usage":{"prompt_tokens":7,"completion_tokens":3,"prompt_tokens_details":null}}',
+            Usage(7, 3),
+        ),
+        (PLAIN[:-1] + b',"timings":{"cache_n":5,"prompt_n":2}}', Usage(7, 3, 5)),
+        (PLAIN[:-1] + b',"timings":{"cache_n":8,"prompt_n":2}}', Usage(7, 3)),
         # the last one that says something
         (b'{"usage":{"prompt_tokens":1}} {"usage":{"prompt_tokens":2}}', Usage(2, None)),
         (b'{"usage":{"prompt_tokens":1}}\n\n{"usage":null}', Usage(1, None)),
@@ -101,3 +118,64 @@ def test_random_bytes_never_raise() -> None:
 def test_repeated_look_alikes_cost_little(piece: bytes) -> None:
     """A body that an engine echoes, full of the word, does not hold up the event loop."""
     assert read_usage([piece * (4 * 1024 * 1024 // len(piece))]) is None
+
+
+# --- why it ended -------------------------------------------------------------------------------------
+
+CHAT_CHUNK = b'data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}],"usage":null}\n\n'
+CHAT_LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"length"}]}\n\n'
+ITEM_DONE = (
+    b"event: response.output_item.done\n"
+    b'data: {"type":"response.output_item.done","item":{"status":"completed"},"x":{"object":"response"}}\n\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("tail", "reason"),
+    [
+        (b'{"choices":[{"finish_reason":"stop","message":{"content":"hi"}}],"usage":{}}', "stop"),
+        (b'{\n  "choices": [ { "finish_reason" : "tool_calls" } ]\n}', "tool_calls"),
+        (CHAT_CHUNK + CHAT_LAST + b'data: {"choices":[],"usage":{}}\n\ndata: [DONE]\n\n', "length"),
+        # one choice is at its end, the other goes on
+        (CHAT_LAST + CHAT_CHUNK, "length"),
+        (b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}\n\n', "end_turn"),
+        (b'{"type":"message","stop_reason":"max_tokens","stop_sequence":null}', "max_tokens"),
+        (
+            ITEM_DONE + b'data: {"type":"response.completed","response":{"status":"completed"}}\n\n',
+            "completed",
+        ),
+        (
+            b'data: {"type":"response.incomplete","response":{"object":"response","status":"incomplete",'
+            b'"incomplete_details":{"reason":"max_output_tokens"}}}\n\n',
+            "max_output_tokens",
+        ),
+        (b'{"object":"response","incomplete_details":null,"status":"completed"}', "completed"),
+        (b'{"object":"response","status":"failed","error":{"code":"server_error"}}', "failed"),
+        # not at its end, or none
+        (CHAT_CHUNK * 4, None),
+        (ITEM_DONE, None),
+        (b'{"object":"list","data":[{"object":"embedding","status":"completed"}]}', None),
+        (b'{"finish_reason":7}', None),
+        (b"", None),
+    ],
+)
+def test_why_an_answer_ended(tail: bytes, reason: str | None) -> None:
+    """Each dialect's word for the end, and nothing where an answer is not at its end."""
+    assert finish_reason([tail]) == reason
+    assert finish_reason([tail[:9], tail[9:]]) == reason
+
+
+@pytest.mark.parametrize("key", ["finish_reason", "stop_reason", "status", "type", "incomplete_details"])
+def test_a_model_can_not_write_its_own_end(key: str) -> None:
+    """Text that looks like an end, even as JSON in JSON, is text."""
+    fake = json.dumps({"object": "response", key: "response.completed", "status": "completed"})
+    for _ in range(3):
+        fake = json.dumps({"content": fake})
+        assert finish_reason([fake.encode()]) is None
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("piece", [b'"finish_reason":null,', b'"type":"response.', b"x"])
+def test_ends_are_sought_near_the_end(piece: bytes) -> None:
+    """A long answer without an end does not hold up the event loop."""
+    assert finish_reason([piece * (4 * 1024 * 1024 // len(piece))]) is None
