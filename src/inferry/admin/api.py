@@ -6,7 +6,7 @@ machines come with `gateway.auth`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
@@ -22,13 +22,15 @@ class ShutdownAnswer(BaseModel):
     pid: int
 
 
-def make_control_app(*, status: Callable[[], Status], shut_down: Callable[[bool], None], pid: int) -> FastAPI:
+def make_control_app(
+    *, status: Callable[[], Awaitable[Status]], shut_down: Callable[[bool], None], pid: int
+) -> FastAPI:
     """The ASGI application; `status` and `shut_down(at_once)` are called on the event loop."""
     app = FastAPI(title="Inferry control API", docs_url=None, redoc_url=None)
 
     @app.get("/status")
     async def get_status() -> Status:
-        return status()
+        return await status()
 
     @app.post("/shutdown")
     async def post_shutdown(request: ShutdownRequest) -> ShutdownAnswer:

@@ -38,7 +38,10 @@ def running_control(
         state.shutdowns.append(at_once)
         server.should_exit = True
 
-    app = make_control_app(status=lambda: status, shut_down=shut_down, pid=status.pid)
+    async def get_status() -> Status:
+        return status
+
+    app = make_control_app(status=get_status, shut_down=shut_down, pid=status.pid)
     server = EmbeddedServer(uvicorn.Config(app, loop="none", ws="none", lifespan="off", log_config=None))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
