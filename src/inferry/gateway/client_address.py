@@ -8,27 +8,32 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 UNKNOWN = "unknown"
-_REMEMBERED_MAX = 1024
+_REMEMBERED_MAX = 4096
+_TEXT_LEN_MAX = 100
 _HOPS_MAX = 32
 
 
 class ClientAddresses:
-    """Finds the client of a request. Remembers which peers are trusted, up to a bound."""
+    """Finds the client of a request. Remembers what it found out about addresses, up to a bound."""
 
     def __init__(self, trusted: Sequence[str]) -> None:
         """`trusted`: addresses and networks, as `gateway.trusted_proxies` has them."""
         self._networks = [ipaddress.ip_network(each, strict=False) for each in trusted]
-        self._trust: dict[str, bool] = {}
+        self._look_up = lru_cache(_REMEMBERED_MAX)(self._judge)
 
     def find(self, peer: str | None, scheme: str, headers: Iterable[tuple[bytes, bytes]]) -> tuple[str, str]:
         """Address and scheme of the client. `peer`: who is connected (None: not known), by which `scheme`."""
         if peer is None:
             return UNKNOWN, scheme
-        if not self._networks or not self._trusts(peer):
+        if not self._networks:
             return peer, scheme
+        client, is_trusted = self._look_up(peer) or (peer, False)
+        if not is_trusted:
+            return client, scheme
         forwarded: list[str] = []
         schemes: list[str] = []
         for name, value in headers:
@@ -36,27 +41,23 @@ class ClientAddresses:
                 forwarded += value.decode("latin-1").split(",")
             elif name == b"x-forwarded-proto":
                 schemes += value.decode("latin-1").split(",")
-        client, position = peer, -1
+        position = -1
         for hop in range(1, min(len(forwarded), _HOPS_MAX) + 1):
-            address = _parse(forwarded[-hop])
-            if address is None:
+            text = forwarded[-hop]
+            found = self._look_up(text) if len(text) <= _TEXT_LEN_MAX else None
+            if found is None:
                 break  # whoever wrote that, the one before it is the last that we know
-            client, position = str(address), -hop
-            if not self._is_trusted(address):
+            client, position = found[0], -hop
+            if not found[1]:
                 break
         return client, _scheme(schemes, len(forwarded), position) or scheme
 
-    def _trusts(self, peer: str) -> bool:
-        known = self._trust.get(peer)
-        if known is None:
-            address = _parse(peer)
-            known = address is not None and self._is_trusted(address)
-            if len(self._trust) < _REMEMBERED_MAX:
-                self._trust[peer] = known
-        return known
-
-    def _is_trusted(self, address: _Address) -> bool:
-        return any(address in network for network in self._networks)
+    def _judge(self, text: str) -> tuple[str, bool] | None:
+        """The address in `text` and whether it is a trusted proxy's; None if it is no address."""
+        address = _parse(text)
+        if address is None:
+            return None
+        return str(address), any(address in network for network in self._networks)
 
 
 def _parse(text: str) -> _Address | None:

@@ -18,6 +18,7 @@ from inferry.core.gateway_settings import Gateway, is_loopback
 from inferry.gateway.cors import CorsPolicy
 
 _HOSTS_REMEMBERED_MAX = 256
+_HOST_BYTES_MAX = 255
 
 
 class CrossSiteGuard:
@@ -79,6 +80,8 @@ class CrossSiteGuard:
     def _knows(self, host: bytes) -> bool:
         if host in self._known:
             return True
+        if len(host) > _HOST_BYTES_MAX:
+            return False
         name = _host_name(host)
         # An address can't be rebound: only names can.
         if not (name in self._names or name.endswith(".localhost") or _is_address(name)):
