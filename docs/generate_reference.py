@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from inferry.core.deployment import ENGINE_TYPES, Health, Restart, Routing
+from inferry.core.filter_settings import Classifier, Filter
 from inferry.core.gateway_settings import (
     Admin,
     Cors,
@@ -66,6 +67,8 @@ def reference() -> str:
         parts.append(_table(f"`{key}:`", _properties(part), part))
     parts.append(_table("`tenants: NAME:`", _properties(Tenant), Tenant))
     parts.append(_table("`limits:` and `key_limits:`, wherever they stand", _properties(Limits), Limits))
+    parts.append(_table("`filters:`, an entry, wherever it stands", _properties(Filter), Filter))
+    parts.append(_table("`classifier:` of a filter", _properties(Classifier), Classifier))
     parts.append(_table("`deployments: NAME:`, with every engine", everywhere, ENGINE_TYPES["openai"]))
     title = f"`deployments: NAME:`, with an engine that Inferry starts ({', '.join(started)})"
     parts.append(_table(title, ours, ENGINE_TYPES[started[0]]))
@@ -136,7 +139,10 @@ def _value(key: str, schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return " or ".join(f"`{each}`" for each in schema["enum"])
     if schema["type"] == "array":
-        return f"list of {_TYPES[schema['items']['type']]}"
+        items = schema["items"]
+        if "enum" in items:
+            return "list of " + ", ".join(f"`{each}`" for each in items["enum"])
+        return "list of keys, see below" if "$ref" in items else f"list of {_TYPES[items['type']]}"
     name, unit = _TYPES[schema["type"]], _UNITS.get(key.rpartition("_")[2])
     if unit == "bytes" and may_be_text:
         return "bytes, or a size such as `32MiB`"

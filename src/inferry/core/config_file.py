@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from inferry.core.deployment import ENGINE_TYPES, DeploymentFile, Health, Restart, Routing
 from inferry.core.errors import ConfigError
+from inferry.core.filter_settings import Classifier, Filter
 from inferry.core.gateway_settings import (
     Admin,
     Cors,
@@ -356,6 +357,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "key_limits": Limits,
     "queue": Queue,
     "price": Price,
+    "classifier": Classifier,
 }
 
 
@@ -367,7 +369,7 @@ def _section_at(at: KeyPath, tree: Mapping[str, Any]) -> type[BaseModel] | None:
         return ENGINE_TYPES.get(str(tree["deployments"][at[1]].get("engine")))
     if len(at) == 2 and at[0] == "tenants":
         return Tenant
-    return _SECTIONS.get(str(at[-1]))
+    return Filter if at[-2:-1] == ("filters",) else _SECTIONS.get(str(at[-1]))
 
 
 def _key_hint(at: KeyPath, tree: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from inferry.core.filter_settings import Filter
 from inferry.core.gateway_settings import Admin, Gateway, Ledger, Price, Queue, Tenant
 from inferry.core.limits import Limits
 from inferry.core.model_ref import SAMPLE_MODEL, ModelSource, parse_model_ref
@@ -78,6 +79,9 @@ class _Deployment(Section):
     queue: Queue = Field(default_factory=lambda: Queue())
     limits: Limits = Field(default_factory=lambda: Limits(), description="For all callers together.")
     price: Price = Field(default_factory=lambda: Price())
+    filters: list[Filter] = Field(
+        default_factory=list, max_length=1000, description="After those of `gateway: filters:`."
+    )
 
 
 class _Managed(_Deployment):
@@ -268,10 +272,26 @@ class DeploymentFile(Section):
                 taken[public] = name
         return self
 
+    @model_validator(mode="after")
+    def _filters_are_clear(self) -> DeploymentFile:
+        for name, deployment in self.deployments.items():
+            taken: set[str] = set()
+            for each in (*self.gateway.filters, *deployment.filters):
+                if each.name in taken:
+                    raise ValueError(f"two filters of '{name}' have the name '{each.name}'")
+                taken.add(each.name)
+                if each.guard is not None and each.guard not in self.deployments:
+                    raise ValueError(
+                        f"the filter '{each.name}' asks the guard '{each.guard}': no such deployment"
+                    )
+        return self
+
     def resolved_against(self, folder: Path) -> DeploymentFile:
-        """The same, with relative `file:` models and binaries made absolute below `folder`."""
+        """The same, with relative `file:` models, binaries and term files made absolute below `folder`."""
         changed: dict[str, Deployment] = {}
         for name, deployment in self.deployments.items():
+            filters = [each.resolved_against(folder) for each in deployment.filters]
+            deployment = deployment.model_copy(update={"filters": filters})
             if isinstance(deployment, LlamaCppDeployment):
                 update: dict[str, str] = {}
                 if deployment.model.startswith("file:"):
@@ -281,4 +301,6 @@ class DeploymentFile(Section):
                     update["binary"] = str(folder / Path(deployment.binary).expanduser())
                 deployment = deployment.model_copy(update=update)
             changed[name] = deployment
-        return self.model_copy(update={"deployments": changed})
+        everywhere = [each.resolved_against(folder) for each in self.gateway.filters]
+        gateway = self.gateway.model_copy(update={"filters": everywhere})
+        return self.model_copy(update={"deployments": changed, "gateway": gateway})

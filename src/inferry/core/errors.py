@@ -205,6 +205,12 @@ class QueueTimeout(Rejected):
     retryable = True
 
 
+class ContentFiltered(Rejected):
+    """A filter of the operator's does not let the request or its answer through."""
+
+    code = "content_filter"
+
+
 # --- the engine must act ------------------------------------------------------------------------------
 
 

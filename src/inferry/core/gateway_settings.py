@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ByteSize, Field, ValidationInfo, field_validator, model_validator
 
+from inferry.core.filter_settings import Filter
 from inferry.core.limits import Limits
 from inferry.core.section import Section, bound_bytes, is_reference
 
@@ -146,6 +147,9 @@ class Gateway(Section):
     )
     shared_limits: SharedLimits = Field(
         default_factory=lambda: SharedLimits(), description="Limits over several hosts."
+    )
+    filters: list[Filter] = Field(
+        default_factory=list, max_length=1000, description="For requests and answers of all deployments."
     )
     access_log: bool = Field(False, description="One line per request in the log, without prompts or keys.")
     traces: Traces | None = Field(None, description="Left out: no spans.")
