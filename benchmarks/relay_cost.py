@@ -96,18 +96,18 @@ def _run_gateway(pipe: Connection, upstream_port: int, relay_in_protocol: bool) 
     from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
     from inferry.core.request import ROUTES
     from inferry.gateway.gateway import Gateway
-    from inferry.gateway.served import ServedDeployment
-    from inferry.gateway.server import GatewayServer, bind_socket
+    from inferry.gateway.served import ServedSpec
+    from inferry.gateway.server import GatewayServer, bind_sockets
 
     async def main() -> None:
-        served = ServedDeployment(
+        served = ServedSpec(
             name="chat", aliases=(), engine="openai", simulated=False, upstream_model="chat",
             routes=frozenset(ROUTES), asks_usage=True, policy="least_connections",
         )  # fmt: skip
         gateway = Gateway(GatewaySettings(), [served], clock=SystemClock(), loop=asyncio.get_running_loop())
         endpoint = Endpoint("127.0.0.1", upstream_port)
         gateway.apply(ReplicaView("chat-0", "chat", "openai", False, ReplicaState.READY, endpoint, 0.0, 0))
-        server = GatewayServer(gateway, bind_socket("127.0.0.1", 0), relay_in_protocol=relay_in_protocol)
+        server = GatewayServer(gateway, bind_sockets("127.0.0.1", 0)[0], relay_in_protocol=relay_in_protocol)
         pipe.send(server.port)
         await server.run()
 

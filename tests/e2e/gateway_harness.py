@@ -14,8 +14,8 @@ from inferry.core.outcome import Outcome
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.core.request import ROUTES
 from inferry.gateway.gateway import Gateway
-from inferry.gateway.served import ServedDeployment
-from inferry.gateway.server import GatewayServer, bind_socket
+from inferry.gateway.served import ServedSpec
+from inferry.gateway.server import GatewayServer, bind_sockets
 from inferry.policy.routing import PolicyName
 
 
@@ -194,7 +194,7 @@ async def running_gateway(
     failures: list[tuple[str, str]] = []
     gateway = Gateway(
         GatewaySettings(listen="127.0.0.1:0", **settings),
-        [ServedDeployment("chat", aliases, "openai", False, upstream_model, routes, asks_usage, policy)],
+        [ServedSpec("chat", aliases, "openai", False, upstream_model, routes, asks_usage, policy)],
         clock=SystemClock(),
         loop=asyncio.get_running_loop(),
         on_replica_failure=lambda replica_id, reason: failures.append((replica_id, reason)),
@@ -208,7 +208,7 @@ async def running_gateway(
     gateway.on_outcome = on_outcome  # type: ignore[method-assign]
     for index, port in enumerate(ports):
         gateway.apply(view(port, index))
-    server = GatewayServer(gateway, bind_socket("127.0.0.1", 0), relay_in_protocol=relay_in_protocol)
+    server = GatewayServer(gateway, bind_sockets("127.0.0.1", 0)[0], relay_in_protocol=relay_in_protocol)
     async with asyncio.TaskGroup() as group:
         serving = group.create_task(server.run())
         async with asyncio.timeout(5):

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from inferry.core.errors import ConfigError
-from inferry.gateway.server import bind_socket
+from inferry.gateway.server import bind_sockets
 
 from .inferry_process import Inferry, Up, process_gone, wait_for
 
@@ -122,9 +122,9 @@ def test_the_last_port_has_no_next_one() -> None:
     """Where port 65535 is taken, a port that exists is proposed."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(ConfigError):  # somebody else has it: as good
-            stack.enter_context(bind_socket("127.0.0.1", 65535))
+            stack.enter_context(bind_sockets("127.0.0.1", 65535)[0])
         with pytest.raises(ConfigError, match="--port 65534"):
-            bind_socket("127.0.0.1", 65535)
+            bind_sockets("127.0.0.1", 65535)[0]
 
 
 # --- signals that were ignored from the start ---------------------------------------------------------

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import BaseModel, Field
 
 from inferry.core.clock import Clock
 from inferry.core.replica import ReplicaView
-from inferry.gateway.gateway import Gateway
+from inferry.gateway.health import deployments_health
+from inferry.gateway.served import ServedSpec
+from inferry.gateway.snapshot import Snapshot
 
 RATE_WINDOW_S = 10.0
 
@@ -35,6 +37,7 @@ class DeploymentStatus(BaseModel):
     model: str
     status: str
     routing: str
+    waiting: int = Field(description="Requests that wait for a turn.")
     replicas: list[ReplicaStatus]
 
 
@@ -45,6 +48,7 @@ class Status(BaseModel):
     url: str
     started: float
     status: str
+    generation: int = Field(description="How often the deployment file was applied.")
     settled: bool = Field(description="Every replica came up at least once, or failed for good.")
     deployments: list[DeploymentStatus]
 
@@ -72,47 +76,57 @@ class RateWindow:
 class StatusBoard:
     """Puts together what fleet and gateway know. `sample` is called about once a second."""
 
-    def __init__(
-        self, gateway: Gateway, clock: Clock, *, about: dict[str, str | int | float], models: dict[str, str]
-    ) -> None:
-        self._gateway = gateway
+    def __init__(self, clock: Clock, *, about: dict[str, str | int | float]) -> None:
         self._clock = clock
         self._about = about
-        self._models = models
         self._rates: dict[str, RateWindow] = {}
 
-    def sample(self, views: Iterable[ReplicaView]) -> None:
+    def sample(self, views: Iterable[ReplicaView], snapshot: Snapshot) -> None:
         """Note the token counters of all replicas."""
         now_s = self._clock.now_s()
         for view in views:
             total = view.tokens_generated
             if total is None:
-                total = self._gateway.metrics.replica_tokens.get(view.id, 0)
+                total = snapshot.metrics.replica_tokens.get(view.id, 0)
             self._rates.setdefault(view.id, RateWindow()).add(now_s, total)
 
-    def status(self, views: Sequence[ReplicaView], *, settled: bool) -> Status:
-        """The state of everything now."""
-        health = self._gateway.health()
-        healths = health["deployments"]
-        assert isinstance(healths, dict)
-        deployments = [
-            DeploymentStatus(
-                name=name,
-                engine=deployment.engine,
-                simulated=deployment.simulated,
-                model=self._models[name],
-                status=healths[name]["status"],
-                routing=deployment.policy,
-                replicas=[self._replica(view) for view in views if view.deployment == name],
-            )
-            for name, deployment in self._gateway.deployments.items()
-        ]
+    def status(
+        self,
+        views: Sequence[ReplicaView],
+        snapshot: Snapshot,
+        served: Iterable[ServedSpec],
+        models: Mapping[str, str],
+        *,
+        settled: bool,
+        generation: int,
+        draining: bool = False,
+    ) -> Status:
+        """The state of everything now. `models`: what each deployment serves, in words."""
+        specs = {spec.name: spec for spec in served}
+        overall, healths = deployments_health(specs, views)
         return Status.model_validate(
-            {**self._about, "status": health["status"], "settled": settled, "deployments": deployments}
+            {
+                **self._about,
+                "status": "draining" if draining else overall,
+                "settled": settled,
+                "generation": generation,
+                "deployments": [
+                    DeploymentStatus(
+                        name=name,
+                        engine=spec.engine,
+                        simulated=spec.simulated,
+                        model=models[name],
+                        status=healths[name]["status"],
+                        routing=spec.policy,
+                        waiting=snapshot.waiting.get(name, 0),
+                        replicas=[self._replica(view, snapshot) for view in views if view.deployment == name],
+                    )
+                    for name, spec in specs.items()
+                ],
+            }
         )
 
-    def _replica(self, view: ReplicaView) -> ReplicaStatus:
-        slot = self._gateway.slot(view)
+    def _replica(self, view: ReplicaView, snapshot: Snapshot) -> ReplicaStatus:
         rate = self._rates.get(view.id)
         return ReplicaStatus(
             id=view.id,
@@ -121,8 +135,8 @@ class StatusBoard:
             url=view.endpoint.url if view.endpoint else None,
             since=view.since_wall_s,
             restarts=view.restarts,
-            requests=slot.served if slot else 0,
-            in_flight=slot.in_flight if slot else 0,
+            requests=snapshot.sent.get(view.id, 0),
+            in_flight=snapshot.in_flight.get(view.id, 0),
             tokens_per_s=round(rate.per_s(), 2) if rate else 0.0,
             message=view.message,
             log=view.log_path,

@@ -1,4 +1,7 @@
-"""Builds the whole stack from a deployment file: adapters, fleet, gateway, control API. And runs it."""
+"""Builds the whole stack from a deployment file, in the control process: fleet, gateway processes, control API.
+
+The gateway's processes (cli/gateway_worker.py) do nothing but serve; whatever could hold up a request runs here.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +14,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import uvicorn
-
 from inferry import __version__
 from inferry.admin.api import make_control_app
 from inferry.admin.run_record import RunRecord, new_socket_path, publish, run_folder, withdraw
 from inferry.admin.status import Status, StatusBoard
 from inferry.cli.config import shown_model
+from inferry.cli.control_server import control_server, control_socket
+from inferry.cli.serving import make_serving
 from inferry.core.clock import SystemClock
 from inferry.core.config_file import LoadedFile
-from inferry.core.errors import ConfigError, StartFailed
-from inferry.core.replica import ReplicaView
-from inferry.engines.registry import adapter_for
-from inferry.fleet.fleet import DeploymentPlan, Fleet
-from inferry.gateway.gateway import Gateway
-from inferry.gateway.served import ServedDeployment
-from inferry.gateway.server import EmbeddedServer, GatewayServer
+from inferry.core.errors import StartFailed
+from inferry.core.replica import ReplicaState, ReplicaView
+from inferry.fleet.fleet import Fleet
+from inferry.gateway.collector import metrics_page
+from inferry.gateway.messages import LeasesWanted, Setup
+from inferry.gateway.workers import GatewayWorkers
 from inferry.runtime.local import LocalRuntime
 
 SAMPLE_S = 1.0
@@ -41,17 +43,19 @@ class Place:
 
     loaded: LoadedFile
     home: Path
-    listener: socket.socket
+    listeners: list[socket.socket]
+    """One for each gateway process, all on the same port."""
     host: str
 
     @property
     def port(self) -> int:
-        return int(self.listener.getsockname()[1])
+        return int(self.listeners[0].getsockname()[1])
 
     @property
     def url(self) -> str:
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        scheme = "http" if self.loaded.config.gateway.tls is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 class Stack:
@@ -67,44 +71,25 @@ class Stack:
     ) -> None:
         self._place = place
         self._on_view = on_view
-        config = place.loaded.config
+        self._folder = run_folder(place.home, place.port)
         clock = SystemClock()
-        adapters = {name: adapter_for(name, deployment) for name, deployment in config.deployments.items()}
-        self.gateway = Gateway(
-            config.gateway,
-            [
-                ServedDeployment(
-                    name=name,
-                    aliases=deployment.aliases,
-                    engine=deployment.engine,
-                    simulated=adapters[name].simulated,
-                    upstream_model=adapters[name].served_name,
-                    routes=adapters[name].routes,
-                    asks_usage=adapters[name].reports_stream_usage,
-                    policy=deployment.routing.policy,
-                )
-                for name, deployment in config.deployments.items()
-            ],
-            clock=clock,
-            loop=asyncio.get_running_loop(),
-            on_replica_failure=lambda replica_id, reason: self.fleet.report_failure(replica_id, reason),
-        )
-        self.runtime = LocalRuntime(
-            run_folder(place.home, place.port) / "logs", engine_environ(environ, place.loaded)
-        )
+        self._serving = make_serving(place.loaded.config, model_paths)
+        children_environ = engine_environ(environ, place.loaded)
+        self.runtime = LocalRuntime(self._folder / "logs", children_environ)
         self.fleet = Fleet(
-            [
-                DeploymentPlan(name, deployment, adapters[name], model_paths.get(name))
-                for name, deployment in config.deployments.items()
-            ],
-            self.runtime,
-            clock,
-            random.Random(),
-            self._view_changed,
-            environ,
+            self._serving.plans, self.runtime, clock, random.Random(), self._view_changed, environ
         )
-        self.server = GatewayServer(self.gateway, place.listener)
-        self._clock = clock
+        self.gateways = GatewayWorkers(
+            place.listeners,
+            setup=self._setup,
+            environ=children_environ,
+            log_folder=self._folder / "logs",
+            on_replica_failure=self.fleet.report_failure,
+            on_leases=self._grant_leases,
+            on_worker_gone=lambda name: None,
+            metrics_page=self._metrics_page,
+            drain_s=lambda: self._serving.config.gateway.drain_s,
+        )
         self._socket_path = new_socket_path()
         self.record = RunRecord(
             port=place.port,
@@ -115,7 +100,6 @@ class Stack:
             started_wall_s=clock.wall_s(),
         )
         self._board = StatusBoard(
-            self.gateway,
             clock,
             about={
                 "version": __version__,
@@ -124,7 +108,6 @@ class Stack:
                 "url": self.record.url,
                 "started": self.record.started_wall_s,
             },
-            models={name: shown_model(deployment) for name, deployment in config.deployments.items()},
         )
         self._stop = asyncio.Event()
         self._at_once = False
@@ -136,12 +119,21 @@ class Stack:
         """Begin to end: first call drains; a second call (or `at_once`) cuts answers and kills engines."""
         if self._stop.is_set() or at_once:
             self._at_once = True
-            self.server.shut_down(at_once=True)
+            self.gateways.drain(at_once=True)
             self.runtime.kill_now()
         self._stop.set()
 
-    def status(self) -> Status:
-        return self._board.status(self.fleet.views(), settled=self._settled)
+    async def status(self) -> Status:
+        config = self._serving.config
+        return self._board.status(
+            self.fleet.views(),
+            await self.gateways.snapshot(),
+            self._serving.served,
+            {name: shown_model(deployment) for name, deployment in config.deployments.items()},
+            settled=self._settled,
+            generation=self._serving.generation,
+            draining=self._stop.is_set(),
+        )
 
     # --- life -----------------------------------------------------------------------------------------
 
@@ -157,27 +149,30 @@ class Stack:
             # script's `&`; but whoever sends it to this very process means it.)
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self.shut_down)
-        control = self._control_server()
+        control = control_server(
+            make_control_app(status=self.status, shut_down=self.shut_down, pid=self.record.pid)
+        )
         failure: StartFailed | None = None
         try:
-            control_socket = self._control_socket()
+            listener = control_socket(self._socket_path)
             publish(self._place.home, self.record)
             async with asyncio.TaskGroup() as group:
-                serving = group.create_task(self.server.run())
-                group.create_task(control.serve(sockets=[control_socket]))
+                serving = group.create_task(self.gateways.run())
+                group.create_task(control.serve(sockets=[listener]))
                 sampling = group.create_task(self._sample_forever())
                 running = group.create_task(self.fleet.run())
                 try:
                     failure = await self._until_stopped(on_settled)
                 finally:
                     # In reverse: no new requests, drain, then the engines, then the rest.
-                    self.server.shut_down(at_once=self._at_once or failure is not None)
+                    self.gateways.drain(at_once=self._at_once or failure is not None)
                     await asyncio.wait([serving])
                     await self.fleet.stop()
                     await asyncio.wait([running])
                     control.should_exit = True
                     sampling.cancel()
         finally:
+            self.gateways.kill_now()
             await self.runtime.close()
             withdraw(self._place.home, self.record)
         if failure is not None:
@@ -186,7 +181,7 @@ class Stack:
     async def _until_stopped(self, on_settled: Callable[[], None]) -> StartFailed | None:
         async with asyncio.TaskGroup() as group:
             stop = group.create_task(self._stop.wait())
-            settling = group.create_task(self.fleet.wait_settled())
+            settling = group.create_task(self._wait_settled())
             try:
                 await asyncio.wait([stop, settling], return_when=asyncio.FIRST_COMPLETED)
                 if self._stop.is_set():
@@ -201,55 +196,48 @@ class Stack:
                 stop.cancel()
                 settling.cancel()
 
+    async def _wait_settled(self) -> None:
+        await self.gateways.wait_started()
+        await self.fleet.wait_settled()
+
     def _failed_start(self) -> StartFailed | None:
         """Not a single replica of some deployment of ours came up."""
+        usable = (ReplicaState.READY, ReplicaState.SUSPECT)
+        alive = {view.deployment for view in self.fleet.views() if view.state in usable}
         dead = {
-            name
-            for name, deployment in self.gateway.deployments.items()
-            if deployment.engine != "openai" and not deployment.balancer.usable()
+            spec.name for spec in self._serving.served if spec.engine != "openai" and spec.name not in alive
         }
         failures = self.fleet.failures()
         return StartFailed("\n".join(failures)) if dead and failures else None
 
     async def _sample_forever(self) -> None:
         while True:
-            self._board.sample(self.fleet.views())
+            self._board.sample(self.fleet.views(), await self.gateways.snapshot())
             await asyncio.sleep(SAMPLE_S)
 
     def _view_changed(self, view: ReplicaView) -> None:
-        self.gateway.apply(view)
+        self.gateways.tell(view)
         if not self._at_once:  # engines that we kill ourselves are no news
             self._on_view(view)
 
-    # --- control API ----------------------------------------------------------------------------------
+    # --- for the gateway processes --------------------------------------------------------------------
 
-    def _control_socket(self) -> socket.socket:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            listener.bind(str(self._socket_path))
-            listener.listen(64)
-        except OSError as error:
-            listener.close()
-            raise ConfigError(
-                f"The control socket {self._socket_path} can't be made: {error.strerror or error}. "
-                "Name another folder in TMPDIR."
-            ) from error
-        listener.setblocking(False)
-        return listener
-
-    def _control_server(self) -> uvicorn.Server:
-        app = make_control_app(status=self.status, shut_down=self.shut_down, pid=self.record.pid)
-        return EmbeddedServer(
-            uvicorn.Config(
-                app,
-                loop="none",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=1,
-            )
+    def _setup(self, name: str) -> Setup:
+        return Setup(
+            name=name,
+            configuration=self._serving.for_gateway,
+            keys=(),
+            views=tuple(self.fleet.views()),
+            workers=len(self._place.listeners),
+            log_path=self._folder / f"{name}.jsonl",
+            journal_folder=self._place.home / "ledger" / "journal",
         )
+
+    async def _metrics_page(self) -> bytes:
+        return metrics_page(await self.gateways.snapshot(), self.fleet.views())
+
+    async def _grant_leases(self, name: str, wanted: LeasesWanted) -> object:
+        raise NotImplementedError
 
 
 def engine_environ(environ: Mapping[str, str], loaded: LoadedFile) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -36,7 +37,7 @@ def up(
     from inferry.admin.run_record import make_run_folder
     from inferry.cli.stack import Place
     from inferry.core.config_file import load_file
-    from inferry.gateway.server import bind_socket
+    from inferry.gateway.server import bind_sockets
 
     loaded = load_file(file, os.environ)
     _check_engines(loaded)
@@ -44,21 +45,26 @@ def up(
     # The port first: it is cheap to find out that it is taken, and models can take long to fetch.
     chosen_port = wanted if port is None else port
     try:
-        listener = bind_socket(host, chosen_port)
+        listeners = bind_sockets(host, chosen_port, loaded.config.gateway.workers)
     except ConfigError as error:
         _explain_own_port(chosen_port)
         raise error
     try:
-        place = Place(loaded, inferry_home(os.environ), listener, host)
+        place = Place(loaded, inferry_home(os.environ), listeners, host)
         make_run_folder(place.home, place.port)
         models = _fetch_models(loaded)
         if detach:
             chosen = place.port
-            listener.close()
+            _close(listeners)
             _run_detached(file, chosen, place.home)
         else:
             _run_here(place, models)
     finally:
+        _close(listeners)
+
+
+def _close(listeners: list[socket.socket]) -> None:
+    for listener in listeners:
         listener.close()
 
 

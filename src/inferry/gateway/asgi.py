@@ -11,13 +11,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from inferry.core.errors import BodyTooLarge, InferryError, MethodNotAllowed, UnknownModel, UnknownRoute
 from inferry.core.request import MESSAGES, ROUTES, Dialect, Route
 from inferry.core.suggest import did_you_mean
-from inferry.gateway.collector import GatewayCollector
+from inferry.gateway.collector import metrics_page
 from inferry.gateway.errors import render_error
 from inferry.gateway.exchange import Exchange
 from inferry.gateway.gateway import Gateway
@@ -32,14 +31,13 @@ _JSON = b"application/json"
 class GatewayApp:
     """The ASGI application behind the fast front."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, metrics: Callable[[], Awaitable[bytes]] | None = None) -> None:
+        """`metrics`: gives the page over all gateway processes; left out, it shows this one alone."""
         self._gateway = gateway
-        self._registry = CollectorRegistry()
-        self._registry.register(GatewayCollector(gateway))
+        self._metrics_of_all = metrics
         self._pages: dict[str, Callable[[], tuple[int, bytes, bytes]]] = {
             "/": self._root,
             "/health": self._health,
-            "/metrics": self._metrics,
             "/v1/models": self._models,
         }
 
@@ -54,7 +52,7 @@ class GatewayApp:
             await self._exchange(route, scope, receive, send)
             return
         try:
-            status, kind, body = self._page(path, method)
+            status, kind, body = await self._page(path, method)
             extra: list[tuple[bytes, bytes]] = []
         except InferryError as error:
             dialect = Dialect.ANTHROPIC if path.startswith(MESSAGES.path) else Dialect.OPENAI
@@ -66,19 +64,19 @@ class GatewayApp:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _page(self, path: str, method: str) -> tuple[int, bytes, bytes]:
+    async def _page(self, path: str, method: str) -> tuple[int, bytes, bytes]:
         page = self._pages.get(path)
         if page is None and path.startswith("/v1/models/"):
             name = path.removeprefix("/v1/models/")
             page = lambda: self._model(name)  # noqa: E731 - the same shape as the table's entries
-        if page is None:
+        if page is None and path != "/metrics":
             if path in ROUTES:
                 raise MethodNotAllowed(f"{path} takes POST, not {method}.")
-            known = [*self._pages, *ROUTES]
+            known = [*self._pages, "/metrics", *ROUTES]
             raise UnknownRoute(f"There is no {method} {path[:200]} here.{did_you_mean(path[:200], known)}")
         if method not in ("GET", "HEAD"):
             raise MethodNotAllowed(f"{path} takes GET, not {method}.")
-        return page()
+        return await self._metrics() if page is None else page()
 
     # --- pages ----------------------------------------------------------------------------------------
 
@@ -87,7 +85,7 @@ class GatewayApp:
         about = {
             "name": "inferry",
             "models": sorted(self._gateway.deployments),
-            "api": sorted([*self._pages, *served]),
+            "api": sorted([*self._pages, "/metrics", *served]),
         }
         return 200, _JSON, msgspec.json.encode(about)
 
@@ -95,8 +93,13 @@ class GatewayApp:
         health = self._gateway.health()
         return (503 if health["status"] in ("down", "draining") else 200), _JSON, msgspec.json.encode(health)
 
-    def _metrics(self) -> tuple[int, bytes, bytes]:
-        return 200, CONTENT_TYPE_LATEST.encode(), generate_latest(self._registry)
+    async def _metrics(self) -> tuple[int, bytes, bytes]:
+        gateway = self._gateway
+        if self._metrics_of_all is None:
+            page = metrics_page(gateway.snapshot(), gateway.views.values())
+        else:
+            page = await self._metrics_of_all()
+        return 200, CONTENT_TYPE_LATEST.encode(), page
 
     def _models(self) -> tuple[int, bytes, bytes]:
         names = self._gateway.names
@@ -115,7 +118,7 @@ class GatewayApp:
             "id": name,
             "object": "model",
             "created": int(self._gateway.created_wall_s),
-            "owned_by": "inferry-simulated" if deployment.simulated else "inferry",
+            "owned_by": "inferry-simulated" if deployment.spec.simulated else "inferry",
         }
 
     # --- the slow front -------------------------------------------------------------------------------

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
 
-from inferry.core.replica import ReplicaState
-from inferry.gateway.gateway import Gateway
+from inferry.core.replica import ReplicaState, ReplicaView
+from inferry.gateway.snapshot import Snapshot
 
 
-class GatewayCollector:
-    """Turns the numbers into Prometheus families when somebody scrapes."""
+def metrics_page(snapshot: Snapshot, views: Iterable[ReplicaView]) -> bytes:
+    """The page that Prometheus reads: the numbers of all gateway processes, and the replicas as they are."""
+    registry = CollectorRegistry()
+    registry.register(_Families(snapshot, views))
+    return generate_latest(registry)
 
-    def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+
+class _Families:
+    def __init__(self, snapshot: Snapshot, views: Iterable[ReplicaView]) -> None:
+        self._snapshot = snapshot
+        self._views = views
 
     def collect(self) -> Iterable[Metric]:
-        metrics = self._gateway.metrics
+        metrics = self._snapshot.metrics
         requests = CounterMetricFamily(
             "inferry_requests",
             "Requests that ended, by how.",
@@ -69,10 +77,9 @@ class GatewayCollector:
         restarts = CounterMetricFamily(
             "inferry_replica_restarts", "Restarts after an engine ended by itself.", labels=labels
         )
-        for view in self._gateway.views.values():
+        for view in self._views:
             where = (view.deployment, view.id)
-            slot = self._gateway.slot(view)
-            running.add_metric(where, slot.in_flight if slot else 0)
+            running.add_metric(where, self._snapshot.in_flight.get(view.id, 0))
             restarts.add_metric(where, view.restarts)
             for each in ReplicaState:
                 state.add_metric((*where, each.value), float(each is view.state))

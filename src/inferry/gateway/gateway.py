@@ -1,7 +1,7 @@
 """The gateway's state: which deployments there are, who serves them, what is under way.
 
-One owner: everything here is touched by the event loop's thread only. The fleet tells it about replicas by
-`apply`; it tells the fleet about failures by the callback it was given.
+One owner: everything here is touched by the event loop's thread only. The control process
+tells it about replicas by `apply` and `gone`; it tells of failures by the callback it was given.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from inferry.core.outcome import Outcome
 from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.core.suggest import did_you_mean
 from inferry.gateway.exchange import Exchange
+from inferry.gateway.health import deployments_health
 from inferry.gateway.metrics import GatewayMetrics
-from inferry.gateway.served import ServedDeployment
+from inferry.gateway.served import ServedDeployment, ServedSpec
+from inferry.gateway.snapshot import Snapshot
 from inferry.gateway.upstream import UpstreamPool
-from inferry.policy.routing import Slot
 
 log = structlog.get_logger()
 
@@ -35,29 +36,46 @@ class Gateway:
     def __init__(
         self,
         settings: GatewaySettings,
-        deployments: Sequence[ServedDeployment],
+        served: Sequence[ServedSpec],
         *,
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         on_replica_failure: Callable[[str, str], None] = lambda replica_id, reason: None,
     ) -> None:
-        self.settings = settings
         self.clock = clock
         self.loop = loop
         self.on_replica_failure = on_replica_failure
-        self.deployments = {deployment.name: deployment for deployment in deployments}
-        self._by_public_name = {
-            public: deployment
-            for deployment in deployments
-            for public in (deployment.name, *deployment.aliases)
-        }
-        self.names: Sequence[str] = tuple(self._by_public_name)
+        self.deployments: dict[str, ServedDeployment] = {}
+        self._leaving: dict[str, ServedDeployment] = {}
+        self.configure(settings, served, generation=1)
         self.views: dict[str, ReplicaView] = {}
         self.pools: dict[str, UpstreamPool] = {}
         self.active: set[Exchange] = set()
         self.metrics = GatewayMetrics()
         self.closing = False
         self.created_wall_s = clock.wall_s()
+
+    def configure(self, settings: GatewaySettings, served: Sequence[ServedSpec], generation: int) -> None:
+        """Serve by this from now on. Requests under way end as they began; replicas and counts stay.
+
+        What cannot be done is found out before: nothing here fails.
+        """
+        before = self.deployments
+        self.settings = settings
+        self.generation = generation
+        self.deployments = {}
+        for spec in served:
+            deployment = before.pop(spec.name, None) or self._leaving.pop(spec.name, None)
+            if deployment is None:
+                deployment = ServedDeployment(spec)
+            else:
+                deployment.configure(spec)
+            self.deployments[spec.name] = deployment
+        self._leaving |= before
+        self._by_public_name = {
+            public: self.deployments[spec.name] for spec in served for public in (spec.name, *spec.aliases)
+        }
+        self.names: Sequence[str] = tuple(self._by_public_name)
 
     # --- for exchanges --------------------------------------------------------------------------------
 
@@ -89,7 +107,9 @@ class Gateway:
 
     def apply(self, view: ReplicaView) -> None:
         """A replica is new, moved, or in another state."""
-        deployment = self.deployments[view.deployment]
+        deployment = self.deployments.get(view.deployment) or self._leaving.get(view.deployment)
+        if deployment is None:  # removed, and its last replicas are on their way out
+            return
         before = self.views.get(view.id)
         self.views[view.id] = view
         pool = self.pools.get(view.id)
@@ -105,26 +125,35 @@ class Gateway:
             state = ReplicaState.PENDING  # nobody can be sent to nowhere
         deployment.balancer.put(view.id, state, view.weight)
 
-    def slot(self, view: ReplicaView) -> Slot | None:
-        return self.deployments[view.deployment].balancer.slots.get(view.id)
+    def gone(self, replica_id: str, deployment_name: str) -> None:
+        """A replica is no more."""
+        self.views.pop(replica_id, None)
+        pool = self.pools.pop(replica_id, None)
+        if pool is not None:
+            pool.close()
+        deployment = self.deployments.get(deployment_name) or self._leaving.get(deployment_name)
+        if deployment is not None:
+            deployment.balancer.drop(replica_id)
+            if not deployment.balancer.slots:
+                self._leaving.pop(deployment_name, None)
 
-    # --- health ---------------------------------------------------------------------------------------
+    def snapshot(self) -> Snapshot:
+        """The numbers of this process."""
+        slots = [slot for each in self.deployments.values() for slot in each.balancer.slots.values()]
+        return Snapshot(
+            metrics=self.metrics,
+            in_flight={slot.id: slot.in_flight for slot in slots},
+            sent={slot.id: slot.served for slot in slots},
+        )
 
     def health(self) -> dict[str, object]:
-        """`status` of the gateway and each deployment: ready, degraded (some replicas serve) or down; while the
-        gateway ends, draining."""
-        deployments: dict[str, dict[str, object]] = {}
-        for name, deployment in self.deployments.items():
-            slots = deployment.balancer.slots.values()
-            ready = sum(slot.state is ReplicaState.READY for slot in slots)
-            usable = deployment.balancer.usable()
-            status = "ready" if slots and ready == len(slots) else "degraded" if usable else "down"
-            deployments[name] = {"status": status, "replicas": len(slots), "ready": ready}
-        states = {entry["status"] for entry in deployments.values()}
-        overall = "ready" if states == {"ready"} else "down" if states == {"down"} else "degraded"
-        if self.closing:
-            overall = "draining"
-        return {"status": overall, "deployments": deployments}
+        """What /health says: `status` of all and of each deployment; while the gateway ends, draining."""
+        overall, deployments = deployments_health(self.deployments, self.views.values())
+        return {
+            "status": "draining" if self.closing else overall,
+            "generation": self.generation,
+            "deployments": deployments,
+        }
 
     # --- lifetime -------------------------------------------------------------------------------------
 

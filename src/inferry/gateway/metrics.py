@@ -23,6 +23,10 @@ class Histogram:
         self.counts[bisect_left(BOUNDS_S, value_s)] += 1
         self.sum_s += value_s
 
+    def add(self, other: Histogram) -> None:
+        self.counts = [mine + more for mine, more in zip(self.counts, other.counts, strict=True)]
+        self.sum_s += other.sum_s
+
     def cumulative(self) -> list[tuple[str, float]]:
         total, buckets = 0, []
         for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), self.counts, strict=True):
@@ -67,5 +71,20 @@ class GatewayMetrics:
         if outcome.attempts > 1:
             self.retries[name] = self.retries.get(name, 0) + outcome.attempts - 1
 
+    def add(self, other: GatewayMetrics) -> None:
+        """Count what another process counted, too."""
+        for name in _COUNTERS:
+            counts: dict[object, int] = getattr(self, name)
+            for key, count in getattr(other, name).items():
+                counts[key] = counts.get(key, 0) + count
+        for name in _HISTOGRAMS:
+            histograms: dict[object, Histogram] = getattr(self, name)
+            for key, histogram in getattr(other, name).items():
+                histograms.setdefault(key, Histogram()).add(histogram)
+
     def _add_tokens(self, name: str, kind: str, count: int) -> None:
         self.tokens[name, kind] = self.tokens.get((name, kind), 0) + count
+
+
+_COUNTERS = ("requests", "tokens", "retries", "replica_tokens")
+_HISTOGRAMS = ("duration", "ttft")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from inferry.core.gateway_settings import Price, Queue
+from inferry.core.limits import Limits
 from inferry.policy.routing import Balancer, PolicyName
 
 
-@dataclass(slots=True)
-class ServedDeployment:
-    """What the gateway needs to know of a deployment."""
+@dataclass(frozen=True, slots=True)
+class ServedSpec:
+    """What the gateway needs to know of a deployment. Plain data: it travels to the gateway's processes."""
 
     name: str
     aliases: Sequence[str]
@@ -22,7 +24,26 @@ class ServedDeployment:
     asks_usage: bool
     """Ask the engine for usage in streams, and keep the answer to it from clients that did not."""
     policy: PolicyName
-    balancer: Balancer = field(init=False)
+    limits: Limits = field(default_factory=lambda: Limits())
+    price: Price = field(default_factory=lambda: Price())
+    queue: Queue = field(default_factory=lambda: Queue())
+    slots: int | None = None
+    """Requests that one replica computes at the same time; None: not known."""
 
-    def __post_init__(self) -> None:
-        self.balancer = Balancer(self.policy)
+
+class ServedDeployment:
+    """The live side of it: what requests are counted on. It outlives changes of its spec."""
+
+    def __init__(self, spec: ServedSpec) -> None:
+        self.balancer = Balancer(spec.policy)
+        self.configure(spec)
+
+    def configure(self, spec: ServedSpec) -> None:
+        """Take a new spec; replicas and the requests that they hold stay counted."""
+        self.spec = spec
+        self.name = spec.name
+        self.engine = spec.engine
+        self.upstream_model = spec.upstream_model
+        self.routes = spec.routes
+        self.asks_usage = spec.asks_usage
+        self.balancer.set_policy(spec.policy)

@@ -6,7 +6,7 @@ import asyncio
 import errno
 import functools
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -19,12 +19,27 @@ from inferry.gateway.protocol import InferenceProtocol
 TRICKLE_CHECK_S = 5.0
 
 
-def bind_socket(host: str, port: int) -> socket.socket:
-    """A bound socket for HOST:PORT; raises ConfigError that says who has the port, and the way out."""
+def bind_sockets(host: str, port: int, count: int = 1) -> list[socket.socket]:
+    """`count` bound sockets that share HOST:PORT; raises ConfigError that says who has the port, and the way out.
+
+    Several share it by SO_REUSEPORT: the kernel spreads connections over them. Other programs of the same user
+    could join such a port unnoticed, so it is bound once alone before, which fails if somebody has it.
+    """
+    first = _bind(host, port, shared=False)
+    if count == 1:
+        return [first]
+    port = int(first.getsockname()[1])
+    first.close()
+    return [_bind(host, port, shared=True) for _ in range(count)]
+
+
+def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
         listener.listen(2048)
     except OSError as error:
@@ -48,6 +63,14 @@ def bind_socket(host: str, port: int) -> socket.socket:
 class EmbeddedServer(uvicorn.Server):
     """A uvicorn server that leaves signals to the program around it."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.listening.set()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -56,13 +79,21 @@ class EmbeddedServer(uvicorn.Server):
 class GatewayServer:
     """The gateway on the network, from a bound socket to the end of the drain."""
 
-    def __init__(self, gateway: Gateway, listener: socket.socket, *, relay_in_protocol: bool = True) -> None:
-        """`relay_in_protocol`: False sends inference requests through ASGI too, for the conformance suite."""
+    def __init__(
+        self,
+        gateway: Gateway,
+        listener: socket.socket,
+        *,
+        metrics: Callable[[], Awaitable[bytes]] | None = None,
+        relay_in_protocol: bool = True,
+    ) -> None:
+        """`metrics`: see GatewayApp. `relay_in_protocol`: False sends inference requests through ASGI too, for the
+        conformance suite."""
         self._gateway = gateway
         protocol = functools.partial(InferenceProtocol, gateway=gateway, relay=relay_in_protocol)
         self._listener = listener
         config = uvicorn.Config(
-            GatewayApp(gateway),
+            GatewayApp(gateway, metrics),
             http=protocol,  # type: ignore[arg-type] # uvicorn calls it like the class
             ws="none",
             loop="none",
@@ -84,6 +115,10 @@ class GatewayServer:
     @property
     def started(self) -> bool:
         return self._server.started
+
+    async def wait_started(self) -> None:
+        """Returns when connections are accepted."""
+        await self._server.listening.wait()
 
     async def run(self) -> None:
         """Serve until `shut_down`; returns when the last connection is closed or the drain time is over."""

@@ -41,12 +41,16 @@ class Balancer:
     """The replicas of one deployment and the policy that spreads requests over them."""
 
     def __init__(self, policy: PolicyName) -> None:
-        self.policy = policy
         self.slots: dict[str, Slot] = {}
-        self._pick = _PICKERS[policy]
         self._turn = 0
         self._ready: Sequence[Slot] = ()
         self._suspect: Sequence[Slot] = ()
+        self.set_policy(policy)
+
+    def set_policy(self, policy: PolicyName) -> None:
+        """Spread by another policy from now on."""
+        self.policy = policy
+        self._pick = _PICKERS[policy]
 
     def put(self, replica_id: str, state: ReplicaState, weight: float = 1.0) -> Slot:
         """Take note of a replica's state; requests that it holds stay counted."""

@@ -16,7 +16,15 @@ from inferry.core.errors import ConfigError
 from .control_stand import Control, running_control
 
 STATUS = Status(
-    version="1", pid=7, file="/f", url="http://h:1", started=0.0, status="ready", settled=True, deployments=[]
+    version="1",
+    pid=7,
+    file="/f",
+    url="http://h:1",
+    started=0.0,
+    status="ready",
+    settled=True,
+    generation=1,
+    deployments=[],
 )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from inferry.admin.status import RATE_WINDOW_S, RateWindow, Status, StatusBoard
 from inferry.core.outcome import Ending, Outcome
-from inferry.core.replica import ReplicaState
+from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.gateway.gateway import Gateway
 from inferry.testing.manual_clock import ManualClock
 from tests.unit.gateway.stand import make_gateway, served, view
@@ -73,7 +73,7 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def board(gateway: Gateway, clock: ManualClock) -> StatusBoard:
+def board(clock: ManualClock) -> StatusBoard:
     about: dict[str, str | int | float] = {
         "version": "1",
         "pid": 7,
@@ -81,7 +81,18 @@ def board(gateway: Gateway, clock: ManualClock) -> StatusBoard:
         "url": "http://127.0.0.1:1",
         "started": 0.5,
     }
-    return StatusBoard(gateway, clock, about=about, models={"chat": "file:m", "other": "n"})
+    return StatusBoard(clock, about=about)
+
+
+def show(board: StatusBoard, gateway: Gateway, views: Sequence[ReplicaView], *, settled: bool) -> Status:
+    return board.status(
+        views,
+        gateway.snapshot(),
+        [served("chat"), served("other")],
+        {"chat": "file:m", "other": "n"},
+        settled=settled,
+        generation=1,
+    )
 
 
 def test_status_puts_everything_together(gateway: Gateway, board: StatusBoard) -> None:
@@ -94,7 +105,7 @@ def test_status_puts_everything_together(gateway: Gateway, board: StatusBoard) -
     for each in views:
         gateway.apply(each)
     gateway.deployments["chat"].balancer.choose()
-    status = board.status(views, settled=True)
+    status = show(board, gateway, views, settled=True)
     assert (status.pid, status.url, status.status, status.settled) == (
         7,
         "http://127.0.0.1:1",
@@ -122,7 +133,7 @@ def test_rate_comes_from_the_engine_or_from_the_answers(
         views = [view(0, ReplicaState.READY, tokens_generated=total), view(1, ReplicaState.READY)]
         for each in views:
             gateway.apply(each)
-        board.sample(views)
+        board.sample(views, gateway.snapshot())
         clock.advance(2.0)
         gateway.on_outcome(
             Outcome(
@@ -140,5 +151,5 @@ def test_rate_comes_from_the_engine_or_from_the_answers(
                 completion_tokens=8,
             )
         )
-    chat = board.status(views, settled=False).deployments[0]
+    chat = show(board, gateway, views, settled=False).deployments[0]
     assert [replica.tokens_per_s for replica in chat.replicas] == [10.0, 4.0]

@@ -43,8 +43,10 @@ def control(run: Run, tmp_path: Path) -> Iterator[Control]:
         started=0.0,
         status="degraded",
         settled=True,
+        generation=1,
         deployments=[
             DeploymentStatus(
+                waiting=0,
                 name="chat",
                 engine="simulated",
                 simulated=True,

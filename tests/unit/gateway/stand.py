@@ -9,12 +9,12 @@ from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.core.request import ROUTES
 from inferry.gateway.gateway import Gateway
-from inferry.gateway.served import ServedDeployment
+from inferry.gateway.served import ServedSpec
 from inferry.testing.manual_clock import ManualClock
 
 
-def served(name: str, *aliases: str) -> ServedDeployment:
-    return ServedDeployment(
+def served(name: str, *aliases: str) -> ServedSpec:
+    return ServedSpec(
         name=name,
         aliases=aliases,
         engine="openai",
@@ -26,9 +26,7 @@ def served(name: str, *aliases: str) -> ServedDeployment:
     )
 
 
-def make_gateway(
-    loop: asyncio.AbstractEventLoop, deployments: Sequence[ServedDeployment] | None = None
-) -> Gateway:
+def make_gateway(loop: asyncio.AbstractEventLoop, deployments: Sequence[ServedSpec] | None = None) -> Gateway:
     return Gateway(
         GatewaySettings(),
         [served("chat", "gpt-4o")] if deployments is None else deployments,

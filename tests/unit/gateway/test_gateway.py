@@ -84,6 +84,7 @@ def test_health_of_a_deployment(gateway: Gateway, states: list[ReplicaState], st
         gateway.apply(view(index, state))
     assert gateway.health() == {
         "status": status,
+        "generation": 1,
         "deployments": {
             "chat": {"status": status, "replicas": len(states), "ready": states.count(S.READY)},
         },
@@ -149,10 +150,35 @@ def test_views_are_the_last_ones(gateway: Gateway) -> None:
     gateway.apply(view(0, S.STARTING))
     gateway.apply(view(0, S.READY, restarts=1))
     assert gateway.views == {"chat-0": view(0, S.READY, restarts=1)}
-    slot = gateway.slot(gateway.views["chat-0"])
-    assert slot is not None
-    assert slot.state is S.READY
-    assert gateway.slot(view(7, S.READY)) is None
+    assert gateway.deployments["chat"].balancer.slots["chat-0"].state is S.READY
+
+
+def test_a_replica_that_is_gone_is_forgotten(gateway: Gateway) -> None:
+    """Nothing of it is left: no view, no connections, no slot to be chosen."""
+    gateway.apply(view(0, S.READY))
+    gateway.gone("chat-0", "chat")
+    assert gateway.views == {}
+    assert gateway.pools == {}
+    assert gateway.deployments["chat"].balancer.slots == {}
+
+
+def test_a_change_keeps_what_stays(gateway: Gateway) -> None:
+    """A new generation renames, adds and removes deployments; counts and replicas of those that stay are kept, and
+    a removed one takes no requests but is still told about its replicas until they are gone."""
+    gateway.apply(view(0, S.READY))
+    slot = gateway.deployments["chat"].balancer.choose()
+    assert isinstance(slot, Slot)
+    gateway.configure(gateway.settings, [served("chat", "new"), served("more")], generation=2)
+    assert gateway.generation == 2
+    assert gateway.names == ("chat", "new", "more")
+    assert gateway.deployments["chat"].balancer.slots["chat-0"].in_flight == 1
+    gateway.configure(gateway.settings, [served("more")], generation=3)
+    with pytest.raises(UnknownModel):
+        gateway.deployment_for("chat")
+    gateway.apply(view(0, S.DRAINING))
+    gateway.gone("chat-0", "chat")
+    gateway.apply(view(0, S.STOPPED))
+    assert gateway.views == {}
 
 
 def test_why_none_says_what_probes_say_and_no_more(gateway: Gateway) -> None:

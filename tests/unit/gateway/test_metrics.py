@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Metric
-from prometheus_client.exposition import generate_latest
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from inferry.core.outcome import Ending, Outcome
 from inferry.core.replica import ReplicaState
-from inferry.gateway.collector import GatewayCollector
+from inferry.gateway.collector import metrics_page
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.metrics import BOUNDS_S, GatewayMetrics, Histogram
 
@@ -125,9 +124,7 @@ def gateway() -> Iterator[Gateway]:
 
 
 def families(gateway: Gateway) -> dict[str, Metric]:
-    registry = CollectorRegistry()
-    registry.register(GatewayCollector(gateway))
-    page = generate_latest(registry).decode()
+    page = metrics_page(gateway.snapshot(), gateway.views.values()).decode()
     return {family.name: family for family in text_string_to_metric_families(page)}
 
 

@@ -1,0 +1,57 @@
+"""What a deployment file means to the fleet and to the gateway: plans and specs, built with the engines' adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inferry.core.deployment import Deployment, DeploymentFile, OpenAIDeployment
+from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
+from inferry.engines.registry import adapter_for
+from inferry.fleet.plan import DeploymentPlan
+from inferry.gateway.messages import Configuration
+from inferry.gateway.served import ServedSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One generation of a deployment file, ready to be served."""
+
+    generation: int
+    config: DeploymentFile
+    plans: tuple[DeploymentPlan, ...]
+    served: tuple[ServedSpec, ...]
+
+    @property
+    def for_gateway(self) -> Configuration:
+        return Configuration(self.generation, self.config.gateway, self.config.tenants, self.served)
+
+
+def make_serving(
+    config: DeploymentFile, model_paths: Mapping[str, Path | None], generation: int = 1
+) -> Serving:
+    """Raises ConfigError where an engine can't be run as the file says."""
+    plans, served = [], []
+    for name, deployment in config.deployments.items():
+        adapter = adapter_for(name, deployment)
+        plans.append(DeploymentPlan(name, deployment, adapter, model_paths.get(name)))
+        served.append(_spec(name, deployment, adapter))
+    return Serving(generation, config, tuple(plans), tuple(served))
+
+
+def _spec(name: str, deployment: Deployment, adapter: LaunchableAdapter | RemoteAdapter) -> ServedSpec:
+    return ServedSpec(
+        name=name,
+        aliases=tuple(deployment.aliases),
+        engine=deployment.engine,
+        simulated=adapter.simulated,
+        upstream_model=adapter.served_name,
+        routes=adapter.routes,
+        asks_usage=adapter.reports_stream_usage,
+        policy=deployment.routing.policy,
+        limits=deployment.limits,
+        price=deployment.price,
+        queue=deployment.queue,
+        slots=None if isinstance(deployment, OpenAIDeployment) else deployment.parallel,
+    )

@@ -1,0 +1,106 @@
+"""What the control process and its gateway processes tell each other. Plain data; see link.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inferry.core.api_key import ApiKey
+from inferry.core.gateway_settings import Gateway, Tenant
+from inferry.core.replica import ReplicaView
+from inferry.gateway.served import ServedSpec
+
+# --- from the control process -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What a deployment file means to a gateway."""
+
+    generation: int
+    settings: Gateway
+    tenants: Mapping[str, Tenant]
+    served: Sequence[ServedSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The first message: everything that a new gateway process needs."""
+
+    name: str
+    """`gateway-0`; also the name of its journal."""
+    configuration: Configuration
+    keys: Sequence[ApiKey]
+    views: Sequence[ReplicaView]
+    workers: int
+    """How many gateway processes share the load."""
+    log_path: Path
+    journal_folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Get ready to serve by this. The reply is a problem in words, or None."""
+
+    configuration: Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Serve by what was prepared; the reply is None."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeysChanged:
+    keys: Sequence[ApiKey]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaGone:
+    """A replica is no more."""
+
+    replica_id: str
+    deployment: str
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotWanted:
+    """The reply is a Snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Take nothing new, finish what runs (or cut it), and end."""
+
+    at_once: bool
+
+
+# --- from a gateway process ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """It accepts connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaFailed:
+    replica_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsWanted:
+    """Somebody scrapes; the reply is the page over all gateway processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeasesWanted:
+    """The reply is the grants."""
+
+    wishes: Sequence[Any]
+    returns: Sequence[Any]

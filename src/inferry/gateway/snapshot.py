@@ -1,0 +1,39 @@
+"""The numbers of one gateway process at one moment, and their sum over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from inferry.gateway.metrics import GatewayMetrics
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """Counters since the process started, and what it holds now. By replica id, where nothing else is said."""
+
+    metrics: GatewayMetrics = field(default_factory=lambda: GatewayMetrics())
+    in_flight: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
+    """Requests ever sent there."""
+    waiting: dict[str, int] = field(default_factory=dict)
+    """By deployment: requests that wait for a turn."""
+
+    def counters_only(self) -> Snapshot:
+        """Of a process that has ended: what it counted stays, what it held is gone."""
+        return Snapshot(metrics=self.metrics, sent=self.sent)
+
+
+def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """One snapshot over all."""
+    total = Snapshot()
+    for each in snapshots:
+        total.metrics.add(each.metrics)
+        for into, more in (
+            (total.in_flight, each.in_flight),
+            (total.sent, each.sent),
+            (total.waiting, each.waiting),
+        ):
+            for name, count in more.items():
+                into[name] = into.get(name, 0) + count
+    return total

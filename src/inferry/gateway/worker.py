@@ -1,0 +1,136 @@
+"""One gateway process: serves requests on its socket, and does what the control process says over the link."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from inferry.core.clock import Clock
+from inferry.core.replica import ReplicaView
+from inferry.gateway.gateway import Gateway
+from inferry.gateway.link import Link
+from inferry.gateway.messages import (
+    Commit,
+    Configuration,
+    Drain,
+    MetricsWanted,
+    Prepare,
+    ReplicaFailed,
+    ReplicaGone,
+    Setup,
+    SnapshotWanted,
+    Started,
+)
+from inferry.gateway.server import GatewayServer
+
+log = structlog.get_logger()
+
+METRICS_TIMEOUT_S = 5.0
+
+
+class GatewayWorker:
+    """From the first message on the link to the end of the drain."""
+
+    def __init__(
+        self,
+        link_socket: socket.socket,
+        listener: socket.socket,
+        clock: Clock,
+        on_setup: Callable[[Setup], None],
+    ) -> None:
+        """`on_setup`: what the process around it does with the first message, before anything is served."""
+        self._link_socket = link_socket
+        self._listener = listener
+        self._clock = clock
+        self._on_setup = on_setup
+        self._link = Link(self._on_message, self._on_lost)
+        self._ready: asyncio.Future[GatewayServer] = asyncio.get_running_loop().create_future()
+        self._gateway: Gateway | None = None
+        self._server: GatewayServer | None = None
+        self._prepared: Configuration | None = None
+
+    async def run(self) -> None:
+        """Serve until the control process says to end, or is gone."""
+        loop = asyncio.get_running_loop()
+        await loop.create_unix_connection(lambda: self._link, sock=self._link_socket)
+        server = await self._ready
+        async with asyncio.TaskGroup() as group:
+            serving = group.create_task(server.run())
+            starting = group.create_task(server.wait_started())
+            await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
+            self._link.say(Started())
+            await asyncio.wait([serving])
+            starting.cancel()
+        self._link.close()
+
+    def _begin(self, setup: Setup) -> None:
+        """Build everything at once: what comes next on the link is about it."""
+        self._on_setup(setup)
+        configuration = setup.configuration
+        gateway = self._gateway = Gateway(
+            configuration.settings,
+            configuration.served,
+            clock=self._clock,
+            loop=asyncio.get_running_loop(),
+            on_replica_failure=lambda replica_id, reason: self._link.say(ReplicaFailed(replica_id, reason)),
+        )
+        gateway.generation = configuration.generation
+        for view in setup.views:
+            gateway.apply(view)
+        self._server = GatewayServer(gateway, self._listener, metrics=self._metrics_page)
+        self._ready.set_result(self._server)
+
+    async def _metrics_page(self) -> bytes:
+        page: bytes = await self._link.ask(MetricsWanted(), METRICS_TIMEOUT_S)
+        return page
+
+    # --- the link -------------------------------------------------------------------------------------
+
+    def _on_message(self, message: Any, number: int | None) -> None:
+        if self._gateway is None or self._server is None:
+            assert isinstance(message, Setup), f"{type(message).__name__} before Setup"
+            self._begin(message)
+            return
+        match message:
+            case ReplicaView():
+                self._gateway.apply(message)
+            case ReplicaGone():
+                self._gateway.gone(message.replica_id, message.deployment)
+            case SnapshotWanted():
+                self._reply(number, self._gateway.snapshot())
+            case Prepare():
+                self._reply(number, self._prepare(message.configuration))
+            case Commit():
+                self._commit(message.generation)
+                self._reply(number, None)
+            case Drain():
+                self._server.shut_down(at_once=message.at_once)
+
+    def _reply(self, number: int | None, value: object) -> None:
+        assert number is not None
+        self._link.reply(number, value)
+
+    def _on_lost(self) -> None:
+        """The control process is gone, and the engines with it: nothing is left to serve with."""
+        if self._server is not None:
+            self._server.shut_down(at_once=True)
+        elif not self._ready.done():
+            self._ready.set_exception(ConnectionError("the control process ended"))
+
+    # --- changes of the file --------------------------------------------------------------------------
+
+    def _prepare(self, configuration: Configuration) -> str | None:
+        self._prepared = configuration
+        return None
+
+    def _commit(self, generation: int) -> None:
+        prepared = self._prepared
+        assert prepared is not None
+        assert prepared.generation == generation
+        assert self._gateway is not None
+        self._gateway.configure(prepared.settings, prepared.served, generation)
+        log.info("configuration_applied", generation=generation)

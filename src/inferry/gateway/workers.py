@@ -1,0 +1,264 @@
+"""Keeps the gateway's processes running, from the control process: starts them, tells them, adds up their numbers.
+
+Each has a socket of its own on the shared port. The control process keeps all of them open, so connections that
+come in while a process is started anew wait in its socket's queue instead of being refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from inferry.core.errors import ConfigError, StartFailed
+from inferry.gateway.link import Link, LinkLost
+from inferry.gateway.messages import (
+    Commit,
+    Configuration,
+    Drain,
+    LeasesWanted,
+    MetricsWanted,
+    Prepare,
+    ReplicaFailed,
+    Setup,
+    SnapshotWanted,
+    Started,
+)
+from inferry.gateway.snapshot import Snapshot, add_up
+
+log = structlog.get_logger()
+
+REPLY_TIMEOUT_S = 5.0
+RESTART_PAUSE_S = 0.2
+RESTART_PAUSE_MAX_S = 10.0
+WELL_AFTER_S = 30.0
+"""A process that ran this long before it ended is started again at once."""
+END_GRACE_S = 5.0
+"""Beyond the drain time, until a gateway process is killed."""
+PROGRAM = "inferry.cli.gateway_worker"
+
+
+class _Worker:
+    """One gateway process, or the next that takes its place."""
+
+    def __init__(self, index: int, listener: socket.socket) -> None:
+        self.index = index
+        self.name = f"gateway-{index}"
+        self.listener = listener
+        self.link: Link | None = None
+        self.process: asyncio.subprocess.Process | None = None
+        self.snapshot = Snapshot()
+        """Of the process that runs now, as last heard."""
+        self.ended = Snapshot()
+        """What the processes before it counted."""
+        self.started = asyncio.Event()
+        self.restarts = 0
+
+
+class GatewayWorkers:
+    """All gateway processes of one instance."""
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        *,
+        setup: Callable[[str], Setup],
+        environ: Mapping[str, str],
+        log_folder: Path,
+        on_replica_failure: Callable[[str, str], None],
+        on_leases: Callable[[str, LeasesWanted], Awaitable[object]],
+        on_worker_gone: Callable[[str], None],
+        metrics_page: Callable[[], Awaitable[bytes]],
+        drain_s: Callable[[], float],
+    ) -> None:
+        """`setup(name)`: what a process that starts now must know. `on_leases(name, wanted)` gives the grants."""
+        self._workers = [_Worker(index, listener) for index, listener in enumerate(listeners)]
+        self._make_setup = setup
+        self._environ = environ
+        self._log_folder = log_folder
+        self._on_replica_failure = on_replica_failure
+        self._on_leases = on_leases
+        self._on_worker_gone = on_worker_gone
+        self._metrics_page = metrics_page
+        self._drain_s = drain_s
+        self._stopping = asyncio.Event()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    # --- life -----------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep all processes running until `drain`; returns when the last one has ended.
+
+        Raises StartFailed when a process ends before it ever served.
+        """
+        async with asyncio.TaskGroup() as group:
+            self._tasks = group
+            for worker in self._workers:
+                group.create_task(self._keep(worker))
+
+    async def wait_started(self) -> None:
+        """Returns when every process accepts connections."""
+        for worker in self._workers:
+            await worker.started.wait()
+
+    def drain(self, *, at_once: bool = False) -> None:
+        """Take no new connections; let running answers finish within the drain time, or cut them."""
+        self._stopping.set()
+        for worker in self._workers:
+            worker.listener.close()
+        self.tell(Drain(at_once))
+        if at_once:
+            return
+
+    async def _keep(self, worker: _Worker) -> None:
+        loop = asyncio.get_running_loop()
+        pause_s = RESTART_PAUSE_S
+        while not self._stopping.is_set():
+            began_s = loop.time()
+            code = await self._run_once(worker)
+            if self._stopping.is_set():
+                return
+            if not worker.started.is_set():
+                raise StartFailed(self._why_no_start(worker, code))
+            if loop.time() - began_s >= WELL_AFTER_S:
+                pause_s = RESTART_PAUSE_S
+            log.error("gateway_process_ended", name=worker.name, exit_code=code, restart_in_s=pause_s)
+            worker.restarts += 1
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self._stopping.wait()
+            except TimeoutError:
+                pause_s = min(pause_s * 2, RESTART_PAUSE_MAX_S)
+
+    async def _run_once(self, worker: _Worker) -> int:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs, self._log_path(worker).open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", PROGRAM, str(theirs.fileno()), str(worker.listener.fileno()),
+                stdin=asyncio.subprocess.DEVNULL, stdout=errors, stderr=errors,
+                pass_fds=(theirs.fileno(), worker.listener.fileno()), env=dict(self._environ),
+            )  # fmt: skip
+        worker.process = process
+        link = Link(
+            lambda message, number: self._on_message(worker, link, message, number),
+            lambda: self._on_lost(worker),
+        )
+        try:
+            await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=ours)
+            worker.link = link
+            link.say(self._make_setup(worker.name))
+            if self._stopping.is_set():
+                link.say(Drain(at_once=True))
+            return await self._wait_end(process)
+        finally:
+            link.close()
+            worker.link = None
+            worker.ended = add_up([worker.ended, worker.snapshot.counters_only()])
+            worker.snapshot = Snapshot()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            self._on_worker_gone(worker.name)
+
+    async def _wait_end(self, process: asyncio.subprocess.Process) -> int:
+        async with asyncio.TaskGroup() as group:
+            ending = group.create_task(process.wait())
+            stopping = group.create_task(self._stopping.wait())
+            await asyncio.wait([ending, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if not ending.done():
+                await asyncio.wait([ending], timeout=self._drain_s() + END_GRACE_S)
+                if not ending.done():
+                    process.kill()
+            stopping.cancel()
+        return ending.result()
+
+    def _log_path(self, worker: _Worker) -> Path:
+        self._log_folder.mkdir(parents=True, exist_ok=True)
+        return self._log_folder / f"{worker.name}.log"
+
+    def _why_no_start(self, worker: _Worker, code: int) -> str:
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        path = self._log_path(worker)
+        tail = path.read_text(errors="replace").strip().splitlines()[-1:]
+        said = f": {tail[0]}" if tail else ""
+        return f"{worker.name} ended with {how} before it served{said} (see {path})"
+
+    # --- the links ------------------------------------------------------------------------------------
+
+    def tell(self, message: object) -> None:
+        """Say it to every process that runs; one that starts later hears it in its setup."""
+        for worker in self._workers:
+            if worker.link is not None:
+                worker.link.say(message)
+
+    async def snapshot(self) -> Snapshot:
+        """The numbers of all processes, now; of one that does not answer, the last that it told."""
+
+        async def fetch(worker: _Worker, link: Link) -> None:
+            try:
+                worker.snapshot = await link.ask(SnapshotWanted(), REPLY_TIMEOUT_S)
+            except (LinkLost, TimeoutError):
+                log.warning("gateway_process_silent", name=worker.name)
+
+        async with asyncio.TaskGroup() as group:
+            for worker in self._workers:
+                if worker.link is not None and worker.started.is_set():
+                    group.create_task(fetch(worker, worker.link))
+        return add_up(each for worker in self._workers for each in (worker.ended, worker.snapshot))
+
+    async def configure(self, configuration: Configuration) -> None:
+        """Have every process serve by `configuration`, all or none. Raises ConfigError with the reason."""
+        links = [worker.link for worker in self._workers if worker.link is not None]
+        for link in links:
+            try:
+                problem: str | None = await link.ask(Prepare(configuration), REPLY_TIMEOUT_S)
+            except TimeoutError:
+                problem = "a gateway process does not answer"
+            except LinkLost:
+                continue  # the next one in its place starts with what is in force then
+            if problem is not None:
+                raise ConfigError(problem)
+        for link in links:
+            link.call(Commit(configuration.generation), lambda _: None)
+
+    def _on_message(self, worker: _Worker, link: Link, message: Any, number: int | None) -> None:
+        match message:
+            case Started():
+                worker.started.set()
+            case ReplicaFailed():
+                self._on_replica_failure(message.replica_id, message.reason)
+            case LeasesWanted():
+                self._answer(link, number, self._on_leases(worker.name, message))
+            case MetricsWanted():
+                self._answer(link, number, self._metrics_page())
+
+    def _answer(self, link: Link, number: int | None, value: Awaitable[object]) -> None:
+        assert number is not None
+        assert self._tasks is not None
+
+        async def answer() -> None:
+            link.reply(number, await value)
+
+        self._tasks.create_task(answer())
+
+    def _on_lost(self, worker: _Worker) -> None:
+        worker.link = None
+
+    # --- for people -----------------------------------------------------------------------------------
+
+    @property
+    def pids(self) -> dict[str, int]:
+        return {worker.name: worker.process.pid for worker in self._workers if worker.process is not None}
+
+    def kill_now(self) -> None:
+        for worker in self._workers:
+            if worker.process is not None and worker.process.returncode is None:
+                os.kill(worker.process.pid, signal.SIGKILL)
