@@ -44,10 +44,14 @@ File = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-Name = Annotated[str | None, typer.Option("--name", help="Unique within the tenant.")]
+Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Unique within the tenant.")]
 Scopes = Annotated[
     list[str] | None,
-    typer.Option("--scope", help="inference, admin or read-only; may be repeated. inference if left out."),
+    typer.Option(
+        "--scope",
+        metavar="SCOPE",
+        help="inference, admin or read-only; may be repeated. inference if left out.",
+    ),
 ]
 Deployments = Annotated[
     list[str] | None,

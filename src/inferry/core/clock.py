@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from typing import Protocol
 
@@ -29,6 +30,19 @@ class SystemClock:
 def utc_text(wall_s: float) -> str:
     """`2026-01-31 12:00:00Z` for a wall reading."""
     return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(wall_s))
+
+
+def wall_s_of(text: str) -> float:
+    """The wall reading for a UTC date or time: `2026-01-31`, `2026-01-31 12:00`, `2026-01-31T12:00:00Z`.
+
+    Raises ValueError for anything else, an offset other than UTC among it.
+    """
+    moment = datetime.datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=datetime.UTC)
+    if moment.utcoffset():
+        raise ValueError(f"'{text}' is not in UTC")
+    return moment.timestamp()
 
 
 def pause_s(seconds: float) -> None:
