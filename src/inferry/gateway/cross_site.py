@@ -95,7 +95,8 @@ def _host_name(authority: bytes) -> str:
     """`Example.com:80` as `example.com`, `[::1]:80` as `::1`."""
     text = authority.decode("latin-1").lower()
     if text.startswith("["):
-        return text[1:].partition("]")[0]
+        name, _, port = text[1:].partition("]")
+        return text if port and not port.startswith(":") else name
     return text.partition(":")[0].removesuffix(".")
 
 
