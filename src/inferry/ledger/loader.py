@@ -1,0 +1,178 @@
+"""From the journals of this host into the store: every outcome once, whoever dies when.
+
+    a journal      lines from the stored offset on, with the new offset, in one transaction per piece
+    its writer is  gone (the lock is free): the rest, then delete the file, then forget its offset
+    a book         whose writer is gone, once all journals are in the store: what was under way, then delete it
+
+A book's lock is looked at before the journals: if it is free, nothing more comes from that process, so the journals
+that are read afterwards hold all that it ever wrote. Lines therefore win over what is recovered, by their id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from inferry.ledger import inflight_book, journal
+from inferry.ledger.database import Database
+from inferry.ledger.journal import Piece, read_piece
+from inferry.ledger.locked_file import file_id, hold_if_free, sweep_unborn
+from inferry.ledger.outcome_store import OffsetMoved, OutcomeStore
+
+log = structlog.get_logger()
+
+PIECE_BYTES_MAX = 256 * 1024
+"""About 500 outcomes in one transaction."""
+
+
+@dataclass(slots=True)
+class LoadReport:
+    """What one `load_once` did."""
+
+    busy: bool = False
+    """Another process loads this folder now: nothing was done."""
+    loaded: int = 0
+    """Outcomes that are new in the store, without recovered ones."""
+    known: int = 0
+    """Outcomes that were there already."""
+    recovered: int = 0
+    """Requests that a dead gateway process had under way."""
+    corrupt: int = 0
+    """Lines or slots that can't be read; lines are kept in a .bad file."""
+    finished: int = 0
+    """Files that were wholly loaded and deleted."""
+    failed: int = 0
+    """Files that the disk did not let us read or delete; they are tried again."""
+
+
+class Loader:
+    """Loads one folder. For one thread at a time; other processes that load the same folder are kept out."""
+
+    def __init__(self, database: Database, folder: Path, *, piece_bytes_max: int = PIECE_BYTES_MAX) -> None:
+        """The folder is made where it is missing; raises OSError."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._piece_bytes_max = piece_bytes_max
+        self.source = folder_id(folder)
+        self._store = OutcomeStore(database, self.source)
+        self._offsets: dict[str, int] = {}
+        """As the store has them: a journal that has not grown since needs no question to the store."""
+        self._swept = False
+
+    def load_once(self) -> LoadReport:
+        """Load what there is. Raises LedgerError or ConfigError if the store can't be used: call it again later."""
+        report = LoadReport()
+        with _only_loader(self._folder) as alone:
+            if not alone:
+                report.busy = True
+                return report
+            sweep_unborn(self._folder)
+            dead_books = [path for path in self._files(inflight_book.SUFFIX) if _is_finished(path)]
+            for path in self._files(journal.SUFFIX):
+                self._try_file(self._load_journal, path, report)
+            if not report.failed:
+                for path in dead_books:
+                    self._try_file(self._load_book, path, report)
+            if not self._swept:
+                self._forget_deleted()
+                self._swept = True
+        if report.corrupt or report.recovered:
+            log.warning("ledger_loaded", recovered=report.recovered, corrupt=report.corrupt)
+        return report
+
+    def _files(self, suffix: str) -> list[Path]:
+        return sorted(path for path in self._folder.glob(f"*.*.{suffix}") if not path.name.startswith("."))
+
+    def _try_file(self, load: Callable[[Path, LoadReport], None], path: Path, report: LoadReport) -> None:
+        try:
+            load(path, report)
+        except OSError as error:
+            report.failed += 1
+            log.error("journal_file_failed", path=str(path), error=error.strerror)
+        except OffsetMoved:
+            report.failed += 1
+            self._offsets.pop(file_id(path), None)
+
+    def _load_journal(self, path: Path, report: LoadReport) -> None:
+        id = file_id(path)
+        with hold_if_free(path) as finished:
+            offset = self._offsets.get(id, -1)
+            if offset != path.stat().st_size:
+                offset = self._store.offset(id) if offset < 0 else offset
+                while (piece := self._read(path, offset, finished)).next_offset > offset:
+                    self._keep_corrupt(path, offset, piece)
+                    new = self._store.store(
+                        id, offset, piece.next_offset, (outcome for _, outcome in piece.entries)
+                    )
+                    report.loaded += new
+                    report.known += len(piece.entries) - new
+                    report.corrupt += len(piece.corrupt)
+                    self._offsets[id] = offset = piece.next_offset
+            if finished:
+                self._delete(path, report)
+
+    def _load_book(self, path: Path, report: LoadReport) -> None:
+        id = file_id(path)
+        if self._store.offset(id) == 0:
+            found = inflight_book.recover(path)
+            report.recovered += self._store.store(id, 0, 1, found.outcomes)
+            report.corrupt += found.unreadable
+        self._delete(path, report)
+
+    def _read(self, path: Path, offset: int, finished: bool) -> Piece:
+        return read_piece(path, offset, finished=finished, bytes_max=self._piece_bytes_max)
+
+    def _keep_corrupt(self, path: Path, offset: int, piece: Piece) -> None:
+        """Before the offset moves past them. Read again after a crash, they go to the same file."""
+        if piece.corrupt:
+            bad = path.with_suffix(f".{offset}.bad")
+            bad.write_bytes(b"\n".join(line.rstrip(b"\n") for _, line in piece.corrupt) + b"\n")
+            log.error("journal_lines_corrupt", lines=len(piece.corrupt), kept_in=str(bad))
+
+    def _delete(self, path: Path, report: LoadReport) -> None:
+        path.unlink()
+        self._store.forget(file_id(path))
+        self._offsets.pop(file_id(path), None)
+        report.finished += 1
+
+    def _forget_deleted(self) -> None:
+        """Offsets of files that an earlier loader deleted, and then died."""
+        here = {file_id(path) for suffix in _SUFFIXES for path in self._files(suffix)}
+        for id in self._store.known_files() - here:
+            self._store.forget(id)
+
+
+_SUFFIXES = (journal.SUFFIX, inflight_book.SUFFIX)
+
+
+def folder_id(folder: Path) -> str:
+    """32 hex digits that name this folder and no other, on any host; made once. Raises OSError."""
+    path = folder / "id"
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_text(encoding="ascii").strip()
+        temporary = folder / f".id.{secrets.token_hex(8)}"
+        temporary.write_text(f"{secrets.token_hex(16)}\n", encoding="ascii")
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.link(temporary, path)
+        temporary.unlink()
+
+
+def _is_finished(path: Path) -> bool:
+    with hold_if_free(path) as free:
+        return free
+
+
+@contextlib.contextmanager
+def _only_loader(folder: Path) -> Iterator[bool]:
+    """Whether no other process loads; kept so inside the block."""
+    lock = folder / "loader.lock"
+    lock.touch(mode=0o600)
+    with hold_if_free(lock) as alone:
+        yield alone
