@@ -119,6 +119,19 @@ class BodyTooLarge(Rejected):
     status = 413
 
 
+class ContextLengthExceeded(Rejected):
+    """The prompt is longer than what the engine computes of it."""
+
+    code = "context_length_exceeded"
+
+
+class PromptMismatch(Rejected):
+    """The engine computed another prompt than the model's template gives, and the file says to refuse that."""
+
+    code = "prompt_mismatch"
+    status = 422
+
+
 class RequestTimeout(Rejected):
     """The client did not finish sending its request in time."""
 
@@ -211,6 +224,37 @@ class ContentFiltered(Rejected):
     code = "content_filter"
 
 
+class RateLimited(Rejected):
+    """A key, a tenant or a deployment has had its requests of the minute."""
+
+    code = "rate_limit_exceeded"
+    status = 429
+    retryable = True
+
+
+class TokensLimited(Rejected):
+    """A key, a tenant or a deployment has had its tokens of the minute."""
+
+    code = "token_rate_limit_exceeded"
+    status = 429
+    retryable = True
+
+
+class TooManyInFlight(Rejected):
+    """A key, a tenant or a deployment has as many requests under way as it may."""
+
+    code = "too_many_requests_in_flight"
+    status = 429
+    retryable = True
+
+
+class BudgetSpent(Rejected):
+    """The token or money budget of the UTC day or month is spent."""
+
+    code = "insufficient_quota"
+    status = 429
+
+
 # --- the engine must act ------------------------------------------------------------------------------
 
 
@@ -261,5 +305,13 @@ class LedgerUnavailable(LedgerError):
     """The store is away, busy, full or read-only: it may pass."""
 
     code = "ledger_unavailable"
+    status = 503
+    retryable = True
+
+
+class LimitsUnavailable(LedgerError):
+    """Who keeps the counts can't be asked now, so a limited request can't be admitted."""
+
+    code = "limits_unavailable"
     status = 503
     retryable = True
