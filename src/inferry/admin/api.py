@@ -1,17 +1,23 @@
 """The control API: what the CLI asks a running Inferry. Served on a Unix socket that only its owner can open.
 
-The socket's folder has mode 0700, so the file system does the authentication. Keys and an address for other
-machines come with `gateway.auth`.
+The socket's folder has mode 0700, so the file system does the authentication. For other machines (`admin.listen`)
+the same application stands behind admin/auth.py, which asks for keys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
+from inferry.admin.error_pages import install_error_pages
 from inferry.admin.status import Status
+from inferry.core.clock import Clock, SystemClock
+
+if TYPE_CHECKING:
+    from inferry.ledger.keys import KeyStore
 
 
 class ShutdownRequest(BaseModel):
@@ -23,10 +29,24 @@ class ShutdownAnswer(BaseModel):
 
 
 def make_control_app(
-    *, status: Callable[[], Awaitable[Status]], shut_down: Callable[[bool], None], pid: int
+    *,
+    status: Callable[[], Awaitable[Status]],
+    shut_down: Callable[[bool], None],
+    pid: int,
+    keys: KeyStore | None = None,
+    clock: Clock | None = None,
 ) -> FastAPI:
-    """The ASGI application; `status` and `shut_down(at_once)` are called on the event loop."""
+    """The ASGI application; `status` and `shut_down(at_once)` are called on the event loop.
+
+    With `keys` it has `/keys` too. It asks nobody for a key: on TCP, put `KeyGate(app, keyring, clock)` in front.
+    """
     app = FastAPI(title="Inferry control API", docs_url=None, redoc_url=None)
+    install_error_pages(app)
+    if keys is not None:
+        # The database's libraries take half a second to load, which an instance without keys need not spend.
+        from inferry.admin.keys_api import make_keys_router
+
+        app.include_router(make_keys_router(keys, clock or SystemClock()))
 
     @app.get("/status")
     async def get_status() -> Status:
