@@ -131,26 +131,28 @@ class Traces:
         """The spans of one request."""
         from opentelemetry.trace import SpanKind
 
-        start_s, end_s = outcome.received_wall_s, outcome.received_wall_s + outcome.duration_s
+        # Whole numbers from here on: the wall clock in nanoseconds has more digits than a float.
+        start_ns = received_ns = _ns(outcome.received_wall_s)
+        end_ns = received_ns + _ns(outcome.duration_s)
         span_id, upstream_id = context.span_id, context.upstream_id
         make = self._span
         name = f"POST {outcome.route}"
         parent_id = context.parent_id
         about = _server_attributes(outcome, client)
-        spans = [make(context, span_id, parent_id, name, SpanKind.SERVER, start_s, end_s, outcome, about)]
+        spans = [make(context, span_id, parent_id, name, SpanKind.SERVER, start_ns, end_ns, outcome, about)]
         if outcome.queue_s > 0:
-            begun_s = min(end_s, start_s + outcome.queue_s)
-            spans.append(make(context, 0, span_id, "queue", SpanKind.INTERNAL, start_s, begun_s))
-            start_s = begun_s
+            begun_ns = min(end_ns, received_ns + _ns(outcome.queue_s))
+            spans.append(make(context, 0, span_id, "queue", SpanKind.INTERNAL, start_ns, begun_ns))
+            start_ns = begun_ns
         if outcome.attempts > 0:
             name = f"{_operation(outcome)} {outcome.deployment}"
             about = _engine_attributes(outcome)
             spans.append(
-                make(context, upstream_id, span_id, name, SpanKind.CLIENT, start_s, end_s, outcome, about)
+                make(context, upstream_id, span_id, name, SpanKind.CLIENT, start_ns, end_ns, outcome, about)
             )
             if outcome.ttft_s is not None:
-                first_s = min(end_s, outcome.received_wall_s + outcome.ttft_s)
-                spans.append(make(context, 0, upstream_id, "stream", SpanKind.INTERNAL, first_s, end_s))
+                first_ns = min(end_ns, received_ns + _ns(outcome.ttft_s))
+                spans.append(make(context, 0, upstream_id, "stream", SpanKind.INTERNAL, first_ns, end_ns))
         return spans
 
     def _span(
@@ -160,8 +162,8 @@ class Traces:
         parent_id: int,
         name: str,
         kind: SpanKind,
-        start_s: float,
-        end_s: float,
+        start_ns: int,
+        end_ns: int,
         outcome: Outcome | None = None,
         attributes: dict[str, AttributeValue] | None = None,
     ) -> ReadableSpan:
@@ -180,9 +182,13 @@ class Traces:
             attributes,
             kind=kind,
             status=Status(StatusCode.ERROR) if failed else Status(StatusCode.UNSET),
-            start_time=int(start_s * 1e9),
-            end_time=int(end_s * 1e9),
+            start_time=start_ns,
+            end_time=end_ns,
         )
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)
 
 
 def _operation(outcome: Outcome) -> str:
