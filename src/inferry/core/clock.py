@@ -45,6 +45,11 @@ def wall_s_of(text: str) -> float:
     return moment.timestamp()
 
 
+def local_text(wall_s: float, layout: str) -> str:
+    """A wall reading in this machine's time zone, laid out as `strftime` has it."""
+    return time.strftime(layout, time.localtime(wall_s))
+
+
 def pause_s(seconds: float) -> None:
     """Block this thread; for command lines that poll, never for code on an event loop."""
     time.sleep(seconds)
