@@ -1,0 +1,74 @@
+"""Finds any of many terms in one pass (Aho and Corasick, 1975), all occurrences, overlapping ones too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import ahocorasick  # type: ignore[import-not-found]
+
+from inferry.gateway.filters.matcher import Spans
+
+
+class TermMatcher:
+    """`ignore_case` compares signs one by one (Unicode case folding where that keeps the length)."""
+
+    def __init__(self, terms: Iterable[str], ignore_case: bool, whole_words: bool) -> None:
+        """Raises ValueError when there is no term."""
+        self._fold = _Folding() if ignore_case else None
+        self._whole_words = whole_words
+        known = sorted({self._folded(term) for term in terms if term})
+        if not known:
+            raise ValueError("there is not one term in it")
+        self._automaton = ahocorasick.Automaton()
+        for term, after in zip(known, [*known[1:], ""], strict=True):
+            # Sorted, so that a term that begins another one stands right before it.
+            self._automaton.add_word(term, (len(term), whole_words or after.startswith(term)))
+        self._automaton.make_automaton()
+        self.hold_back_chars_max = max(map(len, known))
+        self._first = frozenset(term[0] for term in known)
+
+    def scan(self, text: str, start: int, final: bool) -> tuple[Spans, int]:
+        folded = self._folded(text)
+        waits = len(text) if final else self._first_waiting(folded, start)
+        spans = [
+            (end - length + 1, end + 1)
+            for end, (length, _) in self._automaton.iter(folded, start)
+            if end - length + 1 < waits
+        ]
+        if self._whole_words:
+            spans = [span for span in spans if _is_word(text, *span)]
+        return sorted(spans), waits
+
+    def _folded(self, text: str) -> str:
+        if self._fold is None:
+            return text
+        return text.lower() if text.isascii() else text.translate(self._fold)
+
+    def _first_waiting(self, folded: str, start: int) -> int:
+        """The first place from which on the rest of the text begins a term that is not complete."""
+        automaton = self._automaton
+        size = len(folded)
+        for at in range(max(start, size - self.hold_back_chars_max), size):
+            if folded[at] in self._first:
+                rest = folded[at:]
+                if automaton.match(rest):
+                    known = automaton.get(rest, None)
+                    if known is None or known[1]:
+                        return at
+        return size
+
+
+class _Folding(dict[int, str]):
+    """For str.translate: each sign folded by itself. str.lower looks at neighbours (the Greek sigma), and a sign
+    must mean the same in every piece of a stream; and the length must stay."""
+
+    def __missing__(self, code: int) -> str:
+        sign = chr(code)
+        folded = next((each for each in (sign.casefold(), sign.lower()) if len(each) == 1), sign)
+        self[code] = folded
+        return folded
+
+
+def _is_word(text: str, start: int, end: int) -> bool:
+    before, behind = text[start - 1 : start] if start else "", text[end : end + 1]
+    return not (before.isalnum() or before == "_" or behind.isalnum() or behind == "_")
