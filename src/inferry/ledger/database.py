@@ -6,7 +6,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,8 @@ MIGRATE_WAIT_MAX_S = 60.0
 CONNECT_TIMEOUT_S = 5
 LOCK_POLL_S = 0.05
 ADVISORY_LOCK = 0x696E6665727279  # "inferry": any number that nobody else takes
-_WRITE_OPTION = "inferry_write"
+_BEGIN = "inferry_begin"
+"""An option of our connections to SQLite: how a transaction begins there; None: there is none."""
 
 Kind = Literal["sqlite", "postgresql"]
 
@@ -84,7 +85,7 @@ class Database:
         """
         with (
             map_store_errors(self.shown),
-            self._engine.connect().execution_options(**{_WRITE_OPTION: True}) as connection,
+            self._engine.connect().execution_options(**{_BEGIN: "BEGIN IMMEDIATE"}) as connection,
             connection.begin(),
         ):
             yield connection
@@ -99,8 +100,8 @@ class Database:
         with map_store_errors(self.shown), self._migration_lock():
             if self.kind == "sqlite":
                 # Stays in the file. Here, because two connections that switch at once fail without waiting.
-                with closing(self._engine.raw_connection()) as raw:
-                    raw.cursor().execute("PRAGMA journal_mode=WAL")
+                with self._engine.connect().execution_options(**{_BEGIN: None}) as connection:
+                    connection.exec_driver_sql("PRAGMA journal_mode=WAL")
             with self.write() as connection:
                 if self.kind == "postgresql":
                     connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{MIGRATE_WAIT_MAX_S:.0f}s'")
@@ -139,11 +140,15 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(_WRITE_OPTION, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    begin = connection.get_execution_options().get(_BEGIN, "BEGIN")
+    if begin is not None:
+        connection.exec_driver_sql(begin)
 
 
 def _open_postgresql(url: URL) -> Database:
+    if (password := url.query.get("password")) is not None:
+        # The driver takes it there too, but SQLAlchemy hides only the one that stands before the host.
+        url = url.difference_update_query(["password"]).set(password=str(password))
     shown = shown_url(url.render_as_string(hide_password=True))
     wanted = {
         "connect_timeout": CONNECT_TIMEOUT_S,
