@@ -63,7 +63,6 @@ _REFUSALS = {
     "504": "The engine was silent for too long.",
 }
 _KEY_REFUSALS = ("401", "403")
-_INT64 = {"maximum": 2**63 - 1}
 
 
 def openapi_document(*, keys: bool, models: Sequence[str] = ()) -> bytes:
@@ -79,7 +78,8 @@ def openapi_document(*, keys: bool, models: Sequence[str] = ()) -> bytes:
             "version": __version__,
             "description": "One address for all deployments: `model` names the one that answers. Other methods on "
             "these paths get 405 with `Allow`, other paths 404. An `x-request-id` of the client's own (up to 128 "
-            "letters, digits and . _ : -) is kept; every answer on an inference route carries one.",
+            "letters, digits and . _ : -) is kept; every answer on an inference route carries one. Whole numbers are "
+            "written without a fraction: 1, not 1.0.",
         },
         "paths": paths,
         "components": {
@@ -107,10 +107,6 @@ def _request_schemas(models: Sequence[str]) -> Json:
             properties["model"]["enum"] = list(models)
         if not route.streams:
             properties["stream"] = {"enum": [False, None], "default": None}
-        for field in properties.values():
-            for option in field.get("anyOf", [field]):
-                if option.get("type") == "integer":
-                    option |= _INT64
     # One of them must be there (llama.cpp, vLLM with a text, vLLM with a chat).
     schemas[_public(_Tokenize)]["anyOf"] = [
         {"required": [name]} for name in ("content", "prompt", "messages")
@@ -134,7 +130,7 @@ def _inference(route: Route, security: list[Json]) -> Json:
     kind, summary = _BODIES[route]
     answer: Json = {"application/json": {"schema": {"type": "object"}}}
     if route.streams:
-        answer["text/event-stream"] = {"schema": {"type": "string"}}
+        answer["text/event-stream"] = {}
     error = "AnthropicError" if route.dialect is Dialect.ANTHROPIC else "Error"
     return {
         "operationId": _operation_id(route.path),
