@@ -1,0 +1,102 @@
+"""Whether the gateway's memory stays flat: many requests in batches, then many streams at once."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.gateway.contenders import Running
+from benchmarks.gateway.figures import slope
+from benchmarks.gateway.measure import Bench
+from benchmarks.gateway.processes import memory
+from benchmarks.gateway.tools import Load, finish_load, run_load, start_load
+
+FLAT_BYTES_PER_REQUEST = 8.0
+"""Below this, 200,000 requests leave less than 1.6 MB, and nothing of a request can have stayed: one request's
+body alone has more than 300 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoakSizes:
+    requests: int = 200_000
+    batches: int = 20
+    streams: int = 2000
+    stream_tokens: int = 100
+    interval_us: int = 200_000
+    """2,000 streams with 5 tokens/s each: 10,000 tokens/s, well below what one worker can do."""
+    stream_rounds: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Soaked:
+    """Resident bytes of the serving processes: after each batch, and after each round of streams."""
+
+    start_bytes: int
+    after_batch_bytes: list[int]
+    peak_in_streams_bytes: list[int]
+    after_streams_bytes: list[int]
+    requests: int
+    streams: int
+    failed: int
+
+    @property
+    def bytes_per_request(self) -> float:
+        """Slope over the second half of the batches: the first fills pools and caches."""
+        half = self.after_batch_bytes[len(self.after_batch_bytes) // 2 :]
+        batch = self.requests / len(self.after_batch_bytes)
+        return slope([at * batch for at in range(len(half))], half)
+
+    @property
+    def bytes_per_stream(self) -> float:
+        """Growth from the second round of streams to the last, per stream; the first fills pools."""
+        rounds = self.after_streams_bytes[1:]
+        return slope([at * self.streams for at in range(len(rounds))], rounds)
+
+    @property
+    def flat(self) -> bool:
+        return self.failed == 0 and self.bytes_per_request <= FLAT_BYTES_PER_REQUEST
+
+    def lines(self) -> Iterator[str]:
+        yield f"start: {_mb(self.start_bytes)}"
+        shown = ", ".join(_mb(size) for size in self.after_batch_bytes)
+        yield f"after each {self.requests // len(self.after_batch_bytes):,} requests: {shown}"
+        yield f"slope over the second half: {self.bytes_per_request:.2f} bytes per request"
+        for peak, after in zip(self.peak_in_streams_bytes, self.after_streams_bytes, strict=True):
+            yield f"{self.streams:,} streams at once: {_mb(peak)} at most, {_mb(after)} after"
+        yield f"slope from the second round of streams on: {self.bytes_per_stream:.1f} bytes per stream"
+        yield f"answers that were not whole: {self.failed}"
+        yield f"memory is {'flat' if self.flat else 'NOT FLAT'} (at most {FLAT_BYTES_PER_REQUEST:g} bytes per request)"
+
+
+def soak(bench: Bench, running: Running, sizes: SoakSizes) -> Soaked:
+    """Run it all; minutes."""
+    serving = running.serving_pids()
+    start = memory(serving).rss_bytes
+    batches, peaks, rests, failed = [], [], [], 0
+    for number in range(sizes.batches):
+        load = Load(64, sizes.requests // sizes.batches)
+        failed += run_load(bench.tools, bench.cores, running.port, running.headers, load).failed
+        batches.append(memory(serving).rss_bytes)
+        sys.stderr.write(f"batch {number + 1} of {sizes.batches}: {_mb(batches[-1])}\n")
+    bench.upstream.set_interval_us(sizes.interval_us)
+    for number in range(sizes.stream_rounds):
+        load = Load(sizes.streams, sizes.streams, sizes.stream_tokens)
+        client = start_load(bench.tools, bench.cores, running.port, running.headers, load)
+        peak = 0
+        while client.poll() is None:
+            peak = max(peak, memory(serving).rss_bytes)
+            time.sleep(0.2)
+        failed += finish_load(client).failed
+        time.sleep(1.0)
+        peaks.append(peak)
+        rests.append(memory(serving).rss_bytes)
+        sys.stderr.write(
+            f"streams {number + 1} of {sizes.stream_rounds}: {_mb(peak)}, then {_mb(rests[-1])}\n"
+        )
+    return Soaked(start, batches, peaks, rests, sizes.requests, sizes.streams, failed)
+
+
+def _mb(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB"
