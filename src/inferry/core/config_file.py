@@ -15,25 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from inferry.core.deployment import ENGINE_TYPES, DeploymentFile, Health, Restart, Routing
+from inferry.core.config_sections import section_at
+from inferry.core.deployment import ENGINE_TYPES, DeploymentFile
 from inferry.core.errors import ConfigError
-from inferry.core.filter_settings import Classifier, Filter
-from inferry.core.gateway_settings import (
-    Admin,
-    Cors,
-    Gateway,
-    Ledger,
-    Price,
-    Queue,
-    SharedLimits,
-    Tenant,
-    Tls,
-    Traces,
-)
-from inferry.core.limits import Limits
 from inferry.core.shown_url import shown_url
 from inferry.core.suggest import did_you_mean
 
@@ -342,38 +329,8 @@ def _explain(
             return f"{place}: {detail['msg'][:1].lower()}{detail['msg'][1:]}, not {shown}"
 
 
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "gateway": Gateway,
-    "routing": Routing,
-    "health": Health,
-    "restart": Restart,
-    "admin": Admin,
-    "ledger": Ledger,
-    "tls": Tls,
-    "cors": Cors,
-    "shared_limits": SharedLimits,
-    "traces": Traces,
-    "limits": Limits,
-    "key_limits": Limits,
-    "queue": Queue,
-    "price": Price,
-    "classifier": Classifier,
-}
-
-
-def _section_at(at: KeyPath, tree: Mapping[str, Any]) -> type[BaseModel] | None:
-    """The type whose keys may stand directly below the path `at`."""
-    if not at:
-        return DeploymentFile
-    if len(at) == 2 and at[0] == "deployments":
-        return ENGINE_TYPES.get(str(tree["deployments"][at[1]].get("engine")))
-    if len(at) == 2 and at[0] == "tenants":
-        return Tenant
-    return Filter if at[-2:-1] == ("filters",) else _SECTIONS.get(str(at[-1]))
-
-
 def _key_hint(at: KeyPath, tree: Mapping[str, Any]) -> str:
-    section = _section_at(at[:-1], tree)
+    section = section_at(at[:-1], tree)
     key = str(at[-1])
     if section is None:
         return ""

@@ -24,6 +24,7 @@ from inferry.core.filter_settings import Filter
 from inferry.core.gateway_settings import Admin, Gateway, Ledger, Price, Queue, Tenant
 from inferry.core.limits import Limits
 from inferry.core.model_ref import SAMPLE_MODEL, ModelSource, parse_model_ref
+from inferry.core.prompt_truth_settings import PromptTruth
 from inferry.core.section import Section, is_reference
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
@@ -82,6 +83,18 @@ class _Deployment(Section):
     filters: list[Filter] = Field(
         default_factory=list, max_length=1000, description="After those of `gateway: filters:`."
     )
+    prompt_truth: PromptTruth | None = Field(
+        None, description="Whether engines compute the prompts that they are sent. Left out: not checked."
+    )
+
+    @model_validator(mode="after")
+    def _prompts_can_be_counted(self) -> _Deployment:
+        truth = self.prompt_truth
+        if truth is not None and truth.tokenizer is None and not isinstance(self, LlamaCppDeployment):
+            raise ValueError(
+                "'prompt_truth' needs 'tokenizer' with this engine: name the model's folder or its tokenizer.json"
+            )
+        return self
 
 
 class _Managed(_Deployment):
@@ -287,11 +300,12 @@ class DeploymentFile(Section):
         return self
 
     def resolved_against(self, folder: Path) -> DeploymentFile:
-        """The same, with relative `file:` models, binaries and term files made absolute below `folder`."""
+        """The same, with relative `file:` models, binaries, term files and tokenizers made absolute below `folder`."""
         changed: dict[str, Deployment] = {}
         for name, deployment in self.deployments.items():
             filters = [each.resolved_against(folder) for each in deployment.filters]
-            deployment = deployment.model_copy(update={"filters": filters})
+            truth = deployment.prompt_truth and deployment.prompt_truth.resolved_against(folder)
+            deployment = deployment.model_copy(update={"filters": filters, "prompt_truth": truth})
             if isinstance(deployment, LlamaCppDeployment):
                 update: dict[str, str] = {}
                 if deployment.model.startswith("file:"):

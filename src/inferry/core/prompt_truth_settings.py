@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -24,8 +25,17 @@ class PromptTruth(Section):
         "another prompt, where nothing of it has been sent.",
     )
     tolerance_tokens: int = Field(
-        0, ge=0, le=100_000, description="So many tokens more or fewer are no finding (a doubled BOS still is)."
+        0,
+        ge=0,
+        le=100_000,
+        description="So many tokens more or fewer are no finding (a doubled BOS still is).",
     )
     sample: float = Field(
         1.0, ge=0, le=1, description="Share of requests to check; each costs a thread some 0.1 to 10 ms."
     )
+
+    def resolved_against(self, folder: Path) -> PromptTruth:
+        """The same, with a relative `tokenizer` made absolute below `folder`."""
+        if self.tokenizer is None:
+            return self
+        return self.model_copy(update={"tokenizer": str(folder / Path(self.tokenizer).expanduser())})
