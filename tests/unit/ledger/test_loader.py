@@ -28,7 +28,22 @@ from inferry.ledger.request_log import RequestLog
 from .inflight import a_begun
 from .outcomes import NEW_YEAR_WALL_S, an_outcome
 
-pytest_plugins = ["tests.unit.ledger.databases"]
+
+@pytest.fixture
+def store_url(empty_url: str) -> str:
+    """A prepared store of each kind in turn, which is opened anew again and again."""
+    database = open_database(empty_url)
+    database.migrate()
+    database.close()
+    return empty_url
+
+
+@pytest.fixture
+def journals(tmp_path: Path) -> Path:
+    """A folder that the store's file does not lie in."""
+    folder = tmp_path / "journals"
+    folder.mkdir()
+    return folder
 
 
 def write_journal(folder: Path, *found: Outcome, close: bool = True) -> JournalWriter:
@@ -57,125 +72,125 @@ def offsets(database: Database) -> int:
         return connection.execute(select(func.count()).select_from(journal_offsets)).scalar_one()
 
 
-def test_outcomes_are_loaded_with_all_their_fields(store: Database, tmp_path: Path) -> None:
+def test_outcomes_are_loaded_with_all_their_fields(database: Database, journals: Path) -> None:
     """Every field of an outcome is a column, and comes out as it went in."""
     outcome = an_outcome(
         "a", queue_s=0.25, ttft_s=0.5, attempts=2, resumes=1, reasoning_tokens=3, stream=True,
         finish_reason="stop", error_code="x", filtered_by="rule",
     )  # fmt: skip
-    write_journal(tmp_path, outcome)
-    loader = Loader(store, tmp_path)
+    write_journal(journals, outcome)
+    loader = Loader(database, journals)
     assert loader.load_once().loaded == 1
-    with store.read() as connection:
+    with database.read() as connection:
         (row,) = [dict(row._mapping) for row in connection.execute(select(outcomes))]
     assert row == row_of(outcome, loader.source)
     assert set(row) - {"source"} == set(Outcome.__struct_fields__)
 
 
-def test_a_live_journal_is_followed(store: Database, tmp_path: Path) -> None:
+def test_a_live_journal_is_followed(database: Database, journals: Path) -> None:
     """Lines are loaded as they come, each once, while their writer lives; its file stays."""
-    writer = write_journal(tmp_path, an_outcome("a"), close=False)
-    loader = Loader(store, tmp_path)
+    writer = write_journal(journals, an_outcome("a"), close=False)
+    loader = Loader(database, journals)
     assert loader.load_once().loaded == 1
     writer.append(an_outcome("b"))
     assert loader.load_once().loaded == 1
     report = loader.load_once()
     assert (report.loaded, report.known, report.finished) == (0, 0, 0)
-    assert set(stored(store)) == {"a", "b"}
-    assert leftovers(tmp_path) == [writer.path.name]
+    assert set(stored(database)) == {"a", "b"}
+    assert leftovers(journals) == [writer.path.name]
     writer.close()
 
 
-def test_a_finished_journal_is_deleted(store: Database, tmp_path: Path) -> None:
+def test_a_finished_journal_is_deleted(database: Database, journals: Path) -> None:
     """What is wholly in the store leaves nothing on the disk, and no offset either."""
-    write_journal(tmp_path, an_outcome("a"))
-    assert Loader(store, tmp_path).load_once().finished == 1
-    assert (leftovers(tmp_path), offsets(store)) == ([], 0)
+    write_journal(journals, an_outcome("a"))
+    assert Loader(database, journals).load_once().finished == 1
+    assert (leftovers(journals), offsets(database)) == ([], 0)
 
 
-def test_an_idle_folder_costs_no_statement(store: Database, tmp_path: Path) -> None:
+def test_an_idle_folder_costs_no_statement(database: Database, journals: Path) -> None:
     """Twice a second is only cheap if nothing is asked of the store when nothing was written."""
-    writer = write_journal(tmp_path, an_outcome("a"), close=False)
-    loader = Loader(store, tmp_path)
+    writer = write_journal(journals, an_outcome("a"), close=False)
+    loader = Loader(database, journals)
     loader.load_once()
     statements: list[str] = []
-    event.listen(store._engine, "before_cursor_execute", lambda *about: statements.append(about[2]))
+    event.listen(database._engine, "before_cursor_execute", lambda *about: statements.append(about[2]))
     loader.load_once()
     assert statements == []
     writer.close()
 
 
-def test_an_id_counts_once(store: Database, tmp_path: Path) -> None:
+def test_an_id_counts_once(database: Database, journals: Path) -> None:
     """The same id again, in one piece, in another file or another folder, changes neither outcomes nor sums."""
-    write_journal(tmp_path / "one", an_outcome("a"), an_outcome("a", completion_tokens=99))
-    write_journal(tmp_path / "one", an_outcome("a"), an_outcome("b"))
-    write_journal(tmp_path / "two", an_outcome("b"), an_outcome("c"))
-    first, second = Loader(store, tmp_path / "one"), Loader(store, tmp_path / "two")
+    write_journal(journals / "one", an_outcome("a"), an_outcome("a", completion_tokens=99))
+    write_journal(journals / "one", an_outcome("a"), an_outcome("b"))
+    write_journal(journals / "two", an_outcome("b"), an_outcome("c"))
+    first, second = Loader(database, journals / "one"), Loader(database, journals / "two")
     reports = [first.load_once(), second.load_once()]
     assert sum(report.loaded for report in reports) == 3
     assert sum(report.known for report in reports) == 3
-    assert set(stored(store)) == {"a", "b", "c"}
+    assert set(stored(database)) == {"a", "b", "c"}
 
 
-def test_a_restored_copy_of_a_journal_changes_nothing(store: Database, tmp_path: Path) -> None:
+def test_a_restored_copy_of_a_journal_changes_nothing(database: Database, journals: Path) -> None:
     """A file that comes back, say from a backup, is loaded again from its start, to no effect."""
-    writer = write_journal(tmp_path, an_outcome("a"))
+    writer = write_journal(journals, an_outcome("a"))
     copy = writer.path.read_bytes()
-    loader = Loader(store, tmp_path)
+    loader = Loader(database, journals)
     loader.load_once()
-    before = stored(store)
+    before = stored(database)
     writer.path.write_bytes(copy)
     report = loader.load_once()
     assert (report.loaded, report.known, report.finished) == (0, 1, 1)
-    assert stored(store) == before
+    assert stored(database) == before
 
 
-def test_corrupt_lines_are_kept_apart(store: Database, tmp_path: Path) -> None:
+def test_corrupt_lines_are_kept_apart(database: Database, journals: Path) -> None:
     """A damaged line is counted and kept in a file of its own; the others are loaded, and the journal deleted."""
-    writer = write_journal(tmp_path, an_outcome("a"), close=False)
+    writer = write_journal(journals, an_outcome("a"), close=False)
     with writer.path.open("ab") as file:
         file.write(b'{"id": 7}\n')
     writer.append(an_outcome("b"))
     with writer.path.open("ab") as file:
         file.write(b'{"id":"torn')
     writer.close()
-    loader = Loader(store, tmp_path)
+    loader = Loader(database, journals)
     assert loader.load_once().corrupt == 2
-    assert set(stored(store)) == {"a", "b"}
-    kept = b"".join((tmp_path / name).read_bytes() for name in leftovers(tmp_path))
+    assert set(stored(database)) == {"a", "b"}
+    kept = b"".join((journals / name).read_bytes() for name in leftovers(journals))
     assert kept == b'{"id": 7}\n{"id":"torn\n'
     assert loader.load_once().corrupt == 0
 
 
-def test_hostile_texts_and_numbers_stop_nothing(store: Database, tmp_path: Path) -> None:
+def test_hostile_texts_and_numbers_stop_nothing(database: Database, journals: Path) -> None:
     """What clients and engines put into an outcome can't make a row that the store refuses, or sums that overflow."""
     write_journal(
-        tmp_path,
+        journals,
         an_outcome("nul", request_id="a\0b", model="m" * 100_000),
         an_outcome("many", completion_tokens=2**62, cost_nano=2**62, attempts=2**40),
         an_outcome("less", prompt_tokens=-5, received_wall_s=-1.0),
         an_outcome("late", received_wall_s=1e300),
         *(an_outcome(f"n{number}", completion_tokens=2**62, cost_nano=2**62) for number in range(50)),
     )
-    assert Loader(store, tmp_path).load_once().loaded == 54
-    found = stored(store)
+    assert Loader(database, journals).load_once().loaded == 54
+    found = stored(database)
     assert found["many"][1] == TOKENS_MAX
-    with store.read() as connection:
+    with database.read() as connection:
         assert connection.execute(select(func.max(outcomes.c.cost_nano))).scalar() == COST_NANO_MAX
         assert connection.execute(select(func.min(outcomes.c.prompt_tokens))).scalar() == 0
 
 
-def test_sums_go_by_the_day_received(store: Database, tmp_path: Path) -> None:
+def test_sums_go_by_the_day_received(database: Database, journals: Path) -> None:
     """Days are UTC, and requests are counted by ending, tokens by whether an engine's usage stands behind them."""
     write_journal(
-        tmp_path,
+        journals,
         an_outcome("a", received_wall_s=NEW_YEAR_WALL_S - 0.001),
         an_outcome("b", received_wall_s=NEW_YEAR_WALL_S),
         an_outcome("c", ending=Ending.CANCELLED, usage_from=UsageFrom.COUNTED, completion_tokens=3),
         an_outcome("d", ending=Ending.REJECTED, deployment=None, model="made-up", tenant=None, key_id=None),
     )
-    Loader(store, tmp_path).load_once()
-    with store.read() as connection:
+    Loader(database, journals).load_once()
+    with database.read() as connection:
         rows = connection.execute(select(daily_usage).order_by(*(daily_usage.c[name] for name in DIMENSIONS)))
         found = [
             (row.day, row.tenant, row.model, row.completed, row.cancelled, row.counted_tokens) for row in rows
@@ -190,43 +205,43 @@ def test_sums_go_by_the_day_received(store: Database, tmp_path: Path) -> None:
 # --- gateways that die -------------------------------------------------------------------------------------
 
 
-def test_a_dead_gateways_requests_are_recovered(store: Database, tmp_path: Path) -> None:
+def test_a_dead_gateways_requests_are_recovered(database: Database, journals: Path) -> None:
     """What was under way becomes failed outcomes with the tokens relayed, once; the book is deleted."""
-    both = RequestLog(tmp_path, "gateway-0")
+    both = RequestLog(journals, "gateway-0")
     both.finish(both.begin(a_begun("done")), an_outcome("done"))
     slot = both.begin(a_begun("cut"))
     both.counts[slot] += 12
-    loader = Loader(store, tmp_path)
+    loader = Loader(database, journals)
     assert loader.load_once().recovered == 0  # it lives
     both.journal.close()
     both.book.close()
     assert loader.load_once().recovered == 1
-    assert stored(store) == {"done": ("completed", 7), "cut": ("failed", 12)}
-    assert (leftovers(tmp_path), offsets(store)) == ([], 0)
+    assert stored(database) == {"done": ("completed", 7), "cut": ("failed", 12)}
+    assert (leftovers(journals), offsets(database)) == ([], 0)
 
 
-def test_a_line_wins_over_what_is_recovered(store: Database, tmp_path: Path) -> None:
+def test_a_line_wins_over_what_is_recovered(database: Database, journals: Path) -> None:
     """Killed between writing a request's line and freeing its slot: the line is what counts."""
-    both = RequestLog(tmp_path, "gateway-0")
+    both = RequestLog(journals, "gateway-0")
     slot = both.begin(a_begun("a"))
     both.counts[slot] += 3
     both.journal.append(an_outcome("a"))
     both.journal.close()
     both.book.close()
-    assert Loader(store, tmp_path).load_once().recovered == 0
-    assert stored(store) == {"a": ("completed", 7)}
+    assert Loader(database, journals).load_once().recovered == 0
+    assert stored(database) == {"a": ("completed", 7)}
 
 
 def test_a_book_waits_for_all_journals(
-    store: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: Database, journals: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a journal can't be read, nothing is recovered: the lines in it must win."""
-    book = InflightBook(tmp_path, "gateway-0")
+    book = InflightBook(journals, "gateway-0")
     book.begin(a_begun("a"))
     book.close()
-    writer = write_journal(tmp_path, an_outcome("a"))
+    writer = write_journal(journals, an_outcome("a"))
     writer.path.chmod(0)
-    loader = Loader(store, tmp_path)
+    loader = Loader(database, journals)
     with monkeypatch.context() as patch:
 
         def unreadable(*_: object, **__: object) -> None:
@@ -236,90 +251,92 @@ def test_a_book_waits_for_all_journals(
         report = loader.load_once()
     assert (report.failed, report.recovered) == (1, 0)
     writer.path.chmod(0o600)
-    assert (loader.load_once().loaded, stored(store)) == (1, {"a": ("completed", 7)})
+    assert (loader.load_once().loaded, stored(database)) == (1, {"a": ("completed", 7)})
 
 
-def test_files_that_were_never_locked_are_swept(store: Database, tmp_path: Path) -> None:
+def test_files_that_were_never_locked_are_swept(database: Database, journals: Path) -> None:
     """A writer that died while it made its file leaves nothing behind."""
-    (tmp_path / f"{UNBORN}gateway-0.{'0' * 32}.journal").touch()
-    Loader(store, tmp_path).load_once()
-    assert leftovers(tmp_path) == []
+    (journals / f"{UNBORN}gateway-0.{'0' * 32}.journal").touch()
+    Loader(database, journals).load_once()
+    assert leftovers(journals) == []
 
 
 # --- loaders that meet -------------------------------------------------------------------------------------
 
 
-def test_one_loader_per_folder(store: Database, tmp_path: Path) -> None:
+def test_one_loader_per_folder(database: Database, journals: Path) -> None:
     """While one process loads a folder, another one leaves it alone and says so."""
-    write_journal(tmp_path, an_outcome("a"))
-    loader = Loader(store, tmp_path)
+    write_journal(journals, an_outcome("a"))
+    loader = Loader(database, journals)
     loader.load_once()
-    with hold_if_free(tmp_path / "loader.lock"):
+    with hold_if_free(journals / "loader.lock"):
         assert loader.load_once().busy
     assert not loader.load_once().busy
 
 
-def test_a_loader_that_is_late_stores_nothing(store: Database) -> None:
+def test_a_loader_that_is_late_stores_nothing(database: Database) -> None:
     """Two that read the same bytes of a file, as on a folder shared by hosts: the second one's are taken back."""
-    one, two = OutcomeStore(store, "1" * 32), OutcomeStore(store, "2" * 32)
+    one, two = OutcomeStore(database, "1" * 32), OutcomeStore(database, "2" * 32)
     assert one.store("f" * 32, 0, 10, [an_outcome("a")]) == 1
     for offset in (0, 5):
         with pytest.raises(OffsetMoved):
             two.store("f" * 32, offset, 20, [an_outcome("b")])
     assert two.store("f" * 32, 10, 20, [an_outcome("b")]) == 1
-    assert set(stored(store)) == {"a", "b"}
+    assert set(stored(database)) == {"a", "b"}
 
 
-def test_a_store_that_was_emptied_is_filled_again(store: Database, tmp_path: Path) -> None:
+def test_a_store_that_was_emptied_is_filled_again(database: Database, journals: Path) -> None:
     """What the loader remembers of offsets gives way to what the store says."""
-    writer = write_journal(tmp_path, an_outcome("a"), close=False)
-    loader = Loader(store, tmp_path)
+    writer = write_journal(journals, an_outcome("a"), close=False)
+    loader = Loader(database, journals)
     loader.load_once()
-    with store.write() as connection:
+    with database.write() as connection:
         for table in (outcomes, daily_usage, journal_offsets):
             connection.execute(table.delete())
     writer.append(an_outcome("b"))
     assert loader.load_once().failed == 1
     assert loader.load_once().loaded == 2
-    assert set(stored(store)) == {"a", "b"}
+    assert set(stored(database)) == {"a", "b"}
     writer.close()
 
 
-def test_folders_have_ids_that_stay(tmp_path: Path) -> None:
+def test_folders_have_ids_that_stay(journals: Path) -> None:
     """Two folders never share an id, and a folder keeps its own."""
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-    one, two = folder_id(tmp_path / "one"), folder_id(tmp_path / "two")
+        (journals / name).mkdir()
+    one, two = folder_id(journals / "one"), folder_id(journals / "two")
     assert one != two
-    assert folder_id(tmp_path / "one") == one
+    assert folder_id(journals / "one") == one
 
 
-def test_offsets_of_deleted_files_are_forgotten_by_the_next_loader(store: Database, tmp_path: Path) -> None:
+def test_offsets_of_deleted_files_are_forgotten_by_the_next_loader(
+    database: Database, journals: Path
+) -> None:
     """A loader that died between deleting a file and forgetting its offset; other hosts' offsets stay."""
-    source = folder_id(tmp_path)
-    with store.write() as connection:
+    source = folder_id(journals)
+    with database.write() as connection:
         for id, whose in (("1" * 32, source), ("2" * 32, "f" * 32)):
             connection.execute(insert(journal_offsets).values(file_id=id, source=whose, offset_bytes=7))
-    Loader(store, tmp_path).load_once()
-    with store.read() as connection:
+    Loader(database, journals).load_once()
+    with database.read() as connection:
         assert connection.execute(select(journal_offsets.c.file_id)).scalars().all() == ["2" * 32]
 
 
-def test_a_store_that_is_away_loses_nothing(store: Database, tmp_path: Path) -> None:
+def test_a_store_that_is_away_loses_nothing(database: Database, journals: Path) -> None:
     """An error of the store comes out, the journal stays, and the next time loads it."""
-    writer = write_journal(tmp_path, an_outcome("a"))
-    loader = Loader(store, tmp_path)
+    writer = write_journal(journals, an_outcome("a"))
+    loader = Loader(database, journals)
 
     def away(*_: object) -> None:
         raise LedgerUnavailable("away")
 
-    event.listen(store._engine, "commit", away)
+    event.listen(database._engine, "commit", away)
     with pytest.raises(LedgerUnavailable):
         loader.load_once()
-    event.remove(store._engine, "commit", away)
-    assert leftovers(tmp_path) == [writer.path.name]
+    event.remove(database._engine, "commit", away)
+    assert leftovers(journals) == [writer.path.name]
     assert loader.load_once().loaded == 1
-    assert set(stored(store)) == {"a"}
+    assert set(stored(database)) == {"a"}
 
 
 # --- loaders that die --------------------------------------------------------------------------------------
@@ -371,7 +388,7 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_killed_at_every_step(store_url: str, tmp_path: Path) -> None:
+def test_killed_at_every_step(store_url: str, journals: Path) -> None:
     """SIGKILL before and after every statement, commit and file call of a load: nothing lost, nothing twice."""
     deaths = 0
     while True:
@@ -380,7 +397,7 @@ def test_killed_at_every_step(store_url: str, tmp_path: Path) -> None:
             for table in (outcomes, daily_usage, journal_offsets):
                 connection.execute(table.delete())
         database.close()
-        folder = tmp_path / str(deaths)
+        folder = journals / str(deaths)
         both = RequestLog(folder, "gateway-0")
         for number in range(3):
             both.finish(None, an_outcome(f"{number}", received_wall_s=NEW_YEAR_WALL_S + number * 86400))
@@ -418,7 +435,7 @@ def test_killed_at_every_step(store_url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_any_order_of_events_gives_the_same_sums(store_url: str, tmp_path: Path, seed: int) -> None:
+def test_any_order_of_events_gives_the_same_sums(store_url: str, journals: Path, seed: int) -> None:
     """Gateways that begin, finish, die and rotate, and loaders that load or die at a random step, in any order."""
     rng = random.Random(seed)
     expected: dict[str, tuple[str, int]] = {}
@@ -429,14 +446,14 @@ def test_any_order_of_events_gives_the_same_sums(store_url: str, tmp_path: Path,
     def load_and_die(step: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
             database = open_database(store_url)
-            loader = Loader(database, tmp_path, piece_bytes_max=rng.choice([300, 2000, 100_000]))
+            loader = Loader(database, journals, piece_bytes_max=rng.choice([300, 2000, 100_000]))
             Killer(step, patch).watch(database)
             loader.load_once()
 
     for _ in range(150):
         event_ = rng.random()
         if not living or event_ < 0.05:
-            both = RequestLog(tmp_path, f"gateway-{len(living)}")
+            both = RequestLog(journals, f"gateway-{len(living)}")
             both.journal._file_bytes_max = rng.choice([600, 5000])
             living.append(both)
             open_slots[id(both)] = []
@@ -467,20 +484,20 @@ def test_any_order_of_events_gives_the_same_sums(store_url: str, tmp_path: Path,
             in_child(partial(load_and_die, step))
         else:
             database = open_database(store_url)
-            Loader(database, tmp_path).load_once()
+            Loader(database, journals).load_once()
             database.close()
     for both in living:
         both.journal.close()
         both.book.close()
     database = open_database(store_url)
-    Loader(database, tmp_path).load_once()
+    Loader(database, journals).load_once()
     assert stored(database) == expected
-    assert (leftovers(tmp_path), offsets(database)) == ([], 0)
+    assert (leftovers(journals), offsets(database)) == ([], 0)
     database.close()
 
 
-def test_file_ids_come_from_names(tmp_path: Path) -> None:
+def test_file_ids_come_from_names(journals: Path) -> None:
     """A journal's id in the store is the unique part of its name."""
-    writer = write_journal(tmp_path)
+    writer = write_journal(journals)
     assert writer.path.name == f"gateway-0.{file_id(writer.path)}.journal"
     assert len(file_id(writer.path)) == 32

@@ -21,11 +21,9 @@ from inferry.ledger.usage import Dimension, Spent, UsageQuestion, spans_of, spen
 
 from .outcomes import NEW_YEAR_WALL_S, an_outcome
 
-pytest_plugins = ["tests.unit.ledger.databases"]
 
-
-def store_all(store: Database, found: Iterable[Outcome]) -> None:
-    OutcomeStore(store, "0" * 32).store("f" * 32, 0, 1, found)
+def store_all(database: Database, found: Iterable[Outcome]) -> None:
+    OutcomeStore(database, "0" * 32).store("f" * 32, 0, 1, found)
 
 
 def random_outcomes(seed: int, count: int, days: int) -> list[Outcome]:
@@ -63,11 +61,11 @@ def group_of(outcome: Outcome, by: tuple[Dimension, ...]) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_any_question_is_answered_as_by_hand(store: Database, seed: int) -> None:
+def test_any_question_is_answered_as_by_hand(database: Database, seed: int) -> None:
     """For random groups, filters and ranges, the sums are those that one gets by adding up the outcomes."""
     rng = random.Random(seed)
     found = random_outcomes(seed, 300, 5)
-    store_all(store, found)
+    store_all(database, found)
     for _ in range(40):
         dimensions: list[Dimension] = ["day", "tenant", "key", "deployment", "model"]
         by = tuple(rng.sample(dimensions, rng.randrange(4)))
@@ -98,7 +96,7 @@ def test_any_question_is_answered_as_by_hand(store: Database, seed: int) -> None
             sums[2] += outcome.completion_tokens or 0
             sums[3] += outcome.cost_nano
             sums[4] += (outcome.completion_tokens or 0) if outcome.usage_from is UsageFrom.COUNTED else 0
-        answer = usage(store, question, kept_since_wall_s=0.0)
+        answer = usage(database, question, kept_since_wall_s=0.0)
         got = {
             row.group: [
                 row.sums.requests, row.sums.prompt_tokens, row.sums.completion_tokens, row.sums.cost_nano,
@@ -133,32 +131,32 @@ def test_ranges_are_split_into_days_and_pieces(
     assert list(spans.pieces) == [(begin * DAY_S, end * DAY_S) for begin, end in pieces]
 
 
-def test_figures_outlive_the_outcomes(store: Database) -> None:
+def test_figures_outlive_the_outcomes(database: Database) -> None:
     """After retention, whole days say the same as before, and a piece of a day that is gone says the whole day."""
-    store_all(store, random_outcomes(1, 200, 5))
+    store_all(database, random_outcomes(1, 200, 5))
     now_wall_s = NEW_YEAR_WALL_S + 5 * DAY_S
     by_day = UsageQuestion(by=("day",))
-    before = usage(store, by_day, kept_since_wall_s=0.0)
+    before = usage(database, by_day, kept_since_wall_s=0.0)
     horizon_wall_s = kept_since_wall_s(now_wall_s, 2)
-    deleted = prune(store, horizon_wall_s, batch=7)
-    with store.read() as connection:
+    deleted = prune(database, horizon_wall_s, batch=7)
+    with database.read() as connection:
         assert connection.execute(select(func.min(outcomes.c.received_wall_s))).scalar_one() >= horizon_wall_s
         left = connection.execute(select(func.count()).select_from(outcomes)).scalar_one()
     assert (deleted + left, deleted > 50) == (200, True)
-    assert usage(store, by_day, kept_since_wall_s=horizon_wall_s).rows == before.rows
+    assert usage(database, by_day, kept_since_wall_s=horizon_wall_s).rows == before.rows
     piece = UsageQuestion(
         by=("day",), since_wall_s=NEW_YEAR_WALL_S + 0.4 * DAY_S, until_wall_s=NEW_YEAR_WALL_S + 0.6 * DAY_S
     )
-    answer = usage(store, piece, kept_since_wall_s=horizon_wall_s)
+    answer = usage(database, piece, kept_since_wall_s=horizon_wall_s)
     assert answer.rows == before.rows[:1]
     assert (answer.since_wall_s, answer.until_wall_s) == (NEW_YEAR_WALL_S, NEW_YEAR_WALL_S + DAY_S)
 
 
-def test_budgets_begin_with_what_was_spent(store: Database) -> None:
+def test_budgets_begin_with_what_was_spent(database: Database) -> None:
     """Tokens and money of the current UTC day and month, for each key and each tenant over all its keys."""
     now_wall_s = NEW_YEAR_WALL_S + 9.5 * DAY_S
     store_all(
-        store,
+        database,
         [
             an_outcome("today", received_wall_s=now_wall_s - 60.0),
             an_outcome("other key", received_wall_s=now_wall_s - 60.0, key_id="key_b"),
@@ -167,25 +165,25 @@ def test_budgets_begin_with_what_was_spent(store: Database) -> None:
             an_outcome("nobody's", received_wall_s=now_wall_s, tenant=None, key_id=None),
         ],
     )
-    assert spent_since(store, now_wall_s) == {
+    assert spent_since(database, now_wall_s) == {
         ("tenant", "acme"): Spent(34, 200, 51, 300),
         ("key", "key_a"): Spent(17, 100, 34, 200),
         ("key", "key_b"): Spent(17, 100, 17, 100),
     }
 
 
-def test_a_correction_is_in_the_sums(store: Database) -> None:
+def test_a_correction_is_in_the_sums(database: Database) -> None:
     """A refund lowers the day's cost for its tenant, and the budget that begins with it."""
     now_wall_s = NEW_YEAR_WALL_S + 7200.0
-    store_all(store, [an_outcome("a")])
+    store_all(database, [an_outcome("a")])
     day = day_of(now_wall_s)
     refund = Adjustment(
         day, "bad answers", tenant="acme", key_id="key_a", deployment="chat", model="chat", cost_nano=-40
     )
-    assert adjust(store, refund, now_wall_s) != adjust(store, refund, now_wall_s)
-    (row,) = usage(store, UsageQuestion(by=("tenant",)), kept_since_wall_s=0.0).rows
+    assert adjust(database, refund, now_wall_s) != adjust(database, refund, now_wall_s)
+    (row,) = usage(database, UsageQuestion(by=("tenant",)), kept_since_wall_s=0.0).rows
     assert (row.sums.requests, row.sums.cost_nano) == (1, 20)
-    assert spent_since(store, now_wall_s)[("key", "key_a")].day_cost_nano == 20
+    assert spent_since(database, now_wall_s)[("key", "key_a")].day_cost_nano == 20
 
 
 def test_days_are_days() -> None:
@@ -197,10 +195,10 @@ def test_days_are_days() -> None:
             day_begin_wall_s(wrong)
 
 
-def test_an_empty_store_has_no_rows(store: Database) -> None:
+def test_an_empty_store_has_no_rows(database: Database) -> None:
     """No requests: no groups, and a total of nothing."""
-    answer = usage(store, UsageQuestion(since_wall_s=NEW_YEAR_WALL_S + 1.0), kept_since_wall_s=0.0)
+    answer = usage(database, UsageQuestion(since_wall_s=NEW_YEAR_WALL_S + 1.0), kept_since_wall_s=0.0)
     assert (answer.rows, answer.total.requests) == ([], 0)
-    assert prune(store, NEW_YEAR_WALL_S) == 0
-    with store.read() as connection:
+    assert prune(database, NEW_YEAR_WALL_S) == 0
+    with database.read() as connection:
         assert connection.execute(select(daily_usage)).all() == []
