@@ -164,6 +164,15 @@ class LeaseBank:
         for permits in self._permits.values():
             permits.held.pop(holder, None)
 
+    def holdings(self, now_s: float) -> list[tuple[str, str, int]]:
+        """Bucket id, holder and count of all permits that are out."""
+        return [
+            (id_, holder, count)
+            for id_, permits in self._permits.items()
+            for holder, (count, until_s) in permits.held.items()
+            if until_s > now_s
+        ]
+
     def window_counts(self, now_s: float) -> dict[str, dict[int, int]]:
         """What is counted in each window bucket, by slot."""
         for window in self._windows.values():
@@ -212,7 +221,7 @@ class LeaseBank:
     def _from_period(self, wish: Wish, now_s: float, wall_s: float) -> Grant:
         bucket = wish.bucket
         period = self._period(bucket, now_s, wall_s)
-        ends_in_s = max(0.0, period_start_s(bucket.kind, period.number + 1) - wall_s)
+        ends_in_s = max(0.001, period_start_s(bucket.kind, period.number + 1) - wall_s)
         units = lease_units(wish, bucket.limit - period.used)
         period.used += units
         return Grant(
@@ -241,12 +250,10 @@ class LeaseBank:
         """When at most `total_max` of what is counted now will be left."""
         total = window.total
         for slot in sorted(window.counts):
-            if total <= total_max:
-                break
             total -= window.counts[slot]
             if total <= total_max:
-                return self._gone_in_s(slot, now_s)
-        return self._gone_in_s(window.newest, now_s)
+                return max(0.001, self._gone_in_s(slot, now_s))
+        return self.times.kept_s
 
     # --- buckets come and go --------------------------------------------------------------------------
 

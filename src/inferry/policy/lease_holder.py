@@ -196,6 +196,9 @@ class LeaseHolder:
                 if shelf.is_shut_for(amount, now_s):
                     self._decide(claim, ClaimState.REFUSED, shelf)
                     return
+                if shelf.is_away(now_s):
+                    self._decide(claim, ClaimState.UNAVAILABLE, shelf)
+                    return
                 lacking.append((shelf, amount))
         if not lacking:
             self._draw(claim)

@@ -40,7 +40,7 @@ class Shelf:
     """The leases of one bucket."""
 
     __slots__ = (
-        "__weakref__", "_kept_in_tick", "_renewed_s", "_shut_above", "_shut_until_s", "_used", "asked", "bucket",
+        "__weakref__", "_away_until_s", "_kept_in_tick", "_renewed_s", "_shut_above", "_shut_until_s", "_used", "asked", "bucket",
         "heard", "in_use", "is_permits", "left", "lots", "rate", "reset_at_s", "retry_at_s", "stock", "until_s",
         "waiting",
     )  # fmt: skip
@@ -65,6 +65,7 @@ class Shelf:
         self.left = 0
         self.retry_at_s = 0.0
         self.reset_at_s = 0.0
+        self._away_until_s = -math.inf
         self._shut_until_s = -math.inf
         self._shut_above = 0
         self._used = 0
@@ -101,6 +102,10 @@ class Shelf:
         """Whether the bank has just said that it has not that many."""
         return now_s < self._shut_until_s and amount > self.stock + self._shut_above
 
+    def is_away(self, now_s: float) -> bool:
+        """Whether the bank has just said that it can't be asked."""
+        return now_s < self._away_until_s
+
     def remaining(self, now_s: float) -> int:
         """Units that the next requests may have, as far as this process has heard."""
         if not self.heard or now_s >= self.reset_at_s:
@@ -112,6 +117,7 @@ class Shelf:
     def on_grant(self, grant: Grant, sent_s: float, now_s: float) -> None:
         """Take in what the bank gave, or that it gave less than was needed."""
         if grant.unavailable:
+            self._away_until_s = now_s + SHUT_S
             return
         self.heard = True
         self.left = grant.left

@@ -1,0 +1,165 @@
+"""The bank of limits where several hosts share one Redis: asks it while it is there, and does without while not.
+
+run: connect ──► pump: whatever waits goes in one round trip ──► an error or silence ─┐
+       ▲                                                                             ▼
+       └── every RETRY_S ◄── alone: policy/limits_alone.py answers at once ◄─────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from inferry.core.clock import Clock
+from inferry.core.errors import LimitsUnavailable
+from inferry.core.leases import Grant, Return, Wish
+from inferry.gateway.limit_bank import UsedBefore
+from inferry.ledger.redis_limits import Order, RedisBank
+from inferry.policy.limits_alone import LimitsAlone, WhenGone
+
+RETRY_S = 0.5
+"""Between two tries to connect."""
+HEARTBEAT_S = 2.0
+"""A bank that nobody asks is asked anyway: to stay on its list of hosts, and to notice that it is gone."""
+GRACE_S = 3 * RETRY_S
+"""After a restart of Redis, the time for all hosts to tell it what they had been granted; nobody is granted
+anything before."""
+CHARGES_MAX = 500
+"""In one round trip, when coming back."""
+
+log = structlog.get_logger()
+
+
+class _Asked(Order):
+    """An order with somebody who waits for it."""
+
+    __slots__ = ("answered",)
+
+    def __init__(self, holder: str, wishes: Sequence[Wish], returns: Sequence[Return]) -> None:
+        super().__init__(holder, wishes, returns)
+        self.answered: asyncio.Future[Sequence[Grant]] = asyncio.get_running_loop().create_future()
+
+    def answer(self, grants: Sequence[Grant]) -> None:
+        if not self.answered.done():
+            self.answered.set_result(grants)
+
+
+class SharedLimitBank:
+    """A LimitBank over Redis. `run` must run as a task; it ends by cancellation only."""
+
+    def __init__(
+        self, redis: RedisBank, host: str, when_gone: WhenGone, *, clock: Clock, used_before: UsedBefore
+    ) -> None:
+        self._redis = redis
+        self._host = host
+        self._clock = clock
+        self._used_before = used_before
+        self._alone = LimitsAlone(when_gone, redis.times)
+        self._waiting: list[_Asked] = []
+        self._forgotten: set[str] = set()
+        self._woken = asyncio.Event()
+        self._run_id = ""
+        self._last_error = ""
+        self.is_gone: bool | None = None
+        """None until the first try to connect is over; requests wait for that."""
+
+    async def serve(self, holder: str, wishes: Sequence[Wish], returns: Sequence[Return]) -> Sequence[Grant]:
+        if self.is_gone:
+            return await self._serve_alone(holder, wishes, returns)
+        order = _Asked(holder, wishes, returns)
+        self._waiting.append(order)
+        self._woken.set()
+        return await order.answered
+
+    def forget(self, holder: str) -> None:
+        self._alone.forget(holder)
+        self._forgotten.add(holder)
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Connect, serve, come back. Raises ConfigError at once if the setting can't work."""
+        try:
+            while True:
+                try:
+                    await self._redis.connect()
+                    await self._come_back()
+                    await self._pump()
+                except LimitsUnavailable as error:
+                    await self._go_alone(error)
+                await asyncio.sleep(RETRY_S)
+        finally:
+            await self._redis.close()
+
+    # --- while Redis is there -------------------------------------------------------------------------
+
+    async def _pump(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+            orders, self._waiting = self._waiting, []
+            try:
+                await self._redis.exchange(orders)
+            except LimitsUnavailable:
+                self._take_back(orders)
+                raise
+            now_s = self._redis.now_s()
+            for order in orders:
+                self._alone.note(order.holder, order.wishes, order.returns, order.grants, now_s)
+                order.answer(order.grants)
+            forgotten, self._forgotten = self._forgotten, set()
+            for holder in forgotten:
+                await self._redis.forget(holder)
+
+    def _take_back(self, orders: list[_Asked]) -> None:
+        """Whether Redis carried them out is not known. It may count what nobody has; never the other way: so the
+        returns are not sent again."""
+        for order in orders:
+            self._alone.note(order.holder, (), order.returns, (), self._redis.now_s())
+            order.returns = ()
+        self._waiting = orders + self._waiting
+
+    # --- while it is not ------------------------------------------------------------------------------
+
+    async def _serve_alone(
+        self, holder: str, wishes: Sequence[Wish], returns: Sequence[Return]
+    ) -> Sequence[Grant]:
+        for bucket, period in self._alone.unknown(wishes, self._redis.now_s()):
+            self._alone.begin_period(bucket, period, await self._used_before(bucket, period))
+        return self._alone.handle(holder, wishes, returns, self._redis.now_s())
+
+    async def _go_alone(self, error: LimitsUnavailable) -> None:
+        if not self.is_gone:
+            self._alone.begin(self._redis.hosts, self._host, self._redis.now_s())
+            self.is_gone = True
+        if error.message != self._last_error:
+            self._last_error = error.message
+            log.warning("limits.alone", because=error.message, hosts=self._alone.hosts)
+        waiting, self._waiting = self._waiting, []
+        for order in waiting:
+            order.answer(await self._serve_alone(order.holder, order.wishes, order.returns))
+
+    async def _come_back(self) -> None:
+        """Tell Redis what it has missed, then ask it again. Meanwhile requests are answered as before."""
+        redis, alone = self._redis, self._alone
+        was_restarted = bool(self._run_id) and redis.run_id != self._run_id
+        if was_restarted:
+            await self._charge(alone.everything(redis.now_s()))
+        for holder, wishes in alone.held(redis.now_s()).items():
+            await redis.exchange([Order(holder, wishes)])
+        if was_restarted:
+            await asyncio.sleep(max(0.0, GRACE_S - await redis.age_s()))
+        while charges := alone.owed(redis.now_s()):
+            await self._charge(charges)
+        if self.is_gone:
+            log.info("limits.shared_again", restarted=was_restarted, hosts=len(redis.hosts))
+        self._run_id, self._last_error, self.is_gone = redis.run_id, "", False
+
+    async def _charge(self, charges: Sequence[Return]) -> None:
+        for start in range(0, len(charges), CHARGES_MAX):
+            await self._redis.exchange([Order("", (), charges[start : start + CHARGES_MAX])])

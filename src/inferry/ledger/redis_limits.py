@@ -1,0 +1,256 @@
+"""The bank of limits that many hosts share, in a Redis or Valkey.
+
+The rules of policy/lease_bank.py, as a Lua script by Redis' own clock: one round trip for a batch of exchanges.
+Every key ends by itself. Keys carry the id of the server's run: a server that was restarted may have lost some of
+its counts or all, so nothing old is believed, and each host tells again what it knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from inferry.core.clock import Clock
+from inferry.core.errors import ConfigError, LimitsUnavailable
+from inferry.core.leases import Bucket, Grant, Kind, Return, Times, Wish
+from inferry.core.shown_url import shown_url
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+TIMEOUT_S = 0.25
+"""A Redis that takes longer is gone. Measured round trips are below 0.001 s."""
+HOST_TTL_S = 10.0
+"""A host that was silent for so long is not counted any more."""
+PERIOD_IDLE_S = 3 * 3600.0
+"""As in policy/lease_bank.py."""
+AHEAD_SHARE = 10
+"""As in policy/lease_bank.py."""
+
+_SCRIPT = Path(__file__).with_name("redis_limits.lua")
+_KINDS = {Kind.WINDOW: 0, Kind.PERMITS: 1, Kind.DAY: 2, Kind.MONTH: 3}
+
+
+@dataclass(slots=True)
+class Order:
+    """One exchange of one holder."""
+
+    holder: str
+    wishes: Sequence[Wish] = ()
+    returns: Sequence[Return] = ()
+    grants: list[Grant] = field(default_factory=list)
+
+
+class RedisBank:
+    """One host's connection to the shared bank. After a LimitsUnavailable, `connect` again."""
+
+    def __init__(
+        self,
+        url: str,
+        namespace: str,
+        host: str,
+        *,
+        clock: Clock,
+        used_before: Callable[[Bucket, int], Awaitable[int]],
+        times: Times | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """`host` must be another one after each start of this process, too.
+
+        `used_before(bucket, period)`: units that the ledger has of a calendar period.
+        """
+        self._url = url
+        self._prefix = f"{{{namespace}}}:limits"
+        self._host = host
+        self._clock = clock
+        self._used_before = used_before
+        self.times = Times() if times is None else times
+        self._timeout_s = timeout_s
+        self._client: Redis | None = None
+        self._digest = ""
+        self._number = 0
+        self._permits: dict[str, set[str]] = {}
+        """Holder to its permit buckets, for `forget`."""
+        self._run_prefix = self._prefix
+        self.run_id = ""
+        """Of the server process; counts live and die with it."""
+        self.hosts: list[str] = []
+        """Ids of the hosts that are present, sorted; this one is among them."""
+        self._ahead_s = 0.0
+
+    def now_s(self) -> float:
+        """Seconds since 1970 by Redis' clock, at most a round trip behind it."""
+        return self._clock.now_s() + self._ahead_s
+
+    async def connect(self) -> None:
+        """Raises LimitsUnavailable; ConfigError if the client library is missing or the URL can't be read."""
+        try:
+            import redis.asyncio as redis_asyncio
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
+        except ImportError as missing:
+            raise ConfigError(
+                "gateway.shared_limits.redis needs a library that is not installed. "
+                "Install it: pip install 'inferry[redis]'"
+            ) from missing
+        await self.close()
+        try:
+            self._client = redis_asyncio.Redis.from_url(
+                self._url,
+                single_connection_client=True,
+                socket_timeout=self._timeout_s,
+                socket_connect_timeout=self._timeout_s,
+                retry=Retry(NoBackoff(), 0),
+            )
+        except ValueError as error:
+            raise ConfigError(f"gateway.shared_limits.redis can't be read: {error}") from error
+        info = await self._ask(lambda client: client.info("server"))
+        self._digest = await self._ask(lambda client: client.script_load(_SCRIPT.read_text("utf-8")))
+        self.run_id = str(info["run_id"])
+        self._run_prefix = f"{self._prefix}:{self.run_id[:12]}"
+        await self.exchange([])
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await client.aclose()
+            except Exception:  # noqa: BLE001, S110 - it is given up in any case
+                pass
+
+    async def age_s(self) -> float:
+        """How long ago somebody first asked this run of the server."""
+        key = f"{self._run_prefix}:born"
+        now_s = self.now_s()
+        await self._ask(lambda client: client.set(key, f"{now_s:.3f}", nx=True, ex=86400))
+        born = await self._ask(lambda client: client.get(key))
+        return 86400.0 if born is None else now_s - float(born)
+
+    async def exchange(self, orders: Sequence[Order]) -> None:
+        """Fill in the orders' grants. With no orders: say that this host is present.
+
+        Raises LimitsUnavailable; then nobody knows whether the orders were carried out.
+        """
+        begun: dict[str, tuple[int, int]] = {}
+        answers = await self._run(orders, begun)
+        unknown = self._unknown(orders, answers)
+        if unknown:
+            for bucket, period in unknown:
+                begun[bucket.id] = (period, await self._used_before(bucket, period))
+            # Only the wishes that got nothing, and without the returns: those have been taken.
+            again = [self._only_unknown(order, begun) for order in orders]
+            more = await self._run(again, begun)
+            for order, second in zip(orders, again, strict=True):
+                for place, wish in enumerate(order.wishes):
+                    if wish.bucket.id in begun:
+                        answers[id(order)][place] = more[id(second)].pop(0)
+        for order in orders:
+            order.grants = [
+                self._grant(wish, answer)
+                for wish, answer in zip(order.wishes, answers[id(order)], strict=True)
+            ]
+
+    async def forget(self, holder: str) -> None:
+        """The holder is gone: free its permits. Raises LimitsUnavailable; then they end by themselves."""
+        buckets = self._permits.pop(holder, set())
+        if buckets:
+            await self._call(
+                sorted(buckets), [], [], [(place, self._full(holder)) for place in range(2, 2 + len(buckets))]
+            )
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _full(self, holder: str) -> str:
+        return f"{self._host}/{holder}"
+
+    def _only_unknown(self, order: Order, begun: dict[str, tuple[int, int]]) -> Order:
+        return Order(order.holder, [wish for wish in order.wishes if wish.bucket.id in begun])
+
+    def _unknown(self, orders: Sequence[Order], answers: dict[int, list[Any]]) -> set[tuple[Bucket, int]]:
+        return {
+            (wish.bucket, answer[5])
+            for order in orders
+            for wish, answer in zip(order.wishes, answers[id(order)], strict=True)
+            if answer[5] >= 0
+        }
+
+    async def _run(self, orders: Sequence[Order], begun: dict[str, tuple[int, int]]) -> dict[int, list[Any]]:
+        """The script's answers to each order's wishes, by the order's id()."""
+        places: dict[str, int] = {}
+
+        def place(bucket: Bucket) -> int:
+            return places.setdefault(bucket.id, len(places) + 2)
+
+        charges, wishes = [], []
+        for order in orders:
+            for each in order.returns:
+                charges.append((place(each.bucket), _KINDS[each.bucket.kind], each.slot, -each.units))
+            for wish in order.wishes:
+                bucket = wish.bucket
+                if bucket.kind is Kind.PERMITS:
+                    self._permits.setdefault(order.holder, set()).add(bucket.id)
+                wishes.append(
+                    (
+                        place(bucket), _KINDS[bucket.kind], bucket.limit, self._full(order.holder), wish.least,
+                        wish.most, wish.need, wish.want, wish.held, *begun.get(bucket.id, (-1, 0)),
+                    )
+                )  # fmt: skip
+        answers = await self._call(list(places), charges, wishes, [])
+        by_order: dict[int, list[Any]] = {}
+        for order in orders:
+            by_order[id(order)] = answers[: len(order.wishes)]
+            del answers[: len(order.wishes)]
+        return by_order
+
+    async def _call(
+        self, buckets: list[str], charges: list[Any], wishes: list[Any], forgets: list[Any]
+    ) -> list[Any]:
+        self._number += 1
+        times = self.times
+        packed = msgspec.msgpack.encode(
+            (
+                self._host, _ms(HOST_TTL_S), self._number,
+                (_ms(times.slot_s), _ms(times.kept_s), _ms(times.permit_ttl_s), _ms(PERIOD_IDLE_S), AHEAD_SHARE),
+                charges, wishes, forgets,
+            )
+        )  # fmt: skip
+        keys = [f"{self._prefix}:hosts", *(f"{self._run_prefix}:{bucket}" for bucket in buckets)]
+        reply = await self._ask(lambda client: client.evalsha(self._digest, len(keys), *keys, packed))
+        received_s = self._clock.now_s()
+        now_ms, hosts, answers = msgspec.msgpack.decode(reply)
+        self._ahead_s = now_ms / 1000 - received_s
+        self.hosts = sorted(hosts)
+        # An empty Lua table is packed as an empty map or list, as it likes.
+        return list(answers) if answers else []
+
+    def _grant(self, wish: Wish, answer: list[Any]) -> Grant:
+        units, slot, left, retry_ms, reset_ms, _ = answer
+        is_permits = wish.bucket.kind is Kind.PERMITS
+        lasts_s = self.times.permit_ttl_s if is_permits else self.times.lease_s
+        return Grant(
+            wish.bucket.id, int(units), int(slot), lasts_s, int(left), retry_ms / 1000, reset_ms / 1000
+        )
+
+    async def _ask(self, command: Callable[[Redis], Any]) -> Any:
+        import redis.exceptions
+
+        client = self._client
+        if client is None:
+            raise LimitsUnavailable(f"Redis at {shown_url(self._url)} is not connected.")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await command(client)
+        except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
+            await self.close()
+            said = str(error) or f"no answer within {self._timeout_s:g} s"
+            raise LimitsUnavailable(f"Redis at {shown_url(self._url)} can't be asked: {said}") from error
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
