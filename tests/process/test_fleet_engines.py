@@ -13,6 +13,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -105,6 +106,68 @@ async def test_simulated_replicas_live_die_and_return(tmp_path: Path) -> None:
         last = [view.pid for view in fleet.views() if view.pid is not None]
     assert not any(map(is_alive, last))
     assert [view.state.value for view in fleet.views()] == ["stopped", "stopped"]
+
+
+async def test_a_fleet_changes_under_load(tmp_path: Path) -> None:
+    """One replica becomes three, then one, and then one with another engine setting, while requests never pause:
+    not one of them fails, and no process is left over."""
+    in_flight: Counter[str] = Counter()
+    statuses: Counter[int] = Counter()
+    used: set[str] = set()
+    enough = asyncio.Event()
+
+    def simulated(replicas: int, itl_ms: float = 1) -> list[DeploymentPlan]:
+        deployment = SimulatedDeployment(engine="simulated", replicas=replicas, ttft_ms=1, itl_ms=itl_ms)
+        return [DeploymentPlan("chat", deployment, adapter_for("chat", deployment))]
+
+    async def client(fleet: Fleet) -> None:
+        question: dict[str, object] = {"model": "chat", "prompt": "hello", "max_tokens": 20}
+        while not enough.is_set():
+            ready = [view for view in fleet.views() if view.state is ReplicaState.READY]
+            view = min(ready, key=lambda view: in_flight[view.id])
+            in_flight[view.id] += 1
+            try:
+                status, _ = await ask(endpoint_of(view), "/v1/completions", question)
+            finally:
+                in_flight[view.id] -= 1
+            statuses[status] += 1
+            used.add(view.id)
+
+    views: list[ReplicaView] = []
+    gone: list[str] = []
+    runtime = LocalRuntime(tmp_path / "logs")
+    fleet = Fleet(
+        simulated(1), runtime, SystemClock(), random.Random(1), views.append, os.environ, on_gone=gone.append
+    )
+    fleet.set_in_flight(lambda replica_id: in_flight[replica_id])
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fleet.run())
+            try:
+                await fleet.wait_settled()
+                async with asyncio.TaskGroup() as clients:
+                    for _ in range(4):
+                        clients.create_task(client(fleet))
+                    try:
+                        assert await fleet.apply(simulated(3)) == {}
+                        await until(lambda: used >= {"chat-0", "chat-1", "chat-2"})
+                        assert await fleet.apply(simulated(1)) == {}
+                        assert [view.id for view in fleet.views()] == ["chat-0"]
+                        assert await fleet.apply(simulated(1, itl_ms=2)) == {}
+                        assert [view.id for view in fleet.views()] == ["chat-3"]
+                        await until(lambda: "chat-3" in used)
+                    finally:
+                        enough.set()
+                assert gone[:2] in (["chat-1", "chat-2"], ["chat-2", "chat-1"])
+                assert gone[2:] == ["chat-0"]
+                assert [handle.replica_id for handle in runtime.running()] == ["chat-3"]
+            finally:
+                await fleet.stop()
+    finally:
+        await runtime.close()
+    assert set(statuses) == {200}
+    assert statuses[200] > 10
+    assert not any(is_alive(view.pid) for view in views if view.pid is not None)
 
 
 async def test_a_frozen_engine_becomes_suspect_after_a_report(tmp_path: Path) -> None:

@@ -7,32 +7,26 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from inferry.core.clock import Clock
-from inferry.core.deployment import OpenAIDeployment
-from inferry.core.replica import ReplicaState, ReplicaView
-from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
+from inferry.core.errors import ConfigError
+from inferry.core.replica import ReplicaView
+from inferry.fleet.keeper_maker import KeeperMaker
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import HttpProber, Prober
-from inferry.fleet.remote_keeper import RemoteKeeper
-from inferry.fleet.replica_keeper import ReplicaKeeper
-from inferry.fleet.replica_record import ReplicaRecord
-from inferry.fleet.threads import cores_available, share_threads
+from inferry.fleet.reconciler import Reconciler
+from inferry.fleet.replica_set import Leaving
+from inferry.fleet.threads import cores_available
 from inferry.runtime.base import Runtime
 
 __all__ = ["DeploymentPlan", "Fleet"]
 
-TURN_S = 60.0
-"""Deployments start one after the other, so that each sees the memory that the ones before have left; but
-no longer than this does one that hangs hold up the next."""
-
-Keeper = ReplicaKeeper | RemoteKeeper
-
 
 class Fleet:
-    """Runs what `plans` say. Use it from one event loop; everything but `run`, `stop` and `wait_settled` is
-    synchronous and instant.
+    """Runs what `plans` say. Use it from one event loop; everything but `run`, `apply`, `stop` and `wait_settled`
+    is synchronous and instant.
 
     `on_change` is called on that loop at each change of a replica's state, place or message, before anything
-    else happens; it must not block or raise. It is not called for token counts: see `views`.
+    else happens; `on_gone` when a replica has left for good by an `apply`, after its last change. They must not
+    block or raise. Token counts are no changes: see `views`.
     """
 
     def __init__(
@@ -46,21 +40,22 @@ class Fleet:
         *,
         prober: Prober | None = None,
         cores: int | None = None,
+        on_gone: Callable[[str], None] = lambda replica_id: None,
     ) -> None:
-        self._runtime = runtime
-        self._clock = clock
-        self._rng = rng
-        self._on_change = on_change
-        self._environ = environ
         self._prober = HttpProber() if prober is None else prober
-        threads = share_threads(plans, cores_available() if cores is None else cores)
-        self._deployments: list[list[Keeper]] = [self._keepers(plan, threads[plan.name]) for plan in plans]
-        self._keeper_by_id = {
-            keeper.record.view.id: keeper for keepers in self._deployments for keeper in keepers
-        }
-        self._tasks: list[asyncio.Task[None]] = []
+        maker = KeeperMaker(runtime, self._prober, clock, rng, on_change, environ)
+        self._reconciler = Reconciler(plans, maker, cores_available() if cores is None else cores)
+        self._on_gone = on_gone
+        self._in_flight: Callable[[str], int] = lambda replica_id: 0
+        self._group: asyncio.TaskGroup | None = None
+        self._changing = asyncio.Lock()
+        self._changes: set[asyncio.Task[dict[str, str]]] = set()
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
+
+    def set_in_flight(self, lookup: Callable[[str], int]) -> None:
+        """How many requests a replica holds, at all gateways together: what a draining one is waited for."""
+        self._in_flight = lookup
 
     async def run(self) -> None:
         """Start everything and keep it running; returns when `stop` is done.
@@ -70,12 +65,32 @@ class Fleet:
         """
         try:
             async with asyncio.TaskGroup() as group:
+                self._group = group
                 starting = group.create_task(self._start_in_order(group))
                 await self._stopping.wait()
                 starting.cancel()
                 await self._stopped.wait()
         finally:
+            self._group = None
             await self._prober.close()
+
+    async def apply(self, plans: Sequence[DeploymentPlan], drain_s: float = 30.0) -> dict[str, str]:
+        """Run what `plans` say from now on, without dropping a request: see fleet/reconciler.py.
+
+        Returns when all that must leave has left (each within `drain_s` and its grace), replacements are ready,
+        and additional replicas have had their turn to start (`wait_settled` waits for the rest). The result
+        names the deployments that run as before, because a new engine did not start, and why.
+
+        Several calls are done one after the other, and after the first start. A call that is cancelled is done
+        all the same. Raises ConfigError when the fleet does not run, or is stopped meanwhile.
+        """
+        change = asyncio.create_task(self._change(plans, drain_s))
+        self._changes.add(change)
+        change.add_done_callback(self._changes.discard)
+        await asyncio.wait([change])
+        if change.cancelled():
+            raise ConfigError("Inferry is shutting down; the change was not completed.")
+        return change.result()
 
     async def stop(self) -> None:
         """Publish `draining` for all replicas, then end all engines, each within its grace. Idempotent."""
@@ -83,95 +98,58 @@ class Fleet:
             await self._stopped.wait()
             return
         self._stopping.set()
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        keepers = list(self._keeper_by_id.values())
-        for keeper in keepers:
-            keeper.drain()
+        for change in self._changes:
+            change.cancel()
+        if self._changes:
+            await asyncio.wait(self._changes)
+        members = self._reconciler.members()
+        async with asyncio.TaskGroup() as group:
+            for member in members:
+                group.create_task(member.halt())
+        for member in members:
+            member.keeper.drain()
         try:
             async with asyncio.TaskGroup() as group:
-                for keeper in reversed(keepers):
-                    group.create_task(keeper.end())
+                for member in reversed(members):
+                    group.create_task(_ended(member.ending()))
         finally:
             self._stopped.set()
 
     def views(self) -> list[ReplicaView]:
         """All replicas as they are now, in the file's order."""
-        return [keeper.record.view for keeper in self._keeper_by_id.values()]
+        return [member.view for member in self._reconciler.members()]
 
     def report_failure(self, replica_id: str, reason: str) -> None:
         """A connection to this replica failed: have it probed at once, instead of at the next interval."""
-        keeper = self._keeper_by_id.get(replica_id)
-        if keeper is not None:
-            keeper.report_failure(reason)
+        there = self._reconciler.sets.get(replica_id.rpartition("-")[0])
+        member = None if there is None else there.members.get(replica_id)
+        if member is not None:
+            member.keeper.report_failure(reason)
 
     async def wait_settled(self) -> None:
         """Returns when each replica that we run is ready or has been given up, or when the fleet is stopped."""
-        for keeper in self._keeper_by_id.values():
-            await keeper.settled.wait()
+        for member in self._reconciler.members():
+            await member.keeper.settled.wait()
 
     def failures(self) -> list[str]:
         """One message for each replica that stays down: `chat-0: the engine ...`, with its last log lines."""
         return [
-            f"{replica_id}: {keeper.failure}"
-            for replica_id, keeper in self._keeper_by_id.items()
-            if keeper.failure is not None
+            f"{member.id}: {member.keeper.failure}"
+            for member in self._reconciler.members()
+            if member.keeper.failure is not None
         ]
 
     async def _start_in_order(self, group: asyncio.TaskGroup) -> None:
-        for keepers in self._deployments:
-            for keeper in keepers:
-                self._tasks.append(group.create_task(keeper.run()))
-            try:
-                async with asyncio.timeout(TURN_S):
-                    for keeper in keepers:
-                        await keeper.had_turn.wait()
-            except TimeoutError:
-                continue
+        async with self._changing:
+            await self._reconciler.start(group)
 
-    def _keepers(self, plan: DeploymentPlan, threads: int) -> list[Keeper]:
-        deployment, adapter = plan.deployment, plan.adapter
-        if isinstance(deployment, OpenAIDeployment):
-            assert isinstance(adapter, RemoteAdapter)
-            return [
-                RemoteKeeper(
-                    self._record(plan, index),
-                    adapter,
-                    endpoint,
-                    deployment.health,
-                    self._prober,
-                    self._clock,
-                )
-                for index, endpoint in enumerate(adapter.endpoints())
-            ]
-        assert isinstance(adapter, LaunchableAdapter)
-        return [
-            ReplicaKeeper(
-                self._record(plan, index),
-                deployment,
-                adapter,
-                plan.model_path,
-                threads,
-                self._runtime,
-                self._prober,
-                self._clock,
-                self._rng,
-                self._environ,
-            )
-            for index in range(deployment.replicas)
-        ]
+    async def _change(self, plans: Sequence[DeploymentPlan], drain_s: float) -> dict[str, str]:
+        async with self._changing:
+            if self._group is None or self._stopping.is_set():
+                raise ConfigError("Inferry is not running, or shutting down; nothing was changed.")
+            leaving = Leaving(self._in_flight, self._on_gone, drain_s)
+            return await self._reconciler.reconcile(plans, leaving, self._group)
 
-    def _record(self, plan: DeploymentPlan, index: int) -> ReplicaRecord:
-        view = ReplicaView(
-            id=f"{plan.name}-{index}",
-            deployment=plan.name,
-            engine=plan.adapter.engine,
-            simulated=plan.adapter.simulated,
-            state=ReplicaState.PENDING,
-            endpoint=None,
-            since_wall_s=self._clock.wall_s(),
-            restarts=0,
-        )
-        return ReplicaRecord(view, self._clock, self._on_change)
+
+async def _ended(ending: asyncio.Task[None]) -> None:
+    await ending

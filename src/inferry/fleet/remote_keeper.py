@@ -10,6 +10,7 @@ from inferry.core.clock import Clock
 from inferry.core.deployment import Health
 from inferry.core.replica import Endpoint, ReplicaState
 from inferry.engines.adapter import RemoteAdapter
+from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import Prober
 from inferry.fleet.replica_care import ReplicaCare
 from inferry.fleet.replica_record import ReplicaRecord
@@ -38,6 +39,12 @@ class RemoteKeeper:
         self._health = health
         self._care = ReplicaCare(record, adapter, endpoint, health, prober, clock)
         self.settled = self._care.probed
+
+    def change(self, plan: DeploymentPlan, threads: int) -> None:
+        """Settings of a new file, for the same endpoint."""
+        assert isinstance(plan.adapter, RemoteAdapter)
+        self._health = plan.deployment.health
+        self._care.change(plan.deployment.health, plan.adapter)
 
     def report_failure(self, reason: str) -> None:
         self._care.report_failure(reason)

@@ -53,6 +53,13 @@ class ReplicaCare:
             self._report = reason
             self._reported.set()
 
+    def change(self, health: Health, adapter: EngineAdapter) -> None:
+        """From now on these; a running replica is probed at once, and by the new interval afterwards."""
+        self._adapter = adapter
+        if health != self._health:
+            self._health = health
+            self._reported.set()
+
     async def until_ready(self, poll_max_s: float = START_POLL_MAX_S) -> None:
         """From starting to ready, however long that takes. Cancel it to give up; the view's message then
         holds what it was waiting for."""

@@ -17,10 +17,11 @@ from pathlib import Path
 import structlog
 
 from inferry.core.clock import Clock
-from inferry.core.deployment import ManagedDeployment
+from inferry.core.deployment import ManagedDeployment, OpenAIDeployment
 from inferry.core.errors import ConfigError
 from inferry.core.replica import ReplicaState
 from inferry.engines.adapter import LaunchableAdapter, LaunchContext
+from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import Prober
 from inferry.fleet.replica_care import ReplicaCare
 from inferry.fleet.replica_record import ReplicaRecord
@@ -77,8 +78,21 @@ class ReplicaKeeper:
         self._environ = environ
         self._handle: Handle | None = None
         self._care: ReplicaCare | None = None
+        self._start_limit: asyncio.Timeout | None = None
+        """While its engine starts: when it must be ready."""
         self._was_ever_ready = False
         self._crashes: deque[Crash] = deque(maxlen=CRASHES_MAX)
+
+    def change(self, plan: DeploymentPlan, threads: int) -> None:
+        """Settings of a new file that fit the engine as it runs; a new start takes all of them."""
+        assert isinstance(plan.adapter, LaunchableAdapter)
+        assert not isinstance(plan.deployment, OpenAIDeployment)
+        if self._start_limit is not None and not self._start_limit.expired():
+            began_s = (self._start_limit.when() or 0.0) - self._deployment.start_timeout_s
+            self._start_limit.reschedule(began_s + plan.deployment.start_timeout_s)
+        self._deployment, self._adapter, self._threads = plan.deployment, plan.adapter, threads
+        if self._care is not None:
+            self._care.change(plan.deployment.health, plan.adapter)
 
     def report_failure(self, reason: str) -> None:
         """The gateway could not use this replica; probe it now."""
@@ -195,10 +209,12 @@ class ReplicaKeeper:
     async def _look_after(self, care: ReplicaCare) -> None:
         """Returns when it did not become ready in time; otherwise it never does."""
         try:
-            async with asyncio.timeout(self._deployment.start_timeout_s):
+            async with asyncio.timeout(self._deployment.start_timeout_s) as self._start_limit:
                 await care.until_ready()
         except TimeoutError:
             return
+        finally:
+            self._start_limit = None
         self._was_ever_ready = True
         self.settled.set()
         self.had_turn.set()
