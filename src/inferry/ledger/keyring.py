@@ -92,9 +92,10 @@ def _refusal(credential: bytes) -> Rejected:
     if not credential:
         return MissingKey("This needs an API key: send 'Authorization: Bearer KEY', or 'x-api-key: KEY'.")
     text = credential.decode("ascii", "replace")
-    shown = ""
-    if len(text) >= _SHOWN_FROM_CHARS and text[:_SHOWN_CHARS].isprintable():
-        shown = f" {text[:_SHOWN_CHARS]}..."
+    start = text[:_SHOWN_CHARS]
+    shown = (
+        f" {start}..." if len(text) >= _SHOWN_FROM_CHARS and start.isascii() and start.isprintable() else ""
+    )
     if is_well_formed(text):
         return InvalidKey(f"The API key{shown} is not known here. It may have been rotated or removed.")
     return InvalidKey(f"The API key{shown} is none of ours, or mistyped or cut: its checksum does not fit.")
