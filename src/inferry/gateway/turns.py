@@ -45,6 +45,20 @@ class Waiter(Protocol):
         """The wait is over, without a slot: too long, or somebody else came before."""
 
 
+class _Nobody:
+    """Holds tickets that are over: a ticket and its waiter that point at each other would stay in memory until
+    the next garbage collection."""
+
+    def on_turn(self) -> None:
+        raise AssertionError("a ticket that is over had its turn")
+
+    def on_refused(self, error: QueueFull | QueueTimeout) -> None:
+        raise AssertionError("a ticket that is over was refused")
+
+
+_NOBODY = _Nobody()
+
+
 class _State(Enum):
     NEW = 0
     WAITING = 1
@@ -67,12 +81,16 @@ class Ticket(Share):
         weight: float = 1.0,
     ) -> None:
         super().__init__(tenant, prompt_tokens, completion_tokens_max, priority, weight)
-        self.waiter = waiter
+        self.waiter: Waiter = waiter
         self.state = _State.NEW
         self.since_s = 0.0
         self.began_s = 0.0
         self.completion_tokens = 0
         """Generated so far, as `progress` said."""
+
+    @property
+    def is_running(self) -> bool:
+        return self.state is _State.RUNNING
 
     @property
     def waited_s(self) -> float:
@@ -133,6 +151,7 @@ class Turns:
         if error is not None:
             ticket.state = _State.OVER
             ticket.began_s = now_s
+            ticket.waiter = _NOBODY
             return error
         ticket.state = _State.WAITING
         self._waiting[ticket] = None
@@ -151,6 +170,7 @@ class Turns:
         """Its slot is free. Tokens are what the engine counted; None: the estimate, and what `progress` said."""
         assert ticket.state is _State.RUNNING
         ticket.state = _State.OVER
+        ticket.waiter = _NOBODY
         self.running -= 1
         self._queue.settle(
             ticket,
@@ -181,8 +201,7 @@ class Turns:
             ticket = next(iter(self._waiting))
             if now_s - ticket.since_s < wait_max_s:
                 break
-            self._take_out(ticket, now_s)
-            ticket.waiter.on_refused(
+            self._take_out(ticket, now_s).on_refused(
                 QueueTimeout(
                     f"Every replica was busy for {wait_max_s:g} s, which is the longest that a request may wait "
                     "here.",
@@ -227,8 +246,7 @@ class Turns:
         if victim is None:
             return self._full(wait_s)
         assert isinstance(victim, Ticket)
-        self._take_out(victim, now_s)
-        victim.waiter.on_refused(self._full(self.forecast_s(victim)))
+        self._take_out(victim, now_s).on_refused(self._full(self.forecast_s(victim)))
         return None
 
     def _full(self, wait_s: float | None) -> QueueFull:
@@ -241,11 +259,14 @@ class Turns:
         """Never sooner than a second; where there is no forecast, as long as one may wait."""
         return max(self.settings.wait_max_s if wait_s is None else wait_s, RETRY_AFTER_MIN_S)
 
-    def _take_out(self, ticket: Ticket, now_s: float) -> None:
+    def _take_out(self, ticket: Ticket, now_s: float) -> Waiter:
+        """It waits no more. Returns its waiter, who may have to be told."""
+        waiter, ticket.waiter = ticket.waiter, _NOBODY
         ticket.state = _State.OVER
         ticket.began_s = now_s
         del self._waiting[ticket]
         self._queue.remove(ticket)
+        return waiter
 
     def _hand_out(self, now_s: float) -> None:
         # A waiter whose turn ends at once comes back here through `done`: the loop below goes on for it, or a

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Literal
 
 from inferry.core.errors import QueueFull, QueueTimeout, Rejected
@@ -235,6 +237,24 @@ def test_turns_that_end_at_once_do_not_nest() -> None:
     turns.done(running.ticket, 100, 10, 1.0)
     assert (turns.running, turns.waiting) == (0, 0)
     assert [client.heard for client in failing] == [["turn"]] * 5000
+
+
+def test_nothing_holds_on_to_a_request_that_is_over() -> None:
+    """Waiter and ticket are freed at once when both let go of each other, without a garbage collection."""
+    turns = Turns(Queue(waiting_max=1), 1)
+    clients = [Client() for _ in range(4)]
+    for client in clients:
+        turns.ask(client.ticket, 0.0)
+    turns.leave(clients[1].ticket, 1.0)
+    turns.done(clients[0].ticket, 100, 10, 1.0)
+    freed = [weakref.ref(client) for client in clients]
+    gc.disable()
+    try:
+        del client
+        clients.clear()
+        assert [ref() for ref in freed] == [None] * 4
+    finally:
+        gc.enable()
 
 
 def test_the_settings_may_change() -> None:
