@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -44,11 +45,10 @@ def row_of(key: ApiKey) -> dict[str, Any]:
 def key_of(row: Row[Any]) -> ApiKey:
     """The key in a row; LedgerError if another program wrote what this one does not know."""
     try:
-        limits = Limits.model_validate(row.limits)
-    except ValidationError as error:
+        limits = _limits(tuple(sorted(row.limits.items())))
+    except (ValidationError, TypeError) as error:
         raise LedgerError(
-            f"The limits of key {row.id} can't be read: {error.errors()[0]['msg']}. Another version of Inferry may "
-            "have set them."
+            f"The limits of key {row.id} can't be read: another version of Inferry may have set them."
         ) from error
     return ApiKey(
         id=row.id,
@@ -56,14 +56,26 @@ def key_of(row: Row[Any]) -> ApiKey:
         digest=bytes(row.digest),
         tenant=row.tenant,
         name=row.name,
-        scopes=frozenset(row.scopes),
-        deployments=None if row.deployments is None else frozenset(row.deployments),
+        scopes=_names(tuple(row.scopes)),
+        deployments=None if row.deployments is None else _names(tuple(row.deployments)),
         limits=limits,
         priority=row.priority,
         created_wall_s=row.created_wall_s,
         expires_wall_s=row.expires_wall_s,
         disabled=bool(row.disabled),
     )
+
+
+# Keys that have the same limits or names share one object: ten thousand keys are then read, and sent to the gateway
+# processes, in a fraction of the time.
+@lru_cache(maxsize=4096)
+def _limits(items: tuple[tuple[str, float], ...]) -> Limits:
+    return Limits.model_validate(dict(items))
+
+
+@lru_cache(maxsize=4096)
+def _names(names: tuple[str, ...]) -> frozenset[Any]:
+    return frozenset(names)
 
 
 def usable_forms(row: Row[Any]) -> list[ApiKey]:

@@ -385,11 +385,14 @@ def test_the_text_is_nowhere(sqlite_database: Database, sqlite_store: KeyStore) 
         assert one.key.digest.hex() not in repr(one.key)
 
 
-def test_limits_of_another_version(sqlite_database: Database, sqlite_store: KeyStore) -> None:
+@pytest.mark.parametrize("limits", [{"images_per_day": 3}, {"windows": [1, 2]}])
+def test_limits_of_another_version(
+    sqlite_database: Database, sqlite_store: KeyStore, limits: dict[str, object]
+) -> None:
     """A limit that this program does not know can't be kept, so the key is not taken for one without it."""
     key = sqlite_store.create("acme").key
     with sqlite_database.write() as connection:
-        connection.execute(update(keys).values(limits={"images_per_day": 3}))
+        connection.execute(update(keys).values(limits=limits))
     with pytest.raises(LedgerError, match=f"limits of key {key.id} can't be read"):
         sqlite_store.all()
 
@@ -402,3 +405,13 @@ def test_a_lost_counter(sqlite_database: Database, sqlite_store: KeyStore) -> No
         sqlite_store.create("acme")
     with sqlite_database.read() as connection:
         assert connection.execute(select(keys)).all() == []
+
+
+def test_keys_share_what_is_alike(sqlite_store: KeyStore) -> None:
+    """Many keys with the same limits hold them once, so that reading and sending thousands of keys stays quick."""
+    for _ in range(2):
+        sqlite_store.create("acme", limits=Limits(choices_max=1), deployments=frozenset({"chat"}))
+    one, other = sqlite_store.all()
+    assert one.limits is other.limits
+    assert one.scopes is other.scopes
+    assert one.deployments is other.deployments
