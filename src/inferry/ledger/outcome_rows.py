@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import calendar
 import math
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from inferry.core.clock import utc_text
+from inferry.core.clock import utc_text, wall_s_of
 from inferry.core.outcome import Outcome, UsageFrom
 from inferry.ledger.outcome_tables import DIMENSIONS, SUMS
 from inferry.ledger.prices import COST_NANO_MAX
@@ -63,8 +62,7 @@ def day_of(wall_s: float) -> str:
 
 def day_begin_wall_s(day: str) -> float:
     """When a day as 2026-01-31 begins; ValueError if there is no such day."""
-    year, month, of_month = (int(part) for part in day.split("-"))
-    begin_wall_s = float(calendar.timegm((year, month, of_month, 0, 0, 0)))
+    begin_wall_s = wall_s_of(day)
     if day_of(begin_wall_s) != day:
         raise ValueError(f"there is no day {day}")
     return begin_wall_s

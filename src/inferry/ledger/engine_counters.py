@@ -1,0 +1,140 @@
+"""The engines' own counters as they were seen, kept in the store, and the ledger's share of the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, insert, or_, select, true, update
+
+from inferry.core.outcome import UsageFrom
+from inferry.ledger.database import Database
+from inferry.ledger.inflight_book import CRASHED
+from inferry.ledger.outcome_tables import engine_lives, outcomes
+from inferry.ledger.reconcile import Counters, EngineLife, LedgerShare
+
+_SAME_LIFE_S = 0.001
+"""Times go through doubles and JSON; two starts of one replica are further apart."""
+
+_REFUSED = 400
+"""From this status on, an answer is an error, and no tokens are missed."""
+
+
+def note_lives(database: Database, lives: Iterable[EngineLife]) -> None:
+    """Keep what engines say now: a life's `first` stays as it was first given, `last` moves on. Raises LedgerError."""
+    with database.write() as connection:
+        for life in lives:
+            last = {
+                "last_wall_s": life.last.wall_s,
+                "last_prompt_tokens": life.last.prompt_tokens,
+                "last_completion_tokens": life.last.completion_tokens,
+            }
+            table = engine_lives.c
+            same = and_(
+                table.source == life.source,
+                table.replica_id == life.replica_id,
+                func.abs(table.started_wall_s - life.started_wall_s) < _SAME_LIFE_S,
+            )
+            if connection.execute(update(engine_lives).where(same).values(last)).rowcount:
+                continue
+            connection.execute(
+                insert(engine_lives).values(
+                    source=life.source,
+                    replica_id=life.replica_id,
+                    started_wall_s=life.started_wall_s,
+                    deployment=life.deployment,
+                    engine=life.engine,
+                    first_wall_s=life.first.wall_s,
+                    first_prompt_tokens=life.first.prompt_tokens,
+                    first_completion_tokens=life.first.completion_tokens,
+                    **last,
+                )
+            )
+
+
+def known_lives(database: Database, since_wall_s: float = 0.0) -> list[EngineLife]:
+    """Engine processes that were looked at since then, by replica and start. Raises LedgerError."""
+    table = engine_lives.c
+    wanted = (
+        select(engine_lives)
+        .where(table.last_wall_s >= since_wall_s)
+        .order_by(table.source, table.replica_id, table.started_wall_s)
+    )
+    with database.read() as connection:
+        return [_life_of(row) for row in connection.execute(wanted)]
+
+
+def ledger_share(database: Database, life: EngineLife) -> LedgerShare:
+    """The requests that ended at this engine process between the first and the last look at it. Raises LedgerError."""
+    table = outcomes.c
+    ended_wall_s = table.received_wall_s + table.duration_s
+    here = and_(
+        table.source == life.source,
+        table.replica_id == life.replica_id,
+        ended_wall_s > life.first.wall_s,
+    )
+    seen = and_(here, ended_wall_s <= life.last.wall_s)
+    exact = table.usage_from == UsageFrom.ENGINE.value
+    counted = table.usage_from == UsageFrom.COUNTED.value
+    resumed = table.resumes > 0
+    seen_sums = {
+        "requests": _count(exact),
+        "prompt_tokens": _sum(exact, table.prompt_tokens),
+        "completion_tokens": _sum(exact, table.completion_tokens),
+        "counted_streams": _count(and_(counted, table.stream)),
+        "counted_calls": _count(and_(counted, ~table.stream)),
+        "counted_tokens": _sum(counted, table.completion_tokens),
+        "counted_prompt_tokens": _sum(counted, table.prompt_tokens),
+        "without_usage": _count(and_(table.usage_from == UsageFrom.NONE.value, table.status < _REFUSED)),
+        "resumed": _count(resumed),
+        "resumed_tokens": _sum(resumed, table.completion_tokens),
+    }
+    late_sums = {
+        "late": _count(true()),
+        "late_prompt_tokens": _sum(true(), table.prompt_tokens),
+        "late_tokens": _sum(true(), table.completion_tokens),
+    }
+    elsewhere = and_(
+        table.source == life.source,
+        table.deployment == life.deployment,
+        table.replica_id != life.replica_id,
+        ended_wall_s > life.first.wall_s,
+        table.received_wall_s <= life.last.wall_s,
+        or_(table.attempts > 1, resumed),
+    )
+    crashed = select(table.id).where(seen, counted, table.error_code == CRASHED).order_by(table.id)
+    with database.read() as connection:
+        late = and_(here, ended_wall_s > life.last.wall_s, table.received_wall_s <= life.last.wall_s)
+        return LedgerShare(
+            **_one_row(connection, seen_sums, seen),
+            **_one_row(connection, late_sums, late),
+            **_one_row(connection, {"moved_away": _count(true())}, elsewhere),
+            crashed=tuple(connection.execute(crashed).scalars()),
+        )
+
+
+def _one_row(
+    connection: Connection, sums: dict[str, ColumnElement[int]], where: ColumnElement[bool]
+) -> dict[str, Any]:
+    statement = select(*(column.label(name) for name, column in sums.items())).where(where)
+    return {name: int(value) for name, value in connection.execute(statement).one()._mapping.items()}
+
+
+def _count(which: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(case((which, 1), else_=0)), 0)
+
+
+def _sum(which: ColumnElement[bool], column: ColumnElement[Any]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(case((which, column), else_=0)), 0)
+
+
+def _life_of(row: Row[Any]) -> EngineLife:
+    return EngineLife(
+        row.source,
+        row.replica_id,
+        row.deployment,
+        row.engine,
+        row.started_wall_s,
+        Counters(row.first_wall_s, row.first_prompt_tokens, row.first_completion_tokens),
+        Counters(row.last_wall_s, row.last_prompt_tokens, row.last_completion_tokens),
+    )
