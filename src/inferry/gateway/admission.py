@@ -41,17 +41,21 @@ class LeaseStore(Protocol):
         """
 
 
-class Admitted:
+class Admitted(Claim):
     """The right to run. Hand it to `Admission.settle` once."""
 
-    __slots__ = ("_claim", "_rules")
+    __slots__ = ("is_settled", "pending", "rules")
 
-    def __init__(self, rules: Rules | None, claim: Claim | None) -> None:
-        self._rules = rules
-        self._claim = claim
+    rules: Rules
+
+    def __init__(self, shelves: Sequence[Shelf], amounts: Sequence[int]) -> None:
+        super().__init__(shelves, amounts)
+        self.is_settled = False
+        self.pending: Pending | None = None
+        """Whoever hears the answer, where the bank had to be asked."""
 
 
-UNLIMITED = Admitted(None, None)
+UNLIMITED = Admitted((), ())
 """No limit stands over the request. May be settled, to no effect, as often as one likes."""
 
 
@@ -70,17 +74,16 @@ OnAnswer = Callable[[Admitted | Refused], None]
 class Pending:
     """The bank is being asked. `on_answer` is called once, unless cancelled."""
 
-    __slots__ = ("_admission", "_claim", "_rules", "is_cancelled", "on_answer")
+    __slots__ = ("_admission", "_claim", "is_cancelled", "on_answer")
 
-    def __init__(self, admission: Admission, rules: Rules, claim: Claim, on_answer: OnAnswer) -> None:
+    def __init__(self, admission: Admission, claim: Admitted, on_answer: OnAnswer) -> None:
         self._admission = admission
-        self._rules = rules
         self._claim = claim
         self.on_answer = on_answer
         self.is_cancelled = False
 
     def cancel(self) -> None:
-        """The client went away."""
+        """The client went away: `on_answer` will not be called."""
         self.is_cancelled = True
         self._admission.on_cancelled(self._claim)
 
@@ -136,34 +139,37 @@ class Admission:
                 if amount > shelf.bucket.limit:
                     return Refused(too_large_error(shelf.bucket, amount))
         now_s = self._now_s()
-        claim = self._holder.take(rules.shelves, amounts, now_s)
+        claim = Admitted(rules.shelves, amounts)
+        claim.rules = rules
+        self._holder.take(claim, now_s)
         if claim.state is ClaimState.TAKEN:
-            return Admitted(rules, claim)
+            return claim
         self._send_wishes(now_s)
         # A bank in this process has answered by now.
         if claim.state is not ClaimState.WAITING:
-            return self._answer(rules, claim, now_s)
-        pending = Pending(self, rules, claim, on_answer)
-        claim.waiter = pending
-        return pending
+            return self._answer(claim, now_s)
+        claim.pending = Pending(self, claim, on_answer)
+        return claim.pending
 
     def settle(self, admitted: Admitted, tokens: int, cost_nano: int) -> None:
         """The request is over and has taken so much: give back what was reserved beyond, charge what was not."""
-        rules, claim = admitted._rules, admitted._claim
-        if rules is None:
+        if admitted is UNLIMITED:
             return
-        assert claim is not None, "an admitted request is settled once"
-        admitted._claim = None
-        for shelf, weight, amount in zip(claim.shelves, rules.weights, claim.amounts, strict=True):
-            if weight == 0:
-                if shelf.is_permits:
-                    shelf.put_back(1)
-            else:
-                actual = tokens if weight == 1 else cost_nano
-                if actual != amount:
-                    self._holder.settle(claim, shelf, amount - actual)
+        assert not admitted.is_settled, "an admitted request is settled once"
+        admitted.is_settled = True
+        rules = admitted.rules
+        for shelf in rules.permit_shelves:
+            shelf.put_back(1)
+        for place in rules.token_places:
+            unused = admitted.amounts[place] - tokens
+            if unused:
+                self._holder.settle(admitted, admitted.shelves[place], unused)
+        for place in rules.cost_places:
+            unused = admitted.amounts[place] - cost_nano
+            if unused:
+                self._holder.settle(admitted, admitted.shelves[place], unused)
 
-    def on_cancelled(self, claim: Claim) -> None:
+    def on_cancelled(self, claim: Admitted) -> None:
         """Nobody waits for the claim any more."""
         self._holder.drop(claim)
 
@@ -198,20 +204,20 @@ class Admission:
 
     def _tell(self, decided: Sequence[Claim], now_s: float) -> None:
         for claim in decided:
-            pending = claim.waiter
-            if not isinstance(pending, Pending):
+            # One that a bank in this process decided is still in `ask`, and has no Pending.
+            if not isinstance(claim, Admitted) or claim.pending is None:
                 continue
-            answer = self._answer(pending._rules, claim, now_s)
-            if not pending.is_cancelled:
-                pending.on_answer(answer)
-            elif isinstance(answer, Admitted):
-                self.settle(answer, 0, 0)
+            answer = self._answer(claim, now_s)
+            if not claim.pending.is_cancelled:
+                claim.pending.on_answer(answer)
+            elif answer is claim:
+                # Cancelled by another's `on_answer` just now.
+                self.settle(claim, 0, 0)
 
-    def _answer(self, rules: Rules, claim: Claim, now_s: float) -> Admitted | Refused:
+    def _answer(self, claim: Admitted, now_s: float) -> Admitted | Refused:
         if claim.state is ClaimState.TAKEN:
-            return Admitted(rules, claim)
+            return claim
         shelf = claim.refused_by
-        assert shelf is not None
         if claim.state is ClaimState.UNAVAILABLE:
             return Refused(unavailable_error(shelf.bucket))
         amount = claim.amounts[claim.shelves.index(shelf)]

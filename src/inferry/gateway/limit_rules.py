@@ -45,8 +45,9 @@ class Rules:
     """All that stands over the requests of one caller to one deployment."""
 
     __slots__ = (
-        "choices_cap", "completion_cap", "counts_cost", "counts_tokens", "has_caps", "is_limited", "limits",
-        "measures", "ones", "prompt_cap", "request_shelves", "shelves", "token_shelves", "weights",
+        "choices_cap", "completion_cap", "cost_places", "counts_cost", "counts_tokens", "has_caps", "is_limited",
+        "limits", "measures", "ones", "permit_shelves", "prompt_cap", "request_shelves", "shelves", "token_places",
+        "token_shelves", "weights",
     )  # fmt: skip
 
     def __init__(
@@ -74,9 +75,12 @@ class Rules:
         """What a request takes there: 0 one, 1 its tokens, 2 its money."""
         self.ones = (1,) * len(shelves)
         self.is_limited = bool(shelves)
-        self.counts_tokens = 1 in self.weights
+        self.token_places = tuple(place for place, weight in enumerate(self.weights) if weight == 1)
+        self.cost_places = tuple(place for place, weight in enumerate(self.weights) if weight == 2)
+        self.counts_tokens = bool(self.token_places)
         """Whether an estimate of tokens is of any use."""
-        self.counts_cost = 2 in self.weights
+        self.counts_cost = bool(self.cost_places)
+        self.permit_shelves = tuple(shelf for shelf in shelves if shelf.is_permits)
         self.request_shelves = self._shelves_of(Measure.REQUESTS_PER_MINUTE)
         self.token_shelves = self._shelves_of(Measure.TOKENS_PER_MINUTE)
         self.prompt_cap = _lowest(owners, "prompt_tokens_max")

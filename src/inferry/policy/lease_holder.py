@@ -33,21 +33,23 @@ class ClaimState(Enum):
 
 
 class Claim:
-    """One request's needs, and what it got."""
+    """One request's needs, and what it got. `take` and `on_grants` decide it."""
 
-    __slots__ = ("amounts", "drawn", "parked_at", "refused_by", "shelves", "since_s", "state", "waiter")
+    __slots__ = ("amounts", "drawn", "parked_at", "refused_by", "shelves", "since_s", "state")
 
-    def __init__(self, shelves: Sequence[Shelf], amounts: Sequence[int], now_s: float) -> None:
+    parked_at: Shelf
+    """Where it waits; set while it is WAITING."""
+    since_s: float
+    """Since when it has waited; set if it ever did."""
+    refused_by: Shelf
+    """Set if it was REFUSED or UNAVAILABLE."""
+
+    def __init__(self, shelves: Sequence[Shelf], amounts: Sequence[int]) -> None:
         self.shelves = shelves
         self.amounts = amounts
         self.state = ClaimState.WAITING
         self.drawn: list[tuple[Shelf, int, int]] = []
         """Shelf, slot and units, for what can come back."""
-        self.since_s = now_s
-        self.parked_at: Shelf | None = None
-        self.refused_by: Shelf | None = None
-        self.waiter: object = None
-        """Whoever wants to know; not touched here."""
 
 
 class Message:
@@ -89,17 +91,19 @@ class LeaseHolder:
         shelf.bucket = bucket
         return shelf
 
+    def shelves_kept(self) -> int:
+        """How many shelves there are."""
+        return len(self._shelves)
+
     # --- a request ------------------------------------------------------------------------------------
 
-    def take(self, shelves: Sequence[Shelf], amounts: Sequence[int], now_s: float) -> Claim:
-        """A claim, decided or WAITING; then send `message()` and hear `on_grants`."""
-        claim = Claim(shelves, amounts, now_s)
-        for shelf, amount in zip(shelves, amounts, strict=True):
+    def take(self, claim: Claim, now_s: float) -> None:
+        """Decide a new claim. If it is WAITING then, send `message()` and hear `on_grants`."""
+        for shelf, amount in zip(claim.shelves, claim.amounts):  # noqa: B905 - for every request; `strict` is dear
             if shelf.stock < amount or shelf.waiting or now_s >= shelf.until_s:
                 self._take_slowly(claim, now_s)
-                return claim
+                return
         self._draw(claim)
-        return claim
 
     def settle(self, claim: Claim, shelf: Shelf, unused: int) -> None:
         """Of what the claim took from `shelf`, give back `unused`; below 0: charge that much more."""
@@ -113,9 +117,8 @@ class LeaseHolder:
 
     def drop(self, claim: Claim) -> None:
         """A waiting claim is not wanted any more; what comes for it goes to others or back."""
-        if claim.parked_at is not None:
+        if claim.state is ClaimState.WAITING:
             claim.parked_at.waiting.remove(claim)
-            claim.parked_at = None
 
     # --- the bank -------------------------------------------------------------------------------------
 
@@ -181,7 +184,7 @@ class LeaseHolder:
     def _draw(self, claim: Claim) -> None:
         claim.state = ClaimState.TAKEN
         drawn = claim.drawn
-        for shelf, amount in zip(claim.shelves, claim.amounts, strict=True):
+        for shelf, amount in zip(claim.shelves, claim.amounts):  # noqa: B905 - as in take
             if amount:
                 shelf.draw(amount, drawn)
 
@@ -206,6 +209,7 @@ class LeaseHolder:
         for shelf, amount in lacking:
             self._active.add(shelf)
             self._hungry[shelf] = self._hungry.get(shelf, 0) + (amount if shelf is not lacking[0][0] else 0)
+        claim.since_s = now_s
         self._park(claim, lacking[0][0])
 
     def _park(self, claim: Claim, shelf: Shelf) -> None:
@@ -218,7 +222,6 @@ class LeaseHolder:
         decided: list[Claim] = []
         waiting, shelf.waiting = shelf.waiting, type(shelf.waiting)()
         for claim in waiting:
-            claim.parked_at = None
             lacking = self._first_lacking(claim, now_s)
             if lacking is None:
                 self._draw(claim)
@@ -261,7 +264,6 @@ class LeaseHolder:
         claims = list(shelf.waiting)
         shelf.waiting.clear()
         for claim in claims:
-            claim.parked_at = None
             self._decide(claim, state, shelf)
         return claims
 

@@ -80,18 +80,20 @@ class Shelf:
         self._used += amount
         if self.is_permits:
             self.in_use += amount
-            self._kept_in_tick = min(self._kept_in_tick, self.stock)
+            if self.stock < self._kept_in_tick:
+                self._kept_in_tick = self.stock
             return
         lots = self.lots
         while amount:
             lot = lots[0]
-            units = min(amount, lot.units)
-            drawn.append((self, lot.slot, units))
-            amount -= units
-            lot.units -= units
-            if not lot.units:
-                lots.popleft()
-                self.until_s = lots[0].until_s if lots else math.inf
+            if amount < lot.units:
+                lot.units -= amount
+                drawn.append((self, lot.slot, amount))
+                return
+            drawn.append((self, lot.slot, lot.units))
+            amount -= lot.units
+            lots.popleft()
+            self.until_s = lots[0].until_s if lots else math.inf
 
     def put_back(self, permits: int) -> None:
         """Requests are over."""
