@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from inferry.core.errors import ContentFiltered
 
@@ -29,17 +30,20 @@ class Masked:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """Nothing goes on. `error` is what the client is told."""
+    """Nothing goes on. `error` is what the client is told instead of an answer."""
 
     rule: str
     error: ContentFiltered
     flags: frozenset[str] = NO_FLAGS
+    answer: bytes | None = None
+    """Of a whole answer that was blocked: the body to send in its place, with status 200, in which the dialect's own
+    field says why (finish_reason `content_filter`, stop_reason `refusal`). None: send the error."""
 
 
 Verdict = Passed | Masked | Blocked
 
 
-def blocked(rule: str, what: str, because: str = "") -> Blocked:
-    """`what`: "request" or "answer". Never says which text was found: the client may be an attacker."""
+def blocked(rule: str, what: Literal["request", "answer"], because: str = "") -> Blocked:
+    """Never says which text was found: the client may be an attacker."""
     reason = f": {because}" if because else ""
     return Blocked(rule, ContentFiltered(f"The {what} was stopped by the filter '{rule}'{reason}."))
