@@ -30,6 +30,8 @@ class Sample:
 
     request_us: float
     control_request_us: float
+    half_load_request_us: float
+    """At half of the contender's own requests/s: more wake-ups, each with less to do."""
     token_us: float
     control_token_us: float
     short_stream_us: float

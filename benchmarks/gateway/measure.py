@@ -94,6 +94,7 @@ class Bench:
             Sample(
                 request_us=per_request_us(plain.cpu_s, sizes.requests),
                 control_request_us=per_request_us(plain.control_s, sizes.requests),
+                half_load_request_us=per_request_us(through.cpu_s, timed.requests),
                 token_us=per_token_us(short.cpu_s, long.cpu_s, *between),
                 control_token_us=per_token_us(short.control_s, long.control_s, *between),
                 short_stream_us=per_request_us(short.cpu_s, sizes.streams),

@@ -73,17 +73,27 @@ class Report:
         ]
 
     def _costs(self) -> list[list[str]]:
-        table = [["proxy", "version", "CPU us per request", "per streamed token", "per stream of few tokens"]]
+        table = [
+            [
+                "proxy",
+                "version",
+                "CPU us per request",
+                "at half load",
+                "per streamed token",
+                "per short stream",
+            ]
+        ]
         for row in self.rows:
             best, middle = row.figures.best, row.figures.median
             table.append([
                 row.name, row.version, _both(best.request_us, middle.request_us, 1),
+                _both(best.half_load_request_us, middle.half_load_request_us, 1),
                 _both(best.token_us, middle.token_us, 2), _both(best.short_stream_us, middle.short_stream_us, 0),
             ])  # fmt: skip
             if row.control_before.rss_bytes:
                 table.append([
                     f"{row.name}, its control process", "",
-                    _both(best.control_request_us, middle.control_request_us, 1),
+                    _both(best.control_request_us, middle.control_request_us, 1), "",
                     _both(best.control_token_us, middle.control_token_us, 2), "",
                 ])  # fmt: skip
         return table

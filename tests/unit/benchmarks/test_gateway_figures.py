@@ -13,6 +13,7 @@ from benchmarks.gateway.soak import Soaked
 SAMPLE = Sample(
     request_us=30.0,
     control_request_us=0.0,
+    half_load_request_us=45.0,
     token_us=10.0,
     control_token_us=0.0,
     short_stream_us=300.0,
