@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError
 
 from inferry.core.errors import ConfigError, LedgerUnavailable
 from inferry.core.shown_url import shown_url
@@ -72,7 +73,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the store."""
+        """A transaction to look. On SQLite it sees one state of the store; on PostgreSQL each statement does."""
         with map_store_errors(self.shown), self._engine.connect() as connection, connection.begin():
             yield connection
 
@@ -124,19 +125,37 @@ def _open_sqlite(url: URL) -> Database:
         )
     file = Path(url.database).expanduser().absolute()
     engine = create_engine(
-        URL.create("sqlite+pysqlite", database=str(file)),
+        # mode=rw: a file that vanished is an error, not a reason to make an empty one that others can read.
+        URL.create(
+            "sqlite+pysqlite", database=f"file:{quote(str(file))}", query={"mode": "rw", "uri": "true"}
+        ),
         connect_args={"timeout": BUSY_TIMEOUT_S},
         hide_parameters=True,
     )
-    event.listen(engine, "connect", _prepare_sqlite)
+
+    def prepare(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # we say BEGIN ourselves; the driver's own way would not cover DDL
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        record.info["file"] = _identity(file)
+
+    def check(_connection: object, record: Any, _proxy: object) -> None:
+        # A restored backup is another file: who kept the old one open would not see a key revoked in the new one.
+        if record.info["file"] != _identity(file):
+            raise DisconnectionError
+
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "checkout", check)
     event.listen(engine, "begin", _begin_sqlite)
     return Database(engine, "sqlite", str(file), file)
 
 
-def _prepare_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # we say BEGIN ourselves; the driver's own way would not cover DDL
-    connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA foreign_keys=ON")
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -17,7 +17,10 @@ _OPERATOR_MUST_ACT = (
     ("no such column", "it was made by another version of Inferry"),
     ("file is not a database", "that file is something else than a SQLite database"),
     ("malformed", "the file is damaged; bring back a copy of it"),
-    ("unable to open database file", "the file or its folder can't be opened; look at their permissions"),
+    (
+        "unable to open database file",
+        "the file is not there, or can't be opened; look at its permissions and its folder's",
+    ),
     ("password authentication failed", "the user or password is wrong"),
     ("no password supplied", "it asks for a password, and the URL has none"),
     ("does not exist", "the database, user or table is not there; create it first"),

@@ -184,6 +184,42 @@ def test_sqlite_is_set_up_for_many_readers(sqlite_database: Database) -> None:
     assert found == {"journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 10_000}
 
 
+def test_a_restored_file_is_noticed(sqlite_database: Database) -> None:
+    """A backup that takes the file's place is what is read from then on, by who had the old one open too."""
+    file = file_of(sqlite_database)
+    backup = file.with_name("backup")
+    with sqlite3.connect(file) as source, sqlite3.connect(backup) as copy:
+        source.backup(copy)
+    source.close()
+    copy.close()
+    with sqlite_database.write() as connection:
+        connection.execute(update(key_changes).values(version=5))
+    for left in file.parent.glob("ledger.sqlite-*"):  # as SQLite's manual says for a restore
+        left.unlink()
+    backup.replace(file)
+    with sqlite_database.read() as connection:
+        assert connection.execute(select(key_changes.c.version)).scalar_one() == 0
+
+
+def test_a_vanished_file_is_an_error(sqlite_database: Database) -> None:
+    """And not made anew: an empty store would be one without keys to refuse."""
+    file_of(sqlite_database).unlink()
+    with pytest.raises(ConfigError, match="can't be opened"), sqlite_database.read():
+        pass
+    assert not file_of(sqlite_database).exists()
+
+
+@pytest.mark.parametrize("name", ["a b", "50%", "a?b#c", "ü", "%20"])
+def test_any_path_will_do(tmp_path: Path, name: str) -> None:
+    """Characters that mean something in URLs are part of the path."""
+    database = open_database(
+        f"sqlite:///{tmp_path / name / 'x.sqlite'}".replace("%", "%25").replace("?", "%3F")
+    )
+    database.migrate()
+    database.close()
+    assert (tmp_path / name / "x.sqlite").stat().st_size > 0
+
+
 def test_only_the_owner_can_read_the_file(sqlite_database: Database) -> None:
     """0700 for the folder, 0600 for the file and its WAL, whatever the umask says."""
     with sqlite_database.write() as connection:
@@ -333,6 +369,7 @@ def test_a_store_that_was_never_prepared(empty_url: str) -> None:
     database = open_database(empty_url)
     if database.kind == "sqlite":
         file_of(database).parent.mkdir()
+        file_of(database).touch()
     with pytest.raises(ConfigError, match="not prepared"), database.read() as connection:
         connection.execute(select(key_changes))
     database.close()
