@@ -89,5 +89,5 @@ def test_what_a_killed_gateway_said_is_in_the_ledger(tmp_path: Path, seed: int) 
         (day,) = connection.execute(select(daily_usage)).all()
     assert day.completed + day.failed == len(found)
     assert day.completion_tokens == sum(tokens for _, tokens in found.values())
-    assert {path.name for path in folder.iterdir()} == {"id", "loader.lock"}
+    assert {path.name for path in folder.iterdir()} == {"id", "store", "loader.lock"}
     database.close()

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import structlog
 
+from inferry.core.errors import ConfigError
 from inferry.ledger import inflight_book, journal
 from inferry.ledger.database import Database
 from inferry.ledger.journal import Piece, read_piece
-from inferry.ledger.locked_file import file_id, hold_if_free, sweep_unborn
+from inferry.ledger.locked_file import UNBORN, file_id, hold_if_free, sweep_unborn
 from inferry.ledger.outcome_store import OffsetMoved, OutcomeStore
 
 log = structlog.get_logger()
@@ -55,8 +56,12 @@ class Loader:
     """Loads one folder. For one thread at a time; other processes that load the same folder are kept out."""
 
     def __init__(self, database: Database, folder: Path, *, piece_bytes_max: int = PIECE_BYTES_MAX) -> None:
-        """The folder is made where it is missing; raises OSError."""
+        """The folder is made where it is missing.
+
+        Raises OSError, and ConfigError if it holds another store's journals.
+        """
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _claim(folder, database.shown)
         self._folder = folder
         self._piece_bytes_max = piece_bytes_max
         self.source = folder_id(folder)
@@ -73,8 +78,8 @@ class Loader:
                 report.busy = True
                 return report
             sweep_unborn(self._folder)
-            dead_books = [path for path in self._files(inflight_book.SUFFIX) if _is_finished(path)]
-            for path in self._files(journal.SUFFIX):
+            dead_books = [path for path in _files(self._folder, inflight_book.SUFFIX) if _is_finished(path)]
+            for path in _files(self._folder, journal.SUFFIX):
                 self._try_file(self._load_journal, path, report)
             if not report.failed:
                 for path in dead_books:
@@ -85,9 +90,6 @@ class Loader:
         if report.corrupt or report.recovered:
             log.warning("ledger_loaded", recovered=report.recovered, corrupt=report.corrupt)
         return report
-
-    def _files(self, suffix: str) -> list[Path]:
-        return sorted(path for path in self._folder.glob(f"*.*.{suffix}") if not path.name.startswith("."))
 
     def _try_file(self, load: Callable[[Path, LoadReport], None], path: Path, report: LoadReport) -> None:
         try:
@@ -143,12 +145,18 @@ class Loader:
 
     def _forget_deleted(self) -> None:
         """Offsets of files that an earlier loader deleted, and then died."""
-        here = {file_id(path) for suffix in _SUFFIXES for path in self._files(suffix)}
+        here = {file_id(path) for path in _files(self._folder, journal.SUFFIX, inflight_book.SUFFIX)}
         for id in self._store.known_files() - here:
             self._store.forget(id)
 
 
-_SUFFIXES = (journal.SUFFIX, inflight_book.SUFFIX)
+def _files(folder: Path, *suffixes: str) -> list[Path]:
+    return sorted(
+        path
+        for suffix in suffixes
+        for path in folder.glob(f"*.*.{suffix}")
+        if not path.name.startswith(UNBORN)
+    )
 
 
 def folder_id(folder: Path) -> str:
@@ -162,6 +170,22 @@ def folder_id(folder: Path) -> str:
         with contextlib.suppress(FileExistsError):  # another process was faster
             os.link(temporary, path)
         temporary.unlink()
+
+
+def _claim(folder: Path, shown_store: str) -> None:
+    """Two instances with different stores must not load each other's journals."""
+    path = folder / "store"
+    former = path.read_text(encoding="utf-8") if path.exists() else shown_store
+    if former != shown_store and _files(folder, journal.SUFFIX, inflight_book.SUFFIX):
+        raise ConfigError(
+            f"{folder} holds journals for the store {former}, not {shown_store}. If an Inferry with that store runs "
+            "here, give this one another INFERRY_HOME. Otherwise load them with 'inferry ledger load --file' and the "
+            f"file that names that store; or delete {path}, and they are loaded into this one."
+        )
+    if former != shown_store or not path.exists():
+        temporary = folder / f".store.{secrets.token_hex(8)}"
+        temporary.write_text(shown_store, encoding="utf-8")
+        temporary.replace(path)
 
 
 def _is_finished(path: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, func, insert, select
 
-from inferry.core.errors import LedgerUnavailable
+from inferry.core.errors import ConfigError, LedgerUnavailable
 from inferry.core.outcome import Ending, Outcome, UsageFrom
 from inferry.ledger.database import Database, open_database
 from inferry.ledger.inflight_book import InflightBook
@@ -64,7 +64,7 @@ def stored(database: Database) -> dict[str, tuple[str, int | None]]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name not in ("id", "loader.lock"))
+    return sorted(path.name for path in folder.iterdir() if path.name not in ("id", "store", "loader.lock"))
 
 
 def offsets(database: Database) -> int:
@@ -283,6 +283,19 @@ def test_a_loader_that_is_late_stores_nothing(database: Database) -> None:
             two.store("f" * 32, offset, 20, [an_outcome("b")])
     assert two.store("f" * 32, 10, 20, [an_outcome("b")]) == 1
     assert set(stored(database)) == {"a", "b"}
+
+
+def test_two_stores_never_share_journals(database: Database, tmp_path: Path, journals: Path) -> None:
+    """A folder with journals for one store is not loaded into another; an empty one is free to change."""
+    writer = write_journal(journals, an_outcome("a"), close=False)
+    first = Loader(database, journals)
+    other = open_database(f"sqlite:///{tmp_path}/other.sqlite")
+    with pytest.raises(ConfigError, match="holds journals for the store"):
+        Loader(other, journals)
+    writer.close()
+    first.load_once()
+    Loader(other, journals)
+    other.close()
 
 
 def test_a_store_that_was_emptied_is_filled_again(database: Database, journals: Path) -> None:
