@@ -86,7 +86,7 @@ class ArgumentText(RunningText):
         if not final and len(escape) < 6:
             return
         first = _code(escape[2:6])
-        if 0xD800 <= first < 0xDC00 and not final and "\\u".startswith(escape[6:8]):
+        if 0xD800 <= first < 0xDC00 and not final and len(escape) < 8 and "\\u".startswith(escape[6:8]):
             return  # the second half is still to come
         if 0xD800 <= first < 0xDC00 and escape[6:8] == "\\u":
             if not final and len(escape) < 12:

@@ -120,8 +120,17 @@ def min_chars(node: Node) -> int:
 def bounded(node: Node, limit: int) -> Node:
     """The same with each `*`, `+` and `{n,}` ended where the whole match could get longer than `limit`.
 
-    What the rest of the pattern leaves is shared out evenly over them. Raises Unsupported.
+    What the rest of a branch leaves is shared out evenly over them. Raises Unsupported.
     """
+    match node:
+        case Choice(branches):
+            return Choice([bounded(branch, limit) for branch in branches])
+        case Series([only]):
+            return Series([bounded(only, limit)])
+        case Flagged(flags, part):
+            return Flagged(flags, bounded(part, limit))
+    if max_chars(node) is not None:
+        return node
     endless = _count_endless(node)
     fixed = max_chars(_with_most(node, 0))
     assert fixed is not None
