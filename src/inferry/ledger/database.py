@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DisconnectionError, NoSuchModuleError
@@ -24,6 +24,7 @@ MIGRATE_WAIT_MAX_S = 60.0
 CONNECT_TIMEOUT_S = 5
 LOCK_POLL_S = 0.05
 ADVISORY_LOCK = 0x696E6665727279  # "inferry": any number that nobody else takes
+_SQLITE = "sqlite:///"
 _BEGIN = "inferry_begin"
 """An option of our connections to SQLite: how a transaction begins there; None: there is none."""
 
@@ -32,7 +33,7 @@ Kind = Literal["sqlite", "postgresql"]
 
 def default_url(home: Path) -> str:
     """The store of an INFERRY_HOME: `sqlite:///HOME/ledger/ledger.sqlite`."""
-    return f"sqlite:///{home / 'ledger' / 'ledger.sqlite'}"
+    return _SQLITE + quote(str(home / "ledger" / "ledger.sqlite"))
 
 
 def open_database(url: str) -> Database:
@@ -40,14 +41,13 @@ def open_database(url: str) -> Database:
 
     Call `migrate` before anything else. Raises ConfigError for a URL or a driver that can't work.
     """
+    if url.startswith("sqlite:"):
+        return _open_sqlite(url)
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
         raise ConfigError(f"ledger.url: '{shown_url(url)}' is not a URL.") from error
-    backend = parsed.drivername.partition("+")[0]
-    if backend == "sqlite":
-        return _open_sqlite(parsed)
-    if backend == "postgresql":
+    if parsed.get_backend_name() == "postgresql":
         return _open_postgresql(parsed)
     raise ConfigError(
         f"ledger.url: '{shown_url(url)}' is neither sqlite:///PATH nor postgresql://USER@HOST/DB."
@@ -117,13 +117,14 @@ class Database:
         return nullcontext() if self._file is None else _file_lock(self._file, self.shown)
 
 
-def _open_sqlite(url: URL) -> Database:
-    if not url.database or url.database == ":memory:" or url.query or url.host:
+def _open_sqlite(url: str) -> Database:
+    path = url.removeprefix(_SQLITE)
+    if path in (url, "", ":memory:") or "?" in path:
         raise ConfigError(
             "ledger.url: SQLite needs a file, and nothing behind it: sqlite:///PATH (four slashes for a path "
             "from the root)."
         )
-    file = Path(url.database).expanduser().absolute()
+    file = Path(unquote(path)).expanduser().absolute()
     engine = create_engine(
         # mode=rw: a file that vanished is an error, not a reason to make an empty one that others can read.
         URL.create(
