@@ -13,6 +13,7 @@ from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.outcome import Outcome
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.core.request import ROUTES
+from inferry.gateway.account import Account
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.served import ServedSpec
 from inferry.gateway.server import GatewayServer, bind_sockets
@@ -201,9 +202,9 @@ async def running_gateway(
     )
     observe = gateway.on_outcome
 
-    def on_outcome(outcome: Outcome) -> None:
+    def on_outcome(account: Account, outcome: Outcome) -> None:
         outcomes.append(outcome)
-        observe(outcome)
+        observe(account, outcome)
 
     gateway.on_outcome = on_outcome  # type: ignore[method-assign]
     for index, port in enumerate(ports):

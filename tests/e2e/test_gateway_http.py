@@ -888,7 +888,11 @@ async def test_health_tells_ready_degraded_and_down(start: Start) -> None:
     async with start([1, 2]) as running:
         assert (await get(running, "/health"))[::2] == (
             200,
-            {"status": "ready", "deployments": {"chat": {"status": "ready", "replicas": 2, "ready": 2}}},
+            {
+                "status": "ready",
+                "generation": 1,
+                "deployments": {"chat": {"status": "ready", "replicas": 2, "ready": 2}},
+            },
         )
         running.gateway.apply(view(1, 0, state=ReplicaState.FAILED))
         assert (await get(running, "/health"))[2]["status"] == "degraded"

@@ -26,17 +26,25 @@ class Route:
     """The route knows `"stream": true`."""
     asks_usage: bool = False
     """`stream_options.include_usage` exists here."""
+    length_fields: tuple[str, ...] = ()
+    """Fields that bound the answer's tokens; where a client sends two of them, the last one counts."""
     path_bytes: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path_bytes", self.path.encode("ascii"))
 
 
-CHAT = Route("/v1/chat/completions", Dialect.OPENAI, True, asks_usage=True)
-COMPLETIONS = Route("/v1/completions", Dialect.OPENAI, True, asks_usage=True)
+CHAT = Route(
+    "/v1/chat/completions",
+    Dialect.OPENAI,
+    True,
+    asks_usage=True,
+    length_fields=("max_tokens", "max_completion_tokens"),
+)
+COMPLETIONS = Route("/v1/completions", Dialect.OPENAI, True, asks_usage=True, length_fields=("max_tokens",))
 EMBEDDINGS = Route("/v1/embeddings", Dialect.OPENAI, False)
-RESPONSES = Route("/v1/responses", Dialect.OPENAI, True)
-MESSAGES = Route("/v1/messages", Dialect.ANTHROPIC, True)
+RESPONSES = Route("/v1/responses", Dialect.OPENAI, True, length_fields=("max_output_tokens",))
+MESSAGES = Route("/v1/messages", Dialect.ANTHROPIC, True, length_fields=("max_tokens",))
 COUNT_TOKENS = Route("/v1/messages/count_tokens", Dialect.ANTHROPIC, False)
 RERANK = Route("/v1/rerank", Dialect.OPENAI, False)
 TOKENIZE = Route("/tokenize", Dialect.OPENAI, False)
@@ -56,4 +64,7 @@ class InferenceRequest:
     model: str
     stream: bool
     client_wants_usage: bool
+    max_tokens: int | None
+    """Longest answer that the client asks for; None: it does not say."""
+    choices: int
     body: bytes

@@ -17,10 +17,11 @@ from inferry.core.errors import BodyTooLarge, InferryError, MethodNotAllowed, Un
 from inferry.core.request import MESSAGES, ROUTES, Dialect, Route
 from inferry.core.suggest import did_you_mean
 from inferry.gateway.collector import metrics_page
+from inferry.gateway.edge import Arrival
 from inferry.gateway.errors import render_error
 from inferry.gateway.exchange import Exchange
 from inferry.gateway.gateway import Gateway
-from inferry.gateway.protocol import DISCARD_BYTES_MAX, new_request_id, request_id_and_forward
+from inferry.gateway.protocol import DISCARD_BYTES_MAX
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -57,7 +58,7 @@ class GatewayApp:
         except InferryError as error:
             dialect = Dialect.ANTHROPIC if path.startswith(MESSAGES.path) else Dialect.OPENAI
             status, kind, body = error.status, _JSON, render_error(error, dialect)
-            extra = [(b"x-request-id", new_request_id().encode())]
+            extra = [(b"x-request-id", Arrival().id.encode())]
             if isinstance(error, MethodNotAllowed):
                 extra.append((b"allow", b"POST" if path in ROUTES else b"GET, HEAD"))
         headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *extra]
@@ -125,8 +126,15 @@ class GatewayApp:
 
     async def _exchange(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         sink = _QueueSink()
-        request_id, forward = request_id_and_forward(scope["headers"])
-        exchange = Exchange(self._gateway, sink, route, request_id, forward)
+        client = scope.get("client")
+        arrival = self._gateway.edge.arrive(b"POST", scope["headers"], client[0] if client else None)
+        exchange = Exchange(self._gateway, sink, route, arrival)
+        if (error := exchange.open()) is not None:
+            sink.close_after = True
+            exchange.reject(error)
+            await _discard_rest(receive, {"more_body": True})
+            await sink.drain_to(send, exchange)
+            return
         body = bytearray()
         while True:
             message = await receive()

@@ -130,6 +130,10 @@ def decode_request(route: Route, body: bytes, request_id: str, models: Iterable[
         raise InvalidRequest("The request body is nested too deeply.") from None
     options = getattr(head, "stream_options", UNSET)
     stream = bool(head.stream)
+    max_tokens: int | None = None
+    for field in route.length_fields:
+        if (given := getattr(head, field, None)) is not None:
+            max_tokens = given
     if stream and not route.streams:
         raise InvalidRequest(f"{route.path} has no streaming: leave out 'stream'.", param="stream")
     if isinstance(head, _Tokenize) and head.content is head.prompt is head.messages is UNSET:
@@ -144,17 +148,23 @@ def decode_request(route: Route, body: bytes, request_id: str, models: Iterable[
         model=head.model,
         stream=stream,
         client_wants_usage=isinstance(options, _StreamOptions) and options.include_usage is True,
+        max_tokens=max_tokens,
+        choices=getattr(head, "n", None) or 1,
         body=body,
     )
 
 
-def body_for_engine(request: InferenceRequest, served_name: str, ask_usage: bool) -> bytes:
+def body_for_engine(
+    request: InferenceRequest, served_name: str, ask_usage: bool, length_max: int | None = None
+) -> bytes:
     """The body as the engine shall get it: its own name for the model, and asked for usage if wished.
 
-    When nothing has to change, this is the client's very bytes. Raises InvalidRequest.
+    `length_max`: bound the answer to so many tokens if the client did not bound it. When nothing has to change,
+    this is the client's very bytes. Raises InvalidRequest.
     """
     add_usage = ask_usage and request.stream and request.route.asks_usage and not request.client_wants_usage
-    if request.model == served_name and not add_usage:
+    add_length = length_max is not None and request.max_tokens is None and bool(request.route.length_fields)
+    if request.model == served_name and not add_usage and not add_length:
         return request.body
     try:
         fields = _decode_fields(request.body) or {}
@@ -163,6 +173,8 @@ def body_for_engine(request: InferenceRequest, served_name: str, ask_usage: bool
         raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
     if request.model != served_name:
         fields["model"] = Raw(_encode(served_name))
+    if add_length:
+        fields[request.route.length_fields[0]] = Raw(_encode(length_max))
     if add_usage:
         fields["stream_options"] = Raw(_encode({**options, "include_usage": True}))
     return _encode(fields)

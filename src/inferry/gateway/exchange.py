@@ -1,23 +1,19 @@
-"""One request from its last byte in to its last byte out: decode, route, relay, and end in one outcome.
+"""One request from its last byte in to its last byte out: decode, let in, route, relay, and end in one outcome.
 
-    begin ── rejected ───────────────────────────────────────────────► ended
-      └─► trying ── first piece of body ► relaying ── last byte ─────► ended
-           │  ▲ └─ no replica, or given up ──────────────────────────► ended
-           └──┘ a replica failed before the answer began: the next one
+    open ───── refused by its head ──────────────────────────────────► ended
+    begin ──── rejected ─────────────────────────────────────────────► ended
+      └─► entering ── refused by a filter, a limit or the queue ─────► ended
+            └─► trying ── first piece of body ► relaying ── last byte ► ended
+                 │  ▲ └─ no replica, or given up ────────────────────► ended
+                 └──┘ a replica failed before the answer began: the next one
     from anywhere: the client went away ─────────────────────────────► ended
 
-Everything here runs in callbacks of the event loop, without tasks or awaits: a chunk from the engine goes out
-to the client in the call stack in which it came in.
+Callbacks only, on one event loop's thread: no task, no await, no lock. `_end` is reached exactly once, on every
+path, before the answer's last byte goes out: the outcome is in the journal when the client has its answer.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
-
-from inferry.core.clock import Clock
 from inferry.core.errors import (
     EngineError,
     EngineTimeout,
@@ -26,109 +22,86 @@ from inferry.core.errors import (
     Rejected,
     UnsupportedRoute,
 )
-from inferry.core.gateway_settings import Gateway as GatewaySettings
-from inferry.core.outcome import Ending, Outcome
-from inferry.core.request import InferenceRequest, Route
+from inferry.core.outcome import Ending
+from inferry.core.request import Route
+from inferry.gateway.account import Account, outcome_of
+from inferry.gateway.answer import Answer
 from inferry.gateway.decode import body_for_engine, decode_request
+from inferry.gateway.edge import Arrival
+from inferry.gateway.entry import Entry
 from inferry.gateway.errors import error_headers, render_error, render_error_event
-from inferry.gateway.response_head import relayed_head
-from inferry.gateway.served import ServedDeployment
+from inferry.gateway.host import Host
+from inferry.gateway.response_head import own_lines, relayed_head
 from inferry.gateway.sink import ClientSink
-from inferry.gateway.sse import EventGate
 from inferry.gateway.upstream import Headers, UpstreamConnection, UpstreamPool
-from inferry.gateway.usage import Usage, read_usage
+from inferry.ledger.keyring import require_deployment
 from inferry.policy.retry import GiveUp, Retry, decide_retry
-from inferry.policy.routing import NoReplica, Slot
+from inferry.policy.routing import NoReplica
 
 _NO_REPLICA_RETRY_S = 2.0
 
 
-class Host(Protocol):
-    """What an exchange needs of the gateway around it."""
-
-    settings: GatewaySettings
-    clock: Clock
-    loop: asyncio.AbstractEventLoop
-    pools: dict[str, UpstreamPool]
-    active: set[Exchange]
-    """Exchanges add and remove themselves."""
-    names: Sequence[str]
-    on_replica_failure: Callable[[str, str], None]
-
-    def deployment_for(self, model: str) -> ServedDeployment: ...
-
-    def why_none(self, deployment: ServedDeployment, because: str) -> str: ...
-
-    def on_outcome(self, outcome: Outcome) -> None: ...
-
-
-class Exchange:
+class Exchange(Account):
     """The life of one inference request. A front creates it, feeds it, and gives it a sink."""
 
     __slots__ = (
-        "_attempts", "_body", "_connection", "_deployment", "_ended", "_first_byte_s", "_first_chunk", "_forward", "_gate",
-        "_gateway", "_head", "_is_stream", "_last_chunks", "_paused", "_pool", "_received_wall_s", "_relaying",
-        "_replica_id", "_request", "_sink", "_slot", "_stale_retried", "_status", "_tried",
-        "activity_s", "received_s", "request_id", "route",
+        "_body", "_connection", "_ended", "_gateway", "_head", "_paused", "_pool", "_sink", "_stale_retried", "_tried",
+        "activity_s",
     )  # fmt: skip
 
-    def __init__(
-        self, gateway: Host, sink: ClientSink, route: Route, request_id: str, forward_lines: bytes
-    ) -> None:
+    def __init__(self, gateway: Host, sink: ClientSink, route: Route, arrival: Arrival) -> None:
+        now_s = self.activity_s = gateway.now_s()
+        super().__init__(route, arrival, now_s, gateway.wall_s())
         self._gateway = gateway
         self._sink = sink
-        self.route = route
-        self.request_id = request_id
-        self._forward = forward_lines
-        self._request: InferenceRequest | None = None
-        self._deployment: ServedDeployment | None = None
-        self._slot: Slot | None = None
-        self._replica_id: str | None = None
         self._connection: UpstreamConnection | None = None
-        self._gate: EventGate | None = None
         self._body = b""
         self._tried: dict[str, UpstreamPool] = {}
         self._pool: UpstreamPool | None = None
-        self._attempts = 0
         self._stale_retried = False
         self._head: tuple[int, bytes, int | None] | None = None
-        self._first_chunk = b""
-        self._relaying = False
         self._ended = False
         self._paused = False
-        self._is_stream = False
-        self._status = 0
-        self._first_byte_s: float | None = None
-        self._last_chunks: deque[bytes] = deque(maxlen=4)
-        self.received_s = self.activity_s = gateway.loop.time()
-        self._received_wall_s = gateway.clock.wall_s()
 
     # --- from the front -------------------------------------------------------------------------------
+
+    def open(self) -> InferryError | None:
+        """The head is here. Why the request is refused already, for the front to hand to `reject`; None: go on."""
+        try:
+            if self.arrival.refusal is not None:
+                raise self.arrival.refusal
+            self.caller = self._gateway.callers.find(self.arrival)
+        except Rejected as error:
+            return error
+        return None
 
     def begin(self, body: bytes) -> None:
         """The whole body is here."""
         gateway = self._gateway
         gateway.active.add(self)
-        self.received_s = self.activity_s = gateway.loop.time()
-        self._received_wall_s = gateway.clock.wall_s()
+        self.received_s = self.activity_s = gateway.now_s()
+        self.received_wall_s = gateway.wall_s()
+        caller = self.caller
+        assert caller is not None
         try:
-            request = decode_request(self.route, body, self.request_id, gateway.names)
-            deployment = gateway.deployment_for(request.model)
+            request = self.request = decode_request(self.route, body, self.arrival.request_id, gateway.names)
+            deployment = self.deployment = gateway.deployment_for(request.model)
+            if caller.key is not None and caller.key.deployments is not None:
+                require_deployment(caller.key, deployment.name)
             if self.route.path not in deployment.routes:
                 raise UnsupportedRoute(
                     f"'{request.model}' runs on {deployment.engine}, which does not serve {self.route.path}. "
                     f"It serves: {', '.join(sorted(deployment.routes))}.",
                     param="model",
                 )
-            self._body = body_for_engine(request, deployment.upstream_model, deployment.asks_usage)
         except Rejected as error:
             self._fail(error, Ending.REJECTED)
             return
-        self._request, self._deployment = request, deployment
-        self._try_next()
+        self.entry = Entry(self, gateway, caller, deployment, request)
+        self.entry.begin()
 
     def reject(self, error: InferryError) -> None:
-        """The front will not take the request (too large, too slow): answer `error` and end."""
+        """The front will not take the request (too large, too slow, no key): answer `error` and end."""
         self._fail(error, Ending.REJECTED)
 
     def on_client_lost(self) -> None:
@@ -139,31 +112,33 @@ class Exchange:
     def pause(self) -> None:
         """The client reads more slowly than the engine writes."""
         self._paused = True
-        self.activity_s = self._gateway.loop.time()
+        self.activity_s = self._gateway.now_s()
         if self._connection is not None and not self._connection.lost:
             self._connection.transport.pause_reading()
 
     def resume(self) -> None:
         self._paused = False
-        self.activity_s = self._gateway.loop.time()
+        self.activity_s = self._gateway.now_s()
         if self._connection is not None and not self._connection.lost:
             self._connection.transport.resume_reading()
 
     # --- from the gateway -----------------------------------------------------------------------------
 
-    def check_silence(self, now_s: float) -> None:
-        """End the request if its engine (or a client that does not read) was silent for too long."""
+    def check(self, now_s: float) -> None:
+        """Once a second: end the request if its engine (or a client that does not read) was silent for too long."""
         settings = self._gateway.settings
-        if self._slot is None or self._ended:
+        if self.slot is None or self._ended:
             return
+        if self.answer is not None and self.entry is not None:
+            self.entry.progress(self.answer.tokens_so_far)
         if self._paused:
             if now_s - self.activity_s > settings.idle_timeout_s:
+                self._end(Ending.CANCELLED, self.status, "client_not_reading")
                 self._sink.cut()
-                self._end(Ending.CANCELLED, self._status, "client_not_reading")
             return
-        limit_s = settings.idle_timeout_s if self._relaying else settings.first_byte_timeout_s
+        limit_s = settings.idle_timeout_s if self.relaying else settings.first_byte_timeout_s
         if now_s - self.activity_s > limit_s:
-            what = "in the middle of the answer" if self._relaying else "before the answer began"
+            what = "in the middle of the answer" if self.relaying else "before the answer began"
             self._give_up(EngineTimeout(f"The engine was silent for {limit_s:g} s {what}."))
 
     def abort(self, error: InferryError) -> None:
@@ -171,10 +146,32 @@ class Exchange:
         if not self._ended:
             self._give_up(error)
 
+    # --- entering -------------------------------------------------------------------------------------
+
+    def on_refused(self, error: InferryError) -> None:
+        """A filter, a limit or the queue says no."""
+        self._fail(error, Ending.REJECTED)
+
+    def on_entered(self) -> None:
+        """Nothing stands in the way any more."""
+        request, deployment = self.request, self.deployment
+        assert request is not None
+        assert deployment is not None
+        assert self.entry is not None
+        self.entered_s = self.activity_s = self._gateway.now_s()
+        try:
+            self._body = body_for_engine(
+                request, deployment.upstream_model, deployment.asks_usage, self.entry.length_max
+            )
+        except Rejected as error:
+            self._fail(error, Ending.REJECTED)
+            return
+        self._try_next()
+
     # --- trying ---------------------------------------------------------------------------------------
 
     def _try_next(self) -> None:
-        deployment = self._deployment
+        deployment = self.deployment
         assert deployment is not None
         choice = deployment.balancer.choose(self._spent())
         if isinstance(choice, NoReplica):
@@ -187,9 +184,10 @@ class Exchange:
                 Ending.FAILED,
             )
             return
-        self._slot = choice
-        self._replica_id = choice.id
-        self._attempts += 1
+        self.slot = choice
+        self.replica_id = choice.id
+        self.attempts += 1
+        self.book_slot = self._gateway.on_sent(self, choice.id, self.attempts)
         pool = self._pool = self._gateway.pools[choice.id]
         # After one stale connection, no second one: the engine may have closed them all.
         connection = None if self._stale_retried else pool.take_idle()
@@ -208,11 +206,13 @@ class Exchange:
         self._connection = connection
         pool = connection.pool
         head = (
-            b"POST " + pool.base_path + self.route.path_bytes + b" HTTP/1.1\r\n" + pool.head_lines + self._forward
+            b"POST " + pool.base_path + self.route.path_bytes + b" HTTP/1.1\r\n" + pool.head_lines
+            + self.arrival.forward
             + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(self._body)
         )  # fmt: skip
         if self._paused:
             connection.transport.pause_reading()
+        self.sent_s = self._gateway.now_s()
         connection.send(self, head, self._body)
 
     def on_upstream_failed(self, error: EngineError, stale: bool) -> None:
@@ -223,11 +223,11 @@ class Exchange:
             # The engine closed an idle connection just as we used it: the replica may be as well as ever.
             self._stale_retried = True
             self._release()
-            self._attempts -= 1
+            self.attempts -= 1
             self._try_next()
             return
-        assert self._replica_id is not None
-        self._gateway.on_replica_failure(self._replica_id, error.message)
+        assert self.replica_id is not None
+        self._gateway.on_replica_failure(self.replica_id, error.message)
         decision = self._decide_retry()
         if isinstance(decision, Retry):
             self._release()
@@ -235,23 +235,23 @@ class Exchange:
             return
         self._give_up(
             type(error)(
-                f"Replica {self._replica_id} failed: {error.message}; {decision.because}.",
-                retry_after_s=None if self._relaying else _NO_REPLICA_RETRY_S,
+                f"Replica {self.replica_id} failed: {error.message}; {decision.because}.",
+                retry_after_s=None if self.relaying else _NO_REPLICA_RETRY_S,
             )
         )
 
     def _decide_retry(self) -> Retry | GiveUp:
         """Whether another replica shall take what this one did not answer."""
-        assert self._deployment is not None
-        assert self._replica_id is not None
+        assert self.deployment is not None
+        assert self.replica_id is not None
         assert self._pool is not None
-        self._tried[self._replica_id] = self._pool
+        self._tried[self.replica_id] = self._pool
         self._head = None
         return decide_retry(
-            answer_begun=self._relaying,
-            attempts=self._attempts,
+            answer_begun=self.relaying,
+            attempts=self.attempts,
             attempts_max=self._gateway.settings.attempts_max,
-            others=self._deployment.balancer.usable(self._spent()),
+            others=self.deployment.balancer.usable(self._spent()),
         )
 
     def _spent(self) -> list[str]:
@@ -263,9 +263,10 @@ class Exchange:
     # --- relaying -------------------------------------------------------------------------------------
 
     def on_upstream_head(self, status: int, headers: Headers, length: int | None) -> None:
-        deployment = self._deployment
+        deployment, request = self.deployment, self.request
         assert deployment is not None
-        assert self._replica_id is not None
+        assert request is not None
+        assert self.replica_id is not None
         if status == 503 and isinstance(self._decide_retry(), Retry):
             # Loading, or full: somebody else may not be.
             if self._connection is not None:
@@ -274,84 +275,82 @@ class Exchange:
             self._release()
             self._try_next()
             return
-        self._status = status
-        lines, is_events = relayed_head(headers, self.request_id, self._replica_id)
-        if is_events:
-            request = self._request
-            assert request is not None
-            self._is_stream = True
-            asked = deployment.asks_usage and request.route.asks_usage and not request.client_wants_usage
-            self._gate = EventGate(drop_usage=asked)
-            length = None
-        else:
-            self._is_stream, self._gate = False, None
+        self.status = status
+        lines, is_events = relayed_head(headers, self.arrival.request_id, self.replica_id)
+        drop_usage = deployment.asks_usage and self.route.asks_usage and not request.client_wants_usage
+        assert self.book_slot is not None
+        self.answer = Answer(request, is_events, drop_usage, self._gateway.counts, self.book_slot)
         # Kept until there is something to send: engines send a head at once and compute the prompt then, and
         # until the client has seen anything, another replica can take the request.
-        self._head = (status, lines, length)
+        self._head = (status, lines, None if is_events else length)
 
     def on_upstream_data(self, data: bytes, complete: bool) -> None:
         if self._ended:
             return
-        self.activity_s = self._gateway.loop.time()
+        self.activity_s = self._gateway.now_s()
+        answer = self.answer
+        assert answer is not None
         if data:
-            self._last_chunks.append(data)
-            if self._gate is not None:
-                data = self._gate.feed(data)
-        if not self._relaying:
+            data = answer.feed(data)
+        if not self.relaying:
             if not data and not complete:
                 return
+            self.relaying = True
+            self.first_byte_s = self.activity_s
             assert self._head is not None
-            self._relaying = True
-            self._first_byte_s = self.activity_s
-            self._first_chunk = data
-            self._sink.start(*self._head)
+            status, lines, length = self._head
+            self._sink.start(status, lines + own_lines(self, self._gateway), length)
         if not complete:
             if data:
                 self._sink.write(data)
             return
         self._connection = None
-        if self._gate is not None:
-            data += self._gate.finish()
-        self._sink.end(data)
-        if self._status < 400:
-            self._end(Ending.COMPLETED, self._status, None)
-        elif self._status < 500:
-            self._end(Ending.REJECTED, self._status, "engine_rejected")
+        data += answer.finish()
+        if self.status < 400:
+            self._end(Ending.COMPLETED, self.status, None)
+        elif self.status < 500:
+            self._end(Ending.REJECTED, self.status, "engine_rejected")
         else:
-            self._end(Ending.FAILED, self._status, "engine_error")
+            self._end(Ending.FAILED, self.status, "engine_error")
+        self._sink.end(data)
 
     # --- endings --------------------------------------------------------------------------------------
 
     def _give_up(self, error: InferryError) -> None:
         """No answer, or no rest of it."""
-        if not self._relaying:
+        if not self.relaying:
             self._fail(error, Ending.FAILED)
             return
-        if self._is_stream and self._gate is not None:
-            self._gate.discard()
+        answer = self.answer
+        assert answer is not None
+        self._end(Ending.FAILED, self.status, error.code)
+        if answer.is_stream:
+            answer.discard()
             self._sink.end(render_error_event(error, self.route.dialect))
         else:
             self._sink.cut()
-        self._end(Ending.FAILED, self._status, error.code)
 
     def _fail(self, error: InferryError, ending: Ending) -> None:
         body = render_error(error, self.route.dialect)
         lines = (
-            b"content-type: application/json\r\nx-request-id: " + self.request_id.encode("ascii") + b"\r\n"
-        )
-        self._sink.start(error.status, lines + error_headers(error), len(body))
-        self._sink.end(body)
+            b"content-type: application/json\r\nx-request-id: " + self.arrival.request_id.encode("ascii") + b"\r\n"
+            + error_headers(error) + self._gateway.edge.answer_lines(self.arrival)
+        )  # fmt: skip
+        if self.entry is not None:
+            lines += self.entry.header_lines()
         self._end(ending, error.status, error.code)
+        self._sink.start(error.status, lines, len(body))
+        self._sink.end(body)
 
     def _release(self) -> None:
-        if self._slot is not None:
-            assert self._deployment is not None
-            self._deployment.balancer.release(self._slot)
-            self._slot = None
+        if self.slot is not None:
+            assert self.deployment is not None
+            self.deployment.balancer.release(self.slot)
+            self.slot = None
 
     def _end(self, ending: Ending, status: int, error_code: str | None) -> None:
         """The one place where a request ends."""
-        assert not self._ended, f"{self.request_id} ended twice"
+        assert not self._ended, f"{self.arrival.id} ended twice"
         self._ended = True
         gateway = self._gateway
         gateway.active.discard(self)
@@ -359,29 +358,7 @@ class Exchange:
             self._connection.abandon()
             self._connection = None
         self._release()
-        usage = read_usage(self._last_chunks) or Usage()
-        if usage.prompt_tokens is None and self._is_stream:
-            # Anthropic's streams say it in their first event.
-            usage.prompt_tokens = (read_usage([self._first_chunk]) or usage).prompt_tokens
-        now_s = gateway.loop.time()
-        gateway.on_outcome(
-            Outcome(
-                id=self.request_id,
-                request_id=self.request_id,
-                route=self.route.path,
-                deployment=self._deployment.name if self._deployment else None,
-                replica_id=self._replica_id,
-                ending=ending,
-                status=status,
-                stream=self._is_stream,
-                received_wall_s=self._received_wall_s,
-                duration_s=now_s - self.received_s,
-                ttft_s=self._first_byte_s - self.received_s
-                if self._is_stream and self._first_byte_s
-                else None,
-                attempts=self._attempts,
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens,
-                error_code=error_code,
-            )
-        )
+        outcome = outcome_of(self, ending, status, error_code, gateway.now_s())
+        if self.entry is not None:
+            self.entry.settle(outcome.prompt_tokens or 0, outcome.completion_tokens or 0, outcome.cost_nano)
+        gateway.on_outcome(self, outcome)

@@ -7,7 +7,7 @@ tells it about replicas by `apply` and `gone`; it tells of failures by the callb
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import structlog
@@ -15,19 +15,29 @@ import structlog
 from inferry.core.clock import Clock
 from inferry.core.errors import EngineUnreachable, UnknownModel
 from inferry.core.gateway_settings import Gateway as GatewaySettings
-from inferry.core.outcome import Outcome
+from inferry.core.gateway_settings import Tenant
+from inferry.core.outcome import Outcome, UsageFrom
 from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.core.suggest import did_you_mean
-from inferry.gateway.exchange import Exchange
+from inferry.gateway.account import Account, begun_of
+from inferry.gateway.admission import TICK_S, Admission, BankStore, LeaseStore
+from inferry.gateway.answer import Counts
+from inferry.gateway.callers import Callers
+from inferry.gateway.edge import Edge
 from inferry.gateway.health import deployments_health
+from inferry.gateway.host import Active
 from inferry.gateway.metrics import GatewayMetrics
 from inferry.gateway.served import ServedDeployment, ServedSpec
 from inferry.gateway.snapshot import Snapshot
 from inferry.gateway.upstream import UpstreamPool
+from inferry.ledger.inflight_book import encode_begun
+from inferry.ledger.request_log import RequestLog
+from inferry.policy.lease_bank import LeaseBank
 
 log = structlog.get_logger()
 
 SWEEP_S = 1.0
+_NO_TENANTS: Mapping[str, Tenant] = {}
 
 
 class Gateway:
@@ -41,21 +51,39 @@ class Gateway:
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         on_replica_failure: Callable[[str, str], None] = lambda replica_id, reason: None,
+        tenants: Mapping[str, Tenant] = _NO_TENANTS,
+        leases: LeaseStore | None = None,
+        request_log: RequestLog | None = None,
+        workers: int = 1,
+        generation: int = 1,
     ) -> None:
-        self.clock = clock
+        """`leases`: who keeps the limits' counts; left out, this process does. `request_log`: left out, outcomes are
+        only counted. `workers`: how many gateway processes share the replicas."""
+        self.now_s, self.wall_s = clock.now_s, clock.wall_s
         self.loop = loop
+        self._workers = workers
+        self._log = request_log
+        self.counts: Counts = [0] if request_log is None else request_log.counts
+        self.callers = Callers(clock)
+        self.admission = Admission(BankStore(LeaseBank(), clock) if leases is None else leases, clock)
         self.on_replica_failure = on_replica_failure
         self.deployments: dict[str, ServedDeployment] = {}
         self._leaving: dict[str, ServedDeployment] = {}
-        self.configure(settings, served, generation=1)
         self.views: dict[str, ReplicaView] = {}
         self.pools: dict[str, UpstreamPool] = {}
-        self.active: set[Exchange] = set()
+        self.configure(settings, served, tenants, generation)
+        self.active: set[Active] = set()
         self.metrics = GatewayMetrics()
         self.closing = False
-        self.created_wall_s = clock.wall_s()
+        self.created_wall_s = self.wall_s()
 
-    def configure(self, settings: GatewaySettings, served: Sequence[ServedSpec], generation: int) -> None:
+    def configure(
+        self,
+        settings: GatewaySettings,
+        served: Sequence[ServedSpec],
+        tenants: Mapping[str, Tenant],
+        generation: int,
+    ) -> None:
         """Serve by this from now on. Requests under way end as they began; replicas and counts stay.
 
         What cannot be done is found out before: nothing here fails.
@@ -63,6 +91,8 @@ class Gateway:
         before = self.deployments
         self.settings = settings
         self.generation = generation
+        self.edge = Edge(settings, generation)
+        self.callers.configure(settings, tenants)
         self.deployments = {}
         for spec in served:
             deployment = before.pop(spec.name, None) or self._leaving.pop(spec.name, None)
@@ -71,6 +101,7 @@ class Gateway:
             else:
                 deployment.configure(spec)
             self.deployments[spec.name] = deployment
+            deployment.share_slots(self._workers, self.now_s())
         self._leaving |= before
         self._by_public_name = {
             public: self.deployments[spec.name] for spec in served for public in (spec.name, *spec.aliases)
@@ -99,8 +130,24 @@ class Gateway:
         }
         return f"{because} ({'; '.join(sorted(reasons)[:3])})" if reasons else because
 
-    def on_outcome(self, outcome: Outcome) -> None:
-        """Every exchange reports here once."""
+    def on_sent(self, account: Account, replica_id: str, attempts: int) -> int:
+        """The request goes to a replica: note it where a crash of this process finds it."""
+        if self._log is None:
+            return 0
+        begun = encode_begun(begun_of(account, replica_id, attempts))
+        if account.book_slot is None:
+            return self._log.begin(begun)
+        return self._log.move(account.book_slot, begun)
+
+    def on_outcome(self, account: Account, outcome: Outcome) -> None:
+        """Every exchange reports here once, before the last byte of its answer."""
+        if self._log is not None and account.entered_s is not None:
+            self._log.finish(account.book_slot, outcome)
+        deployment = account.deployment
+        if deployment is not None and outcome.usage_from is UsageFrom.ENGINE and account.request is not None:
+            deployment.estimates.learn(
+                len(account.request.body), outcome.prompt_tokens or 0, outcome.completion_tokens or 0
+            )
         self.metrics.observe(outcome)
 
     # --- for the fleet --------------------------------------------------------------------------------
@@ -124,6 +171,7 @@ class Gateway:
         if view.endpoint is None and state in (ReplicaState.READY, ReplicaState.SUSPECT):
             state = ReplicaState.PENDING  # nobody can be sent to nowhere
         deployment.balancer.put(view.id, state, view.weight)
+        deployment.share_slots(self._workers, self.now_s())
 
     def gone(self, replica_id: str, deployment_name: str) -> None:
         """A replica is no more."""
@@ -134,6 +182,7 @@ class Gateway:
         deployment = self.deployments.get(deployment_name) or self._leaving.get(deployment_name)
         if deployment is not None:
             deployment.balancer.drop(replica_id)
+            deployment.share_slots(self._workers, self.now_s())
             if not deployment.balancer.slots:
                 self._leaving.pop(deployment_name, None)
 
@@ -142,6 +191,7 @@ class Gateway:
         slots = [slot for each in self.deployments.values() for slot in each.balancer.slots.values()]
         return Snapshot(
             metrics=self.metrics,
+            waiting={each.name: each.turns.waiting for each in self.deployments.values()},
             in_flight={slot.id: slot.in_flight for slot in slots},
             sent={slot.id: slot.served for slot in slots},
         )
@@ -157,16 +207,27 @@ class Gateway:
 
     # --- lifetime -------------------------------------------------------------------------------------
 
-    async def sweep_forever(self) -> None:
-        """Once a second: end requests whose engine is silent, close connections that idled too long."""
+    async def tick_forever(self) -> None:
+        """Keep leases and queues going; once a second, look after requests and connections."""
+        swept_s = self.now_s()
         while True:
-            await asyncio.sleep(SWEEP_S)
-            now_s = self.loop.time()
-            for exchange in list(self.active):
+            await asyncio.sleep(TICK_S)
+            now_s = self.now_s()
+            with self._one_fault_stays_one():
+                self.admission.tick(now_s)
+            for deployment in self.deployments.values():
                 with self._one_fault_stays_one():
-                    exchange.check_silence(now_s)
-            for pool in self.pools.values():
-                pool.close_idle()
+                    deployment.turns.expire(now_s)
+            if now_s - swept_s >= SWEEP_S:
+                swept_s = now_s
+                self._sweep(now_s)
+
+    def _sweep(self, now_s: float) -> None:
+        for exchange in list(self.active):
+            with self._one_fault_stays_one():
+                exchange.check(now_s)
+        for pool in self.pools.values():
+            pool.close_idle()
 
     def abort_all(self) -> None:
         """Drain time is over: every request under way ends with an error that says so."""
@@ -187,3 +248,5 @@ class Gateway:
         self.abort_all()
         for pool in self.pools.values():
             await pool.wait_closed()
+        if self._log is not None:
+            self._log.close()

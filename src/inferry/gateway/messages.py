@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from inferry.core.api_key import ApiKey
 from inferry.core.gateway_settings import Gateway, Tenant
+from inferry.core.leases import Return, Wish
 from inferry.core.replica import ReplicaView
 from inferry.gateway.served import ServedSpec
 
@@ -102,5 +102,5 @@ class MetricsWanted:
 class LeasesWanted:
     """The reply is the grants."""
 
-    wishes: Sequence[Any]
-    returns: Sequence[Any]
+    wishes: Sequence[Wish]
+    returns: Sequence[Return]

@@ -48,13 +48,13 @@ _LF = 10
 class TokenEvents:
     """Counts one stream: `count` for every read, `tokens` at the end."""
 
-    __slots__ = ("_cut", "_head", "_head_room", "_mark", "_marks", "_overlap", "_route")
+    __slots__ = ("_cut", "_head", "_head_room", "_mark", "_overlap", "_route", "marks")
 
     def __init__(self, route: Route) -> None:
         self._route = route
         self._mark = _MARKS.get(route, _NO_MARK)
         self._overlap = 1 - len(self._mark)
-        self._marks = 0
+        self.marks = 0
         self._cut = b""
         self._head: list[bytes] = []
         self._head_room = _HEAD_BYTES
@@ -69,7 +69,7 @@ class TokenEvents:
             self._cut = b""
         if data[-1] != _LF:
             self._cut = data[self._overlap :]
-        self._marks += data.count(self._mark)
+        self.marks += data.count(self._mark)
 
     def tokens(self, last_chunks: Iterable[bytes]) -> int:
         """Tokens in the whole events so far. `last_chunks` are the last reads, the very objects, in order."""
@@ -84,7 +84,7 @@ class TokenEvents:
                     several = several or _is_of_several(fields)
         behind = _behind_whole_events(last or first)
         # Nobody got the half event at the end.
-        counted = max(self._marks - without - behind.count(self._mark), 0)
+        counted = max(self.marks - without - behind.count(self._mark), 0)
         told = self._told(last or first)
         if told is None:
             return counted

@@ -12,8 +12,6 @@ turn anyway, and uvicorn has the queue for them.
 from __future__ import annotations
 
 import asyncio
-import os
-import re
 from typing import Any
 
 import httptools
@@ -21,7 +19,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from inferry.core.errors import BodyTooLarge, RequestTimeout
+from inferry.core.errors import BodyTooLarge, InferryError, RequestTimeout
 from inferry.core.request import ROUTES, Route
 from inferry.gateway.exchange import Exchange
 from inferry.gateway.gateway import Gateway
@@ -32,28 +30,6 @@ REQUEST_TIMEOUT_S = 60.0
 DISCARD_BYTES_MAX = 64 * 1024 * 1024
 
 _ROUTES = {route.path_bytes: route for route in ROUTES.values()}
-_SAFE_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
-# Headers of the client's that mean something to an engine. Credentials are never among them.
-FORWARDED = frozenset({b"traceparent", b"tracestate", b"anthropic-version", b"anthropic-beta"})
-
-
-def new_request_id() -> str:
-    return f"req-{os.urandom(12).hex()}"
-
-
-def request_id_and_forward(headers: list[tuple[bytes, bytes]]) -> tuple[str, bytes]:
-    """The request's id (the client's own `x-request-id` if it is sane) and header lines for the engine."""
-    request_id = None
-    lines: list[bytes] = []
-    for name, value in headers:
-        if name == b"x-request-id" and _SAFE_ID.fullmatch(value):
-            request_id = value.decode("ascii")
-        elif name in FORWARDED and len(value) <= 8192:
-            lines += (name, b": ", value, b"\r\n")
-    if request_id is None:
-        request_id = new_request_id()
-    lines += (b"x-request-id: ", request_id.encode("ascii"), b"\r\n")
-    return request_id, b"".join(lines)
 
 
 class _RelayTurn:
@@ -200,13 +176,19 @@ class InferenceProtocol(HttpToolsProtocol):
         turn.keep_alive = self.parser.should_keep_alive()
         self._chunked = self.parser.get_http_version() == "1.1"
         self.cycle = turn  # type: ignore[assignment]
-        request_id, forward = request_id_and_forward(self.headers)
-        self._exchange = Exchange(self._gateway, self, route, request_id, forward)
+        gateway = self._gateway
+        peer = None if self.client is None else self.client[0]
+        self._exchange = exchange = Exchange(
+            gateway, self, route, gateway.edge.arrive(b"POST", self.headers, peer)
+        )
         self._receiving = True
         if self.flow.write_paused:
             # Earlier answers lie unread: neither fetch another one nor take more requests.
             self._exchange.pause()
             self.flow.pause_reading()
+        if (error := exchange.open()) is not None:
+            self._refuse_and_discard(error)
+            return
         for name, value in self.headers:
             if name == b"content-length" and int(value) > self._gateway.settings.body_max_bytes:
                 self._refuse_too_large(f"{int(value):,} bytes")
@@ -274,16 +256,19 @@ class InferenceProtocol(HttpToolsProtocol):
 
     def _refuse_too_large(self, size: str) -> None:
         limit = int(self._gateway.settings.body_max_bytes)
-        self._refuse(
+        self._refuse_and_discard(
             BodyTooLarge(
                 f"The request body is too long: {size}, and the limit is {limit:,} bytes (gateway.body_max_bytes)."
             )
         )
+
+    def _refuse_and_discard(self, error: InferryError) -> None:
+        self._refuse(error)
         # The answer is out. Closing with unread bytes would reset the connection and could destroy it on its
         # way, so read on for a while.
         self._discarding = not self.transport.is_closing()
 
-    def _refuse(self, error: BodyTooLarge | RequestTimeout) -> None:
+    def _refuse(self, error: InferryError) -> None:
         assert self._exchange is not None
         self._receiving = False
         self._body.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inferry.gateway.account import Account
+from inferry.gateway.host import Host
 from inferry.gateway.upstream import Headers
 
 # Hop-by-hop headers (RFC 9110, 7.6.1), framing that the front decides, and what the gateway says itself.
@@ -9,7 +11,8 @@ _DROPPED = frozenset(
     {
         b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
         b"content-length", b"date", b"server", b"x-request-id", b"x-inferry-replica",
-        b"access-control-allow-origin", b"access-control-allow-credentials",
+        b"access-control-allow-origin", b"access-control-allow-credentials", b"access-control-expose-headers",
+        b"x-inferry-generation", b"x-inferry-timing", b"x-inferry-why",
     }
 )  # fmt: skip
 
@@ -23,7 +26,9 @@ def relayed_head(headers: Headers, request_id: str, replica_id: str) -> tuple[by
     lines = [b"x-request-id: ", request_id.encode("ascii"), b"\r\n"]
     lines += (b"x-inferry-replica: ", replica_id.encode("ascii"), b"\r\n")
     for name, value in headers:
-        if name in _DROPPED:
+        if name in _DROPPED or name.startswith(
+            b"x-ratelimit-"
+        ):  # those of a hosted engine are not the client's
             continue
         if name == b"content-type":
             is_events = value.startswith(b"text/event-stream")
@@ -31,3 +36,21 @@ def relayed_head(headers: Headers, request_id: str, replica_id: str) -> tuple[by
             is_encoded = True
         lines += (name, b": ", value, b"\r\n")
     return b"".join(lines), is_events and not is_encoded
+
+
+def own_lines(account: Account, gateway: Host) -> bytes:
+    """Header lines that the gateway adds to an answer that begins now."""
+    lines = gateway.edge.answer_lines(account.arrival)
+    if account.entry is not None:
+        lines += account.entry.header_lines()
+    if account.entered_s is not None and account.first_byte_s is not None and gateway.settings.timing_header:
+        # Milliseconds: until nothing stood in the way; until it was sent to the engine; until its first byte.
+        lines += b"x-inferry-timing: enter=%.2f, connect=%.2f, upstream=%.2f\r\n" % (
+            (account.entered_s - account.received_s) * 1e3,
+            (account.sent_s - account.entered_s) * 1e3,
+            (account.first_byte_s - account.sent_s) * 1e3,
+        )
+    if account.arrival.explain and account.deployment is not None and account.slot is not None:
+        why = account.deployment.balancer.explain(account.slot)
+        lines += b"x-inferry-why: " + why.encode("ascii") + b"\r\n"
+    return lines

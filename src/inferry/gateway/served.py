@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from inferry.core.gateway_settings import Price, Queue
 from inferry.core.limits import Limits
+from inferry.gateway.estimates import TokenEstimates
+from inferry.gateway.turns import Turns, share_of
+from inferry.ledger.prices import rates
 from inferry.policy.routing import Balancer, PolicyName
 
 
@@ -36,6 +39,8 @@ class ServedDeployment:
 
     def __init__(self, spec: ServedSpec) -> None:
         self.balancer = Balancer(spec.policy)
+        self.turns = Turns(spec.queue, None)
+        self.estimates = TokenEstimates()
         self.configure(spec)
 
     def configure(self, spec: ServedSpec) -> None:
@@ -46,4 +51,17 @@ class ServedDeployment:
         self.upstream_model = spec.upstream_model
         self.routes = spec.routes
         self.asks_usage = spec.asks_usage
+        self.rates = rates(spec.price)
         self.balancer.set_policy(spec.policy)
+        self.turns.settings = spec.queue
+
+    def share_slots(self, workers: int, now_s: float) -> None:
+        """Count anew how many requests may run at the replicas that serve now; this process gets its share."""
+        each = self.spec.queue.running_max
+        if each is None and self.spec.slots is not None:
+            each = 2 * self.spec.slots
+        usable = self.balancer.usable()
+        # With nobody to wait for, requests are told so at once.
+        slots = None if each is None or not usable else share_of(each * usable, workers)
+        if slots != self.turns.slots:
+            self.turns.set_slots(slots, now_s)

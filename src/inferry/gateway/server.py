@@ -124,7 +124,7 @@ class GatewayServer:
         """Serve until `shut_down`; returns when the last connection is closed or the drain time is over."""
         async with asyncio.TaskGroup() as group:
             sweeps = [
-                group.create_task(self._gateway.sweep_forever()),
+                group.create_task(self._gateway.tick_forever()),
                 group.create_task(self._check_trickles()),
             ]
             await self._server.serve(sockets=[self._listener])

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
 
 from inferry.core.clock import Clock
+from inferry.core.leases import Return, Wish
 from inferry.core.replica import ReplicaView
+from inferry.gateway.admission import OnGrants
 from inferry.gateway.gateway import Gateway
-from inferry.gateway.link import Link
+from inferry.gateway.link import Link, LinkLost
 from inferry.gateway.messages import (
     Commit,
     Configuration,
     Drain,
+    KeysChanged,
+    LeasesWanted,
     MetricsWanted,
     Prepare,
     ReplicaFailed,
@@ -26,6 +30,7 @@ from inferry.gateway.messages import (
     Started,
 )
 from inferry.gateway.server import GatewayServer
+from inferry.ledger.request_log import RequestLog
 
 log = structlog.get_logger()
 
@@ -77,8 +82,13 @@ class GatewayWorker:
             clock=self._clock,
             loop=asyncio.get_running_loop(),
             on_replica_failure=lambda replica_id, reason: self._link.say(ReplicaFailed(replica_id, reason)),
+            tenants=configuration.tenants,
+            leases=_LinkedBank(self._link),
+            request_log=RequestLog(setup.journal_folder, setup.name),
+            workers=setup.workers,
+            generation=configuration.generation,
         )
-        gateway.generation = configuration.generation
+        gateway.callers.replace_keys(setup.keys)
         for view in setup.views:
             gateway.apply(view)
         self._server = GatewayServer(gateway, self._listener, metrics=self._metrics_page)
@@ -100,6 +110,8 @@ class GatewayWorker:
                 self._gateway.apply(message)
             case ReplicaGone():
                 self._gateway.gone(message.replica_id, message.deployment)
+            case KeysChanged():
+                self._gateway.callers.replace_keys(message.keys)
             case SnapshotWanted():
                 self._reply(number, self._gateway.snapshot())
             case Prepare():
@@ -132,5 +144,18 @@ class GatewayWorker:
         assert prepared is not None
         assert prepared.generation == generation
         assert self._gateway is not None
-        self._gateway.configure(prepared.settings, prepared.served, generation)
+        self._gateway.configure(prepared.settings, prepared.served, prepared.tenants, generation)
         log.info("configuration_applied", generation=generation)
+
+
+class _LinkedBank:
+    """The bank of limits, at the other end of the link."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def exchange(self, wishes: Sequence[Wish], returns: Sequence[Return], on_grants: OnGrants) -> None:
+        self._link.call(
+            LeasesWanted(wishes, returns),
+            lambda grants: on_grants(None if isinstance(grants, LinkLost) else grants),
+        )

@@ -83,6 +83,13 @@ class Balancer:
                 return slot
         return NoReplica(self._why_none(exclude))
 
+    def explain(self, slot: Slot) -> str:
+        """Why `slot`, which was just chosen, in words for an operator."""
+        loads = ", ".join(
+            f"{each.id}={each.in_flight - (each is slot)}" for each in (*self._ready, *self._suspect)
+        )
+        return f"{slot.id} by {self.policy}; requests before: {loads}"
+
     def release(self, slot: Slot) -> None:
         """The request that `choose` reserved is over."""
         assert slot.in_flight > 0, f"{slot.id}: released more often than chosen"

@@ -135,7 +135,7 @@ def test_rate_comes_from_the_engine_or_from_the_answers(
             gateway.apply(each)
         board.sample(views, gateway.snapshot())
         clock.advance(2.0)
-        gateway.on_outcome(
+        gateway.metrics.observe(
             Outcome(
                 id="r",
                 request_id="r",

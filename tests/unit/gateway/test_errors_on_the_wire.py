@@ -22,6 +22,9 @@ def test_openai_shape(kind: type[InferryError]) -> None:
     assert body.keys() == {"message", "type", "param", "code"}
     assert (body["message"], body["param"], body["code"]) == ("why", "model", kind.code)
     family = {
+        401: "authentication_error",
+        403: "permission_error",
+        429: "rate_limit_error",
         503: "service_unavailable_error",
         504: "timeout_error",
         500: "server_error",
@@ -35,6 +38,9 @@ def test_anthropic_shape(kind: type[InferryError]) -> None:
     """Type `error`, and inside it a type by status and the message."""
     body = json.loads(render_error(kind("why", param="model"), Dialect.ANTHROPIC))
     by_status = {
+        401: "authentication_error",
+        403: "permission_error",
+        429: "rate_limit_error",
         404: "not_found_error",
         413: "request_too_large",
         503: "overloaded_error",

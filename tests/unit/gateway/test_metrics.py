@@ -154,7 +154,7 @@ def test_an_idle_page_is_whole(gateway: Gateway) -> None:
 def test_page_says_what_was_observed(gateway: Gateway) -> None:
     """Prometheus' own parser reads back the numbers that went in."""
     for duration_s in (0.004, 0.2, 700.0):
-        gateway.on_outcome(outcome(duration_s=duration_s, ttft_s=duration_s, attempts=2))
+        gateway.metrics.observe(outcome(duration_s=duration_s, ttft_s=duration_s, attempts=2))
     found = families(gateway)
     assert values(found["inferry_requests"], "deployment", "route", "ending", "status") == {
         ("_total", "chat", "/v1/chat/completions", "completed", "200"): 3.0
@@ -199,5 +199,5 @@ def test_page_shows_replicas(gateway: Gateway) -> None:
 
 def test_names_are_escaped(gateway: Gateway) -> None:
     """A label may hold any sign of a name in the file; the page still parses to the same name."""
-    gateway.on_outcome(outcome(deployment='a"b\\c\nd'))
+    gateway.metrics.observe(outcome(deployment='a"b\\c\nd'))
     assert ("_total", 'a"b\\c\nd') in values(families(gateway)["inferry_requests"], "deployment")

@@ -1,0 +1,94 @@
+"""An engine's answer on its way through: whole events, without the gateway's own questions, and counted.
+
+Chunks are not parsed on the way; what they add up to is read from the first and the last ones at the end.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TypeAlias
+
+from inferry.core.outcome import UsageFrom
+from inferry.core.request import InferenceRequest
+from inferry.gateway.progress import TokenEvents
+from inferry.gateway.sse import EventGate
+from inferry.gateway.usage import Usage, finish_reason, read_usage
+
+Counts: TypeAlias = "memoryview[int] | list[int]"
+_LAST_READS = 4
+# A first event that only says who speaks: it has the mark of a token, and none.
+_NO_TOKEN = (b'"content":""', b'"content":null', b'"content": ""', b'"content": null')
+
+
+class Answer:
+    """One attempt's answer. `feed` every read, then `finish` or `discard`."""
+
+    __slots__ = ("_counts", "_events", "_first", "_gate", "_last", "_slot", "_without", "is_stream")
+
+    def __init__(
+        self,
+        request: InferenceRequest,
+        is_stream: bool,
+        drop_usage: bool,
+        counts: Counts,
+        slot: int,
+    ) -> None:
+        """`counts[slot]` is kept at the number of tokens relayed, for whoever must account for it if we die."""
+        self.is_stream = is_stream
+        self._gate = EventGate(drop_usage) if is_stream else None
+        self._events = TokenEvents(request.route)
+        self._last: deque[bytes] = deque(maxlen=_LAST_READS)
+        self._first = b""
+        self._counts = counts
+        self._slot = slot
+        self._without = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """One read, not empty; returns what may go on, maybe nothing."""
+        self._last.append(data)
+        gate = self._gate
+        if gate is None:
+            return data
+        events = self._events
+        events.count(data)
+        if not self._first:
+            self._first = data
+            self._without = int(any(mark in data for mark in _NO_TOKEN))
+        if events.marks > self._without:
+            self._counts[self._slot] = events.marks - self._without
+        return gate.feed(data)
+
+    def finish(self) -> bytes:
+        """The answer is complete: what was still held."""
+        return b"" if self._gate is None else self._gate.finish()
+
+    def discard(self) -> None:
+        """The stream broke off: half an event is of no use to anybody."""
+        if self._gate is not None:
+            self._gate.discard()
+
+    @property
+    def tokens_so_far(self) -> int:
+        return max(0, self._events.marks - self._without)
+
+    # --- at the end -----------------------------------------------------------------------------------
+
+    def usage(self, complete: bool, prompt_estimate: int) -> tuple[Usage, UsageFrom]:
+        """The engine's own count, of a `complete` answer that has one; else what was relayed."""
+        found = read_usage(self._last)
+        if self.is_stream and (found is None or found.prompt_tokens is None):
+            # Anthropic's streams say it in their first event.
+            first = read_usage([self._first])
+            if first is not None:
+                found = found or Usage()
+                found.prompt_tokens, found.cached_tokens = first.prompt_tokens, first.cached_tokens
+        if complete and found is not None and (found.completion_tokens is not None or not self.is_stream):
+            return found, UsageFrom.ENGINE
+        if not self.is_stream:
+            return Usage(), UsageFrom.NONE
+        known = found or Usage()
+        prompt = prompt_estimate if known.prompt_tokens is None else known.prompt_tokens
+        return Usage(prompt, self._events.tokens(self._last), known.cached_tokens), UsageFrom.COUNTED
+
+    def finish_reason(self) -> str | None:
+        return finish_reason(self._last)

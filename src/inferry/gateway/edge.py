@@ -1,0 +1,105 @@
+"""Reads a request's head once: its id, its credential, where it came from, and what the engine is told of it.
+
+Built from the settings of one generation; a request that has arrived keeps what it was given.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+from inferry.core.gateway_settings import Gateway as GatewaySettings
+from inferry.gateway.client_address import ClientAddresses
+from inferry.gateway.cors import CorsPolicy
+from inferry.gateway.cross_site import CrossSiteGuard
+from inferry.gateway.trace_context import TraceContext, TraceContexts
+
+Headers = list[tuple[bytes, bytes]]
+
+_SAFE_ID = re.compile(rb"[\w.:-]{1,128}", re.ASCII)
+# Headers of the client's that mean something to an engine. Credentials are never among them.
+_TRACING = (b"traceparent", b"tracestate")
+_FORWARDED: Final = frozenset({*_TRACING, b"anthropic-version", b"anthropic-beta"})
+_FORWARDED_BYTES_MAX = 8192
+_INTERESTING: Final = _FORWARDED | {
+    b"authorization", b"origin", b"sec-fetch-site", b"x-api-key", b"x-inferry-explain", b"x-request-id",
+}  # fmt: skip
+
+
+class Arrival:
+    """What the head of one request says."""
+
+    __slots__ = (
+        "authorization", "client", "explain", "forward", "id", "origin", "refusal", "request_id", "trace", "x_api_key",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.id = f"req-{os.urandom(12).hex()}"
+        """Ours, for the ledger: unique whatever clients send."""
+        self.request_id = self.id
+        """The client's `x-request-id` if it is sane; shown to client and engine."""
+        self.forward = b""
+        """Header lines for the engine."""
+        self.authorization: bytes | None = None
+        self.x_api_key: bytes | None = None
+        self.origin: bytes | None = None
+        self.client = ""
+        self.trace: TraceContext | None = None
+        self.explain = False
+        self.refusal: Exception | None = None
+
+
+class Edge:
+    """How requests come in, by the settings of one generation."""
+
+    def __init__(self, settings: GatewaySettings, generation: int) -> None:
+        self.cors = CorsPolicy(settings.cors)
+        self.guard = CrossSiteGuard(settings, self.cors)
+        self._addresses = ClientAddresses(settings.trusted_proxies)
+        self._traces = None if settings.traces is None else TraceContexts(settings.traces.sample)
+        self._scheme = "http" if settings.tls is None else "https"
+        self._wants_client = settings.access_log or settings.traces is not None
+        self._generation = b"x-inferry-generation: %d\r\n" % generation
+        self._plain = self._generation + self.cors.lines(None)
+
+    def arrive(self, method: bytes, headers: Headers, peer: str | None) -> Arrival:
+        """`headers`: names in lower case. `peer`: the address at the other end of the connection."""
+        arrival = Arrival()
+        forward: list[bytes] = []
+        guarded = False
+        for name, value in headers:
+            if name not in _INTERESTING:
+                continue
+            if name == b"authorization":
+                arrival.authorization = value
+            elif name == b"x-api-key":
+                arrival.x_api_key = value
+            elif name == b"x-request-id":
+                if _SAFE_ID.fullmatch(value):
+                    arrival.request_id = value.decode("ascii")
+            elif name == b"origin":
+                arrival.origin = value
+                guarded = True
+            elif name == b"sec-fetch-site":
+                guarded = True
+            elif name == b"x-inferry-explain":
+                arrival.explain = True
+            elif len(value) <= _FORWARDED_BYTES_MAX and (self._traces is None or name not in _TRACING):
+                forward += (name, b": ", value, b"\r\n")
+        if guarded and self.guard.active:
+            arrival.refusal = self.guard.refusal(method, headers)
+        if self._traces is not None:
+            arrival.trace = self._traces.begin(headers)
+            forward.append(arrival.trace.lines)
+        if self._wants_client:
+            arrival.client = self._addresses.find(peer, self._scheme, headers)[0]
+        forward += (b"x-request-id: ", arrival.request_id.encode("ascii"), b"\r\n")
+        arrival.forward = b"".join(forward)
+        return arrival
+
+    def answer_lines(self, arrival: Arrival) -> bytes:
+        """Header lines that every answer carries: the generation, and what browsers must know."""
+        if arrival.origin is None:
+            return self._plain
+        return self._generation + self.cors.lines(arrival.origin)

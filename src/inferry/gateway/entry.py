@@ -1,0 +1,159 @@
+"""What stands before a request until it may go to a replica: filters, limits, and its turn, in that order.
+
+Each step answers at once or calls back later; nothing here waits, and nobody is told twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from inferry.core.api_key import Caller
+from inferry.core.errors import InferryError
+from inferry.core.request import InferenceRequest
+from inferry.gateway.admission import Admission, Admitted, Pending, Refused
+from inferry.gateway.callers import Callers
+from inferry.gateway.limit_rules import Estimate, Rules
+from inferry.gateway.served import ServedDeployment
+from inferry.gateway.turns import Answer, Ticket
+
+_NO_ESTIMATE = Estimate()
+
+
+class Applicant(Protocol):
+    """The exchange, as an entry sees it. Exactly one of the two is called, once."""
+
+    def on_entered(self) -> None:
+        """It may go to a replica."""
+
+    def on_refused(self, error: InferryError) -> None: ...
+
+
+class Gatekeeper(Protocol):
+    """What an entry needs of the gateway."""
+
+    now_s: Callable[[], float]
+    callers: Callers
+    admission: Admission
+
+
+class Entry:
+    """One request on its way in; later, what must be given back for it."""
+
+    __slots__ = (
+        "_applicant", "_gateway", "_pending", "_request", "_ticket", "admitted", "caller", "deployment",
+        "prompt_tokens",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        applicant: Applicant,
+        gateway: Gatekeeper,
+        caller: Caller,
+        deployment: ServedDeployment,
+        request: InferenceRequest,
+    ) -> None:
+        self._applicant = applicant
+        self._gateway = gateway
+        self.caller = caller
+        self.deployment = deployment
+        self._request = request
+        self.admitted: Admitted | None = None
+        self._pending: Pending | None = None
+        self._ticket: Ticket | None = None
+        self.prompt_tokens = deployment.estimates.prompt_tokens(len(request.body))
+        """Estimated."""
+
+    @property
+    def length_max(self) -> int | None:
+        """The cap that an answer gets whose client names none."""
+        cap = self._rules().completion_cap
+        return None if cap is None else cap.value
+
+    def header_lines(self) -> bytes:
+        """`x-ratelimit-*`, where limits stand over the request."""
+        return self._gateway.admission.header_lines(
+            self.caller, self.deployment.name, self.deployment.spec.limits
+        )
+
+    def begin(self) -> None:
+        """Go as far as is possible now."""
+        answer = self._gateway.admission.ask(
+            self.caller, self.deployment.name, self.deployment.spec.limits, self._estimate(), self._on_limits
+        )
+        if isinstance(answer, Pending):
+            self._pending = answer
+        else:
+            self._on_limits(answer)
+
+    def _rules(self) -> Rules:
+        return self._gateway.admission.rules(self.caller, self.deployment.name, self.deployment.spec.limits)
+
+    def _estimate(self) -> Estimate:
+        rules = self._rules()
+        if not rules.counts_tokens and not rules.counts_cost and not rules.has_caps:
+            return _NO_ESTIMATE
+        request, deployment, prompt_tokens = self._request, self.deployment, self.prompt_tokens
+        completion_tokens = deployment.estimates.completion_tokens(
+            request.max_tokens or self.length_max, request.choices
+        )
+        return Estimate(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            cost_nano=deployment.rates.cost_nano(prompt_tokens, 0, completion_tokens),
+            max_tokens=request.max_tokens,
+            choices=request.choices,
+        )
+
+    def _on_limits(self, answer: Admitted | Refused) -> None:
+        self._pending = None
+        if isinstance(answer, Refused):
+            self._applicant.on_refused(answer.error)
+            return
+        self.admitted = answer
+        turns = self.deployment.turns
+        if turns.slots is None:
+            self._applicant.on_entered()
+            return
+        ticket = self._ticket = Ticket(
+            self,
+            self.caller.tenant,
+            self.prompt_tokens,
+            self._request.max_tokens,
+            self.caller.priority,
+            self._gateway.callers.weight(self.caller.tenant),
+        )
+        result = turns.ask(ticket, self._gateway.now_s())
+        if result is Answer.GO:
+            self._applicant.on_entered()
+        elif result is not Answer.WAIT:
+            self._applicant.on_refused(result)
+
+    # --- Waiter ---------------------------------------------------------------------------------------
+
+    def on_turn(self) -> None:
+        self._applicant.on_entered()
+
+    def on_refused(self, error: InferryError) -> None:
+        self._applicant.on_refused(error)
+
+    # --- the end --------------------------------------------------------------------------------------
+
+    def progress(self, completion_tokens: int) -> None:
+        """It runs, and has generated so much up to now."""
+        if self._ticket is not None:
+            self.deployment.turns.progress(self._ticket, completion_tokens)
+
+    def settle(self, prompt_tokens: int, completion_tokens: int, cost_nano: int) -> None:
+        """The request is over, wherever it had got to: give back what it held. Once."""
+        if self._pending is not None:
+            self._pending.cancel()
+        ticket = self._ticket
+        if ticket is not None:
+            now_s = self._gateway.now_s()
+            if ticket.is_running:
+                self.deployment.turns.done(ticket, prompt_tokens, completion_tokens, now_s)
+            else:
+                self.deployment.turns.leave(ticket, now_s)
+        if self.admitted is not None:
+            self._gateway.admission.settle(self.admitted, prompt_tokens + completion_tokens, cost_nano)

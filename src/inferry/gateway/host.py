@@ -1,0 +1,52 @@
+"""What an exchange needs of the gateway around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from inferry.core.errors import InferryError
+from inferry.core.gateway_settings import Gateway as GatewaySettings
+from inferry.core.outcome import Outcome
+from inferry.gateway.account import Account
+from inferry.gateway.admission import Admission
+from inferry.gateway.answer import Counts
+from inferry.gateway.callers import Callers
+from inferry.gateway.edge import Edge
+from inferry.gateway.served import ServedDeployment
+from inferry.gateway.upstream import UpstreamPool
+
+
+class Active(Protocol):
+    """A request under way."""
+
+    def check(self, now_s: float) -> None: ...
+
+    def abort(self, error: InferryError) -> None: ...
+
+
+class Host(Protocol):
+    """One owner: everything here belongs to the event loop's thread."""
+
+    settings: GatewaySettings
+    now_s: Callable[[], float]
+    wall_s: Callable[[], float]
+    pools: dict[str, UpstreamPool]
+    active: set[Active]
+    """Exchanges add and remove themselves."""
+    names: Sequence[str]
+    edge: Edge
+    callers: Callers
+    admission: Admission
+    counts: Counts
+    """Tokens relayed so far, by the slots that `on_sent` gives."""
+    on_replica_failure: Callable[[str, str], None]
+
+    def deployment_for(self, model: str) -> ServedDeployment: ...
+
+    def why_none(self, deployment: ServedDeployment, because: str) -> str: ...
+
+    def on_sent(self, account: Account, replica_id: str, attempts: int) -> int:
+        """The request goes to a replica: note it where a crash of this process finds it. Returns its slot."""
+
+    def on_outcome(self, account: Account, outcome: Outcome) -> None: ...
