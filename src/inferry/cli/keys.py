@@ -17,7 +17,7 @@ import typer
 from inferry.cli.config import DEFAULT_FILE
 from inferry.cli.key_options import with_limits
 from inferry.core.api_key import ApiKey, Scope
-from inferry.core.clock import SystemClock
+from inferry.core.clock import SystemClock, utc_text
 from inferry.core.config_file import LoadedFile, load_file
 from inferry.core.errors import BadKeySetting
 from inferry.core.home import inferry_home
@@ -177,6 +177,8 @@ def rotate(
     grace_s = 0.0 if grace is None else duration_s(grace, "grace")
     with _opened(file) as (store, _):
         _show_new(store.rotate(which, grace_s=grace_s), as_json)
+    if grace_s:
+        typer.echo(f"The old text works until {utc_text(SystemClock().wall_s() + grace_s)}.", err=True)
 
 
 @app.command()
@@ -256,7 +258,7 @@ def _warn(loaded: LoadedFile, key: ApiKey) -> None:
             f"warning: {loaded.path} does not ask for keys yet; write 'auth: keys' under 'gateway:'.",
             err=True,
         )
-    if config.tenants and key.tenant not in config.tenants:
+    if "inference" in key.scopes and config.tenants and key.tenant not in config.tenants:
         hint = did_you_mean(key.tenant, config.tenants)
         typer.echo(
             f"warning: {loaded.path} has no tenant '{key.tenant}', so no limits for all its keys together.{hint}",

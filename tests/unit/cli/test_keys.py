@@ -256,7 +256,9 @@ def test_rotate(run: Run) -> None:
     new = as_json(run("keys", "rotate", "acme-1", "--json"))
     assert new["id"] == made["id"]
     assert (opens(made["key"]), opens(new["key"])) == (False, True)
-    newer = as_json(run("keys", "rotate", "acme-1", "--grace", "10m", "--json"))
+    graced = run("keys", "rotate", "acme-1", "--grace", "10m", "--json")
+    assert re.fullmatch(r"The old text works until \d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ\.\n", graced.err)
+    newer = as_json(graced)
     assert (opens(new["key"]), opens(newer["key"])) == (True, True)
     assert "'soon' is no time span" in run("keys", "rotate", "acme-1", "--grace", "soon").err
 
@@ -331,10 +333,11 @@ def test_warnings(run: Run, tmp_path: Path) -> None:
 
 
 def test_no_warning_where_all_is_well(run: Run, tmp_path: Path) -> None:
-    """A key for what the file has makes no noise."""
+    """A key for what the file has makes no noise, nor does one that no tenant's limits are about."""
     write_file(tmp_path / "inferry.yaml")
-    shown = run("keys", "create", "--tenant", "acme", "--deployment", "chat", "--json")
-    assert (shown.code, shown.err) == (0, "")
+    for flags in (("--tenant", "acme", "--deployment", "chat"), ("--tenant", "ops", "--scope", "admin")):
+        shown = run("keys", "create", *flags, "--json")
+        assert (shown.code, shown.err) == (0, "")
 
 
 def test_a_broken_store(run: Run, tmp_path: Path) -> None:
