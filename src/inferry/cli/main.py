@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from inferry import __version__
-from inferry.cli import chat, config, down, keys, logs, models, status, up
+from inferry.cli import chat, config, down, keys, ledger, logs, models, status, up, usage
 from inferry.core.errors import InferryError
 
 EXIT_ERROR = 1
@@ -50,6 +50,8 @@ app.command("logs")(logs.logs)
 app.command("down")(down.down)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.command("usage")(usage.usage)
+app.add_typer(ledger.app, name="ledger")
 app.add_typer(config.app, name="config")
 
 
