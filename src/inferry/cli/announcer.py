@@ -73,6 +73,12 @@ class Announcer:
             case state:
                 return f"{state.value}  {view.message}".rstrip()
 
+    def on_first_key(self, text: str) -> None:
+        self._say(
+            "The first admin key, shown this once (it makes others over the admin API; 'inferry keys' needs none):\n"
+            f"  {text}"
+        )
+
     def stopped(self) -> None:
         self._say("Stopped; no engine is left running.")
 
@@ -90,9 +96,13 @@ class Announcer:
         else:
             name = next(name for name in deployments if name in ready)
             question = '{"role": "user", "content": "Where is the Eiffel Tower?"}'
+            asks_keys = self._loaded.config.gateway.auth == "keys"
+            if asks_keys:
+                self._say(f"Requests need a key: '{command} keys create --tenant NAME' makes one.")
+            header = ' -H "authorization: Bearer $KEY"' if asks_keys else ""
             self._say(
                 f"Ready after {seconds:.1f} s. Ask something:\n\n"
-                f"  curl {self._url}/v1/chat/completions -H 'content-type: application/json' \\\n"
+                f"  curl {self._url}/v1/chat/completions{header} -H 'content-type: application/json' \\\n"
                 f'    -d \'{{"model": "{name}", "messages": [{question}], "temperature": 0}}\'\n'
             )
             if deployments[name].engine == "simulated":

@@ -18,6 +18,7 @@ from inferry import __version__
 from inferry.admin.api import make_control_app
 from inferry.admin.run_record import RunRecord, new_socket_path, publish, run_folder, withdraw
 from inferry.admin.status import Status, StatusBoard
+from inferry.cli.bookkeeping import Bookkeeping
 from inferry.cli.config import shown_model
 from inferry.cli.control_server import control_server, control_socket
 from inferry.cli.serving import make_serving
@@ -27,8 +28,9 @@ from inferry.core.errors import StartFailed
 from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.fleet.fleet import Fleet
 from inferry.gateway.collector import metrics_page
-from inferry.gateway.messages import LeasesWanted, Setup
+from inferry.gateway.messages import KeysChanged, LeasesWanted, Setup
 from inferry.gateway.workers import GatewayWorkers
+from inferry.policy.lease_bank import LeaseBank
 from inferry.runtime.local import LocalRuntime
 
 SAMPLE_S = 1.0
@@ -67,13 +69,21 @@ class Stack:
         model_paths: Mapping[str, Path | None],
         *,
         on_view: Callable[[ReplicaView], None],
+        on_first_key: Callable[[str], None],
         environ: Mapping[str, str],
     ) -> None:
+        """`on_first_key` gets the text of the first admin key, if one is made: nobody will have it again."""
         self._place = place
         self._on_view = on_view
+        self._on_first_key = on_first_key
         self._folder = run_folder(place.home, place.port)
-        clock = SystemClock()
+        clock = self._clock = SystemClock()
+        self._bank = LeaseBank()
+        self._granting = asyncio.Lock()
         self._serving = make_serving(place.loaded.config, model_paths)
+        self._books = Bookkeeping(
+            place.loaded.config, place.home, clock, lambda keys: self.gateways.tell(KeysChanged(keys))
+        )
         children_environ = engine_environ(environ, place.loaded)
         self.runtime = LocalRuntime(self._folder / "logs", children_environ)
         self.fleet = Fleet(
@@ -86,7 +96,7 @@ class Stack:
             log_folder=self._folder / "logs",
             on_replica_failure=self.fleet.report_failure,
             on_leases=self._grant_leases,
-            on_worker_gone=lambda name: None,
+            on_worker_gone=self._bank.forget,
             metrics_page=self._metrics_page,
             drain_s=lambda: self._serving.config.gateway.drain_s,
         )
@@ -157,10 +167,11 @@ class Stack:
             listener = control_socket(self._socket_path)
             publish(self._place.home, self.record)
             async with asyncio.TaskGroup() as group:
-                serving = group.create_task(self.gateways.run())
+                running = group.create_task(self.fleet.run())
+                keeping = group.create_task(self._keep_books())
+                serving = group.create_task(self._serve())
                 group.create_task(control.serve(sockets=[listener]))
                 sampling = group.create_task(self._sample_forever())
-                running = group.create_task(self.fleet.run())
                 try:
                     failure = await self._until_stopped(on_settled)
                 finally:
@@ -171,12 +182,25 @@ class Stack:
                     await asyncio.wait([running])
                     control.should_exit = True
                     sampling.cancel()
+                    keeping.cancel()
         finally:
             self.gateways.kill_now()
             await self.runtime.close()
+            await self._books.close()
             withdraw(self._place.home, self.record)
         if failure is not None:
             raise failure
+
+    async def _keep_books(self) -> None:
+        first_key = await self._books.open()
+        if first_key is not None:
+            self._on_first_key(first_key)
+        await self._books.run()
+
+    async def _serve(self) -> None:
+        if self._books.asks_keys:  # no request may come before the keys are known
+            await self._books.is_open.wait()
+        await self.gateways.run()
 
     async def _until_stopped(self, on_settled: Callable[[], None]) -> StartFailed | None:
         async with asyncio.TaskGroup() as group:
@@ -197,6 +221,8 @@ class Stack:
                 settling.cancel()
 
     async def _wait_settled(self) -> None:
+        if self._books.asks_keys:
+            await self._books.is_open.wait()
         await self.gateways.wait_started()
         await self.fleet.wait_settled()
 
@@ -226,18 +252,24 @@ class Stack:
         return Setup(
             name=name,
             configuration=self._serving.for_gateway,
-            keys=(),
+            keys=self._books.keys,
             views=tuple(self.fleet.views()),
             workers=len(self._place.listeners),
             log_path=self._folder / f"{name}.jsonl",
-            journal_folder=self._place.home / "ledger" / "journal",
+            journal_folder=self._books.journal_folder,
         )
 
     async def _metrics_page(self) -> bytes:
         return metrics_page(await self.gateways.snapshot(), self.fleet.views())
 
     async def _grant_leases(self, name: str, wanted: LeasesWanted) -> object:
-        raise NotImplementedError
+        async with self._granting:
+            for bucket, period in list(self._bank.unknown(wanted.wishes, self._clock.wall_s())):
+                used = await self._books.used_before(bucket, period)
+                self._bank.begin_period(bucket, period, used, self._clock.now_s())
+            return self._bank.handle(
+                name, wanted.wishes, wanted.returns, self._clock.now_s(), self._clock.wall_s()
+            )
 
 
 def engine_environ(environ: Mapping[str, str], loaded: LoadedFile) -> dict[str, str]:

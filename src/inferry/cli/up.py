@@ -139,7 +139,13 @@ def _run_here(place: Place, models: dict[str, Path | None]) -> None:
         announcer = Announcer(place.url, place.loaded, speaker.say)
 
         async def run() -> None:
-            stack = Stack(place, models, on_view=announcer.on_view, environ=os.environ)
+            stack = Stack(
+                place,
+                models,
+                on_view=announcer.on_view,
+                on_first_key=announcer.on_first_key,
+                environ=os.environ,
+            )
             announcer.began()
             await stack.run(announcer.settled)
 
