@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inferry.cli.store_choice import AsJson, File, load_journals, load_journals_if_possible, opened_store
+from inferry.cli.store_choice import (
+    AsJson,
+    File,
+    load_journals,
+    load_journals_if_possible,
+    opened_store,
+    say_problems,
+)
 from inferry.core.clock import SystemClock, utc_text
 from inferry.core.errors import ConfigError
 from inferry.core.home import inferry_home
@@ -35,14 +42,9 @@ def load(file: File = None, as_json: AsJson = False) -> None:
         typer.echo(f"{report.loaded:,} outcomes loaded, {report.known:,} were known already.")
         if report.recovered:
             typer.echo(f"{report.recovered:,} requests were under way when their gateway was killed.")
-    if report.corrupt:
-        typer.echo(
-            f"warning: {report.corrupt} records can't be read; lines are kept as .bad files.", err=True
-        )
+    say_problems(report)
     if report.failed:
-        raise ConfigError(
-            f"{report.failed} file(s) can't be loaded; the lines above say why. Nothing is lost."
-        )
+        raise ConfigError(f"{report.failed} file(s) can't be loaded now. Nothing is lost: try again later.")
 
 
 @app.command()
@@ -62,11 +64,11 @@ def prune(
     file: File = None,
 ) -> None:
     """Delete single outcomes that are older. Daily sums stay. A running Inferry does that by itself."""
-    from inferry.ledger.retention import kept_since_wall_s
+    from inferry.ledger.retention import horizon_wall_s
     from inferry.ledger.retention import prune as delete_older
 
     with opened_store(file) as (database, settings):
-        before_wall_s = kept_since_wall_s(SystemClock().wall_s(), keep_days or settings.keep_days)
+        before_wall_s = horizon_wall_s(SystemClock().wall_s(), keep_days or settings.keep_days)
         if not yes:
             typer.confirm(f"Delete outcomes from before {utc_text(before_wall_s)}?", abort=True, err=True)
         deleted = delete_older(database, before_wall_s)

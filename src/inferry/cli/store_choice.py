@@ -69,9 +69,12 @@ def load_journals(database: Database) -> LoadReport:
 def load_journals_if_possible(database: Database) -> None:
     """The same, for commands that have something to show without it; says what stands in the way."""
     try:
-        failed = load_journals(database).failed
+        say_problems(load_journals(database))
     except (ConfigError, LedgerError) as error:
         typer.echo(f"warning: what gateways wrote lately is not in these figures. {error.message}", err=True)
-        return
-    if failed:
-        typer.echo(f"warning: {failed} journal file(s) can't be loaded; the log says why.", err=True)
+
+
+def say_problems(report: LoadReport) -> None:
+    """What went wrong while journals were loaded, on stderr."""
+    for problem in report.problems:
+        typer.echo(f"warning: {problem}", err=True)

@@ -51,7 +51,6 @@ def usage(
     as_csv: Annotated[bool, typer.Option("--csv", help="For spreadsheets.")] = False,
 ) -> None:
     """Show requests, tokens and cost. What gateways on this machine wrote is loaded first."""
-    from inferry.ledger.retention import kept_since_wall_s
     from inferry.ledger.usage import UsageQuestion
     from inferry.ledger.usage import usage as ask
 
@@ -69,8 +68,7 @@ def usage(
     )
     with opened_store(file) as (database, settings):
         load_journals_if_possible(database)
-        kept_wall_s = kept_since_wall_s(now_wall_s, settings.keep_days)
-        answer = ask(database, question, kept_since_wall_s=kept_wall_s)
+        answer = ask(database, question)
     if as_json:
         typer.echo(json.dumps(_as_json(question.by, answer, settings.currency), indent=2))
     elif as_csv:

@@ -14,10 +14,8 @@ import contextlib
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import structlog
 
 from inferry.core.errors import ConfigError
 from inferry.ledger import inflight_book, journal
@@ -25,8 +23,6 @@ from inferry.ledger.database import Database
 from inferry.ledger.journal import Piece, read_piece
 from inferry.ledger.locked_file import UNBORN, file_id, hold_if_free, sweep_unborn
 from inferry.ledger.outcome_store import OffsetMoved, OutcomeStore
-
-log = structlog.get_logger()
 
 PIECE_BYTES_MAX = 256 * 1024
 """About 500 outcomes in one transaction."""
@@ -49,7 +45,9 @@ class LoadReport:
     finished: int = 0
     """Files that were wholly loaded and deleted."""
     failed: int = 0
-    """Files that the disk did not let us read or delete; they are tried again."""
+    """Files that could not be read or deleted; they are tried again."""
+    problems: list[str] = field(default_factory=list)
+    """For the log or a person: what is corrupt, and why files failed."""
 
 
 class Loader:
@@ -87,8 +85,6 @@ class Loader:
             if not self._swept:
                 self._forget_deleted()
                 self._swept = True
-        if report.corrupt or report.recovered:
-            log.warning("ledger_loaded", recovered=report.recovered, corrupt=report.corrupt)
         return report
 
     def _try_file(self, load: Callable[[Path, LoadReport], None], path: Path, report: LoadReport) -> None:
@@ -96,10 +92,11 @@ class Loader:
             load(path, report)
         except OSError as error:
             report.failed += 1
-            log.error("journal_file_failed", path=str(path), error=error.strerror)
+            report.problems.append(f"{path} can't be loaded: {error.strerror or error}")
         except OffsetMoved:
             report.failed += 1
             self._offsets.pop(file_id(path), None)
+            report.problems.append(f"{path}: the store is not where we thought; it is read anew")
 
     def _load_journal(self, path: Path, report: LoadReport) -> None:
         id = file_id(path)
@@ -108,13 +105,12 @@ class Loader:
             if offset != path.stat().st_size:
                 offset = self._store.offset(id) if offset < 0 else offset
                 while (piece := self._read(path, offset, finished)).next_offset > offset:
-                    self._keep_corrupt(path, offset, piece)
+                    self._keep_corrupt(path, offset, piece, report)
                     new = self._store.store(
                         id, offset, piece.next_offset, (outcome for _, outcome in piece.entries)
                     )
                     report.loaded += new
                     report.known += len(piece.entries) - new
-                    report.corrupt += len(piece.corrupt)
                     self._offsets[id] = offset = piece.next_offset
             if finished:
                 self._delete(path, report)
@@ -125,17 +121,20 @@ class Loader:
             found = inflight_book.recover(path)
             report.recovered += self._store.store(id, 0, 1, found.outcomes)
             report.corrupt += found.unreadable
+            if found.unreadable:
+                report.problems.append(f"{path}: {found.unreadable} request(s) under way can't be read")
         self._delete(path, report)
 
     def _read(self, path: Path, offset: int, finished: bool) -> Piece:
         return read_piece(path, offset, finished=finished, bytes_max=self._piece_bytes_max)
 
-    def _keep_corrupt(self, path: Path, offset: int, piece: Piece) -> None:
+    def _keep_corrupt(self, path: Path, offset: int, piece: Piece, report: LoadReport) -> None:
         """Before the offset moves past them. Read again after a crash, they go to the same file."""
         if piece.corrupt:
             bad = path.with_suffix(f".{offset}.bad")
             bad.write_bytes(b"\n".join(line.rstrip(b"\n") for _, line in piece.corrupt) + b"\n")
-            log.error("journal_lines_corrupt", lines=len(piece.corrupt), kept_in=str(bad))
+            report.corrupt += len(piece.corrupt)
+            report.problems.append(f"{path}: {len(piece.corrupt)} corrupt line(s), kept in {bad}")
 
     def _delete(self, path: Path, report: LoadReport) -> None:
         path.unlink()

@@ -117,6 +117,14 @@ engine_lives = Table(
     Column("last_completion_tokens", BigInteger),
 )
 
+retention = Table(
+    "retention",
+    metadata,
+    # One row: all outcomes that were received from then on are still here.
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("kept_since_wall_s", Double, nullable=False),
+)
+
 
 def upsert_into(database: Database, table: Table) -> postgresql.Insert | sqlite.Insert:
     """An INSERT that knows ON CONFLICT, which each database has in its own dialect and the same words."""

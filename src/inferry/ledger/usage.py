@@ -13,6 +13,7 @@ from inferry.core.outcome import Ending, UsageFrom
 from inferry.ledger.database import Database
 from inferry.ledger.outcome_rows import DAY_S, day_of
 from inferry.ledger.outcome_tables import SUMS, daily_usage, outcomes
+from inferry.ledger.retention import kept_since_wall_s
 
 Dimension = Literal["day", "tenant", "key", "deployment", "model"]
 BUDGETED = ("tenant", "key")
@@ -88,11 +89,11 @@ class Spans:
     until_wall_s: float
 
 
-def spans_of(since_wall_s: float, until_wall_s: float, kept_since_wall_s: float) -> Spans:
+def spans_of(since_wall_s: float, until_wall_s: float, kept_wall_s: float) -> Spans:
     """Split a range (infinite ends are fine). A piece of a day whose outcomes may be gone becomes the whole day."""
-    if since_wall_s < kept_since_wall_s and math.isfinite(since_wall_s):
+    if since_wall_s < kept_wall_s and math.isfinite(since_wall_s):
         since_wall_s = since_wall_s // DAY_S * DAY_S
-    if until_wall_s // DAY_S * DAY_S < kept_since_wall_s and math.isfinite(until_wall_s):
+    if until_wall_s // DAY_S * DAY_S < kept_wall_s and math.isfinite(until_wall_s):
         until_wall_s = math.ceil(until_wall_s / DAY_S) * DAY_S
     first = math.ceil(since_wall_s / DAY_S) * DAY_S if math.isfinite(since_wall_s) else since_wall_s
     last = until_wall_s // DAY_S * DAY_S if math.isfinite(until_wall_s) else until_wall_s
@@ -104,17 +105,16 @@ def spans_of(since_wall_s: float, until_wall_s: float, kept_since_wall_s: float)
     return Spans((first, last) if first < last else None, pieces, since_wall_s, until_wall_s)
 
 
-def usage(database: Database, question: UsageQuestion, *, kept_since_wall_s: float) -> UsageAnswer:
+def usage(database: Database, question: UsageQuestion) -> UsageAnswer:
     """Sums for each group. Whole days come from the daily sums, pieces of days from the single outcomes.
 
-    `kept_since_wall_s` is the oldest moment from which all outcomes are kept. Corrections belong to a day as a whole
-    and are in no piece of it. Raises LedgerError.
+    Corrections belong to a day as a whole and are in no piece of it. Raises LedgerError.
     """
     since_wall_s = -math.inf if question.since_wall_s is None else question.since_wall_s
     until_wall_s = math.inf if question.until_wall_s is None else question.until_wall_s
-    spans = spans_of(since_wall_s, max(since_wall_s, until_wall_s), kept_since_wall_s)
     groups: dict[tuple[str, ...], UsageSums] = {}
     with database.read() as connection:
+        spans = spans_of(since_wall_s, max(since_wall_s, until_wall_s), kept_since_wall_s(connection))
         if spans.days is not None:
             _add_days(connection, question, spans.days, groups)
         for begin, end in spans.pieces:

@@ -16,7 +16,7 @@ from inferry.ledger.database import Database
 from inferry.ledger.outcome_rows import DAY_S, day_begin_wall_s, day_of
 from inferry.ledger.outcome_store import OutcomeStore
 from inferry.ledger.outcome_tables import daily_usage, outcomes
-from inferry.ledger.retention import kept_since_wall_s, prune
+from inferry.ledger.retention import horizon_wall_s, prune
 from inferry.ledger.usage import Dimension, Spent, UsageQuestion, spans_of, spent_since, usage
 
 from .outcomes import NEW_YEAR_WALL_S, an_outcome
@@ -96,7 +96,7 @@ def test_any_question_is_answered_as_by_hand(database: Database, seed: int) -> N
             sums[2] += outcome.completion_tokens or 0
             sums[3] += outcome.cost_nano
             sums[4] += (outcome.completion_tokens or 0) if outcome.usage_from is UsageFrom.COUNTED else 0
-        answer = usage(database, question, kept_since_wall_s=0.0)
+        answer = usage(database, question)
         got = {
             row.group: [
                 row.sums.requests, row.sums.prompt_tokens, row.sums.completion_tokens, row.sums.cost_nano,
@@ -136,18 +136,18 @@ def test_figures_outlive_the_outcomes(database: Database) -> None:
     store_all(database, random_outcomes(1, 200, 5))
     now_wall_s = NEW_YEAR_WALL_S + 5 * DAY_S
     by_day = UsageQuestion(by=("day",))
-    before = usage(database, by_day, kept_since_wall_s=0.0)
-    horizon_wall_s = kept_since_wall_s(now_wall_s, 2)
-    deleted = prune(database, horizon_wall_s, batch=7)
+    before = usage(database, by_day)
+    kept_wall_s = horizon_wall_s(now_wall_s, 2)
+    deleted = prune(database, kept_wall_s, batch=7)
     with database.read() as connection:
-        assert connection.execute(select(func.min(outcomes.c.received_wall_s))).scalar_one() >= horizon_wall_s
+        assert connection.execute(select(func.min(outcomes.c.received_wall_s))).scalar_one() >= kept_wall_s
         left = connection.execute(select(func.count()).select_from(outcomes)).scalar_one()
     assert (deleted + left, deleted > 50) == (200, True)
-    assert usage(database, by_day, kept_since_wall_s=horizon_wall_s).rows == before.rows
+    assert usage(database, by_day).rows == before.rows
     piece = UsageQuestion(
         by=("day",), since_wall_s=NEW_YEAR_WALL_S + 0.4 * DAY_S, until_wall_s=NEW_YEAR_WALL_S + 0.6 * DAY_S
     )
-    answer = usage(database, piece, kept_since_wall_s=horizon_wall_s)
+    answer = usage(database, piece)
     assert answer.rows == before.rows[:1]
     assert (answer.since_wall_s, answer.until_wall_s) == (NEW_YEAR_WALL_S, NEW_YEAR_WALL_S + DAY_S)
 
@@ -181,7 +181,7 @@ def test_a_correction_is_in_the_sums(database: Database) -> None:
         day, "bad answers", tenant="acme", key_id="key_a", deployment="chat", model="chat", cost_nano=-40
     )
     assert adjust(database, refund, now_wall_s) != adjust(database, refund, now_wall_s)
-    (row,) = usage(database, UsageQuestion(by=("tenant",)), kept_since_wall_s=0.0).rows
+    (row,) = usage(database, UsageQuestion(by=("tenant",))).rows
     assert (row.sums.requests, row.sums.cost_nano) == (1, 20)
     assert spent_since(database, now_wall_s)[("key", "key_a")].day_cost_nano == 20
 
@@ -197,7 +197,7 @@ def test_days_are_days() -> None:
 
 def test_an_empty_store_has_no_rows(database: Database) -> None:
     """No requests: no groups, and a total of nothing."""
-    answer = usage(database, UsageQuestion(since_wall_s=NEW_YEAR_WALL_S + 1.0), kept_since_wall_s=0.0)
+    answer = usage(database, UsageQuestion(since_wall_s=NEW_YEAR_WALL_S + 1.0))
     assert (answer.rows, answer.total.requests) == ([], 0)
     assert prune(database, NEW_YEAR_WALL_S) == 0
     with database.read() as connection:
