@@ -145,6 +145,7 @@ class _Reader:
             result: dict[str, Any] = {}
             for key_node, value_node in node.value:
                 key: Hashable = loader.construct_object(key_node)
+                key = key_node.value if isinstance(key, bool) else key  # YAML 1.1 takes `on:` for true
                 here = (*at, str(key))
                 if str(key) in result:
                     raise ConfigError(

@@ -79,14 +79,14 @@ def _detector(name: Detector, phone_region: str | None) -> Sequence[Matcher]:
         from inferry.gateway.filters.secret_detector import secret
 
         return secret()
-    from inferry.gateway.filters import detectors
+    from inferry.gateway.filters.detectors import card, email, iban_number, ip, phone
 
     makers: dict[Detector, Callable[[], Matcher]] = {
-        "email": detectors.email,
-        "phone": lambda: detectors.phone(phone_region),
-        "card": detectors.card,
-        "iban": detectors.iban_number,
-        "ip": detectors.ip,
+        "email": email,
+        "phone": lambda: phone(phone_region),
+        "card": card,
+        "iban": iban_number,
+        "ip": ip,
     }
     return [makers[name]()]
 

@@ -55,6 +55,7 @@ class StreamFilter(ABC):
         self._end = b"\n"
         self._kind = Kind.FRAME
         self._blocking: Rule | None = None
+        self._last_words = b""
         self._released: list[str] = []
         self._walk_flags: set[str] = set()
         self._masked: set[str] = set()
@@ -99,9 +100,8 @@ class StreamFilter(ABC):
         out = self._events(data)
         if len(self._partial) > EVENT_BYTES_MAX and self.blocked is None:
             if self._fails_closed:
-                out.append(
-                    (self._block(UNREADABLE_RULE, "an event of it is too long to be looked at"), Kind.END)
-                )
+                self._block(UNREADABLE_RULE, "an event of it is too long to be looked at")
+                out.append((self._last_words, Kind.END))
             else:
                 out.append((self._partial, Kind.TEXT))
             self._partial = b""
@@ -116,6 +116,8 @@ class StreamFilter(ABC):
         self._partial = b""
         if self.blocked is None:
             out.append((self._flush_all(), Kind.TEXT))
+            if self._stopped():
+                out.append((self._last_words, Kind.END))
         if self._window is not None:
             self._window.closing = True
         return self._through_window(out)
@@ -140,7 +142,8 @@ class StreamFilter(ABC):
             frames = b"".join(event for event, kind in asked + self._held_frames if kind is Kind.FRAME)
             self._held_frames = []
             self.held_bytes = 0
-            return frames + self._block(verdict.rule, "")
+            self._block(verdict.rule, "")
+            return frames + self._last_words
         passed = b"".join(event for event, _ in asked)
         self.held_bytes -= len(passed)
         return passed + self._through_window([])
@@ -203,6 +206,7 @@ class StreamFilter(ABC):
             self._kind = Kind.FRAME
             out.append((self._event(event), self._kind))
             if self.blocked is not None:
+                out.append((self._last_words, Kind.END))
                 break
         return out
 
@@ -214,24 +218,31 @@ class StreamFilter(ABC):
         if payload == DONE:
             self._kind = Kind.END
             held = self._flush_all()
-            return held + (event if self._blocking is None else self._block(self._blocking.name, ""))
+            return held + (b"" if self._stopped() else event)
         try:
             before, changed = self._payload(payload)
         except Blocks as ended:
-            return self._block(ended.rule.name, "")
+            self._block(ended.rule.name, "")
+            return b""
         except UNREADABLE:
             if not self._fails_closed:
                 return event
-            return self._block(UNREADABLE_RULE, "an event of it is not valid JSON")
-        out = before + (event if changed is payload else with_payload(event, changed) if changed else b"")
-        return out if self._blocking is None else out + self._block(self._blocking.name, "")
+            self._block(UNREADABLE_RULE, "an event of it is not valid JSON")
+            return b""
+        self._stopped()
+        return before + (event if changed is payload else with_payload(event, changed) if changed else b"")
 
-    def _block(self, rule: str, because: str) -> bytes:
+    def _stopped(self) -> bool:
+        """Whether a rule has just found what it blocks."""
+        if self._blocking is not None:
+            self._block(self._blocking.name, "")
+        return self._blocking is not None
+
+    def _block(self, rule: str, because: str) -> None:
         found = blocked(rule, "answer", because)
         self.blocked = Blocked(rule, found.error, self.flags)
-        self._kind = Kind.END
         self.checks = ()
-        return self._ending()
+        self._last_words = self._ending()
 
     def _through_window(self, out: list[tuple[bytes, Kind]]) -> bytes:
         window = self._window
@@ -239,11 +250,9 @@ class StreamFilter(ABC):
             return b"".join(event for event, _ in out)
         if self.blocked is not None:
             # Nobody judged what waits: only the frame of the answer goes out, and its end.
-            frames = [event for event, kind in self._asked + self._held_frames if kind is Kind.FRAME]
+            waiting = self._asked + self._held_frames + out
             self._asked, self._held_frames, self.held_bytes = [], [], 0
-            ending = out[-1:]
-            frames += [event for event, kind in out[:-1] if kind is Kind.FRAME]
-            return b"".join(frames + [event for event, _ in ending])
+            return b"".join(event for event, kind in waiting if kind is Kind.FRAME) + self._last_words
         self._held_frames += out
         self.held_bytes += sum(len(event) for event, _ in out)
         window.add("".join(self._released))

@@ -95,7 +95,7 @@ def test_short_texts_in_every_dialect(dialect: str, end: str) -> None:
     """In every dialect and with both line ends: all compositions give what the uncut answer gives, and it is what
     the same rules make of the whole text."""
     for rules, text, wanted in SHORT:
-        if len(text) > (8 if dialect in ARGUMENTS else 9) or rules == [EDGES] or not text.isascii():
+        if len(text) > 8 or rules == [EDGES] or not text.isascii():
             continue
         filters = compiled(*rules)
         seen: set[tuple[str, str]] = set()
@@ -146,8 +146,8 @@ def test_two_cuts_of_a_long_text(rules: list[dict[str, Any]], text: str, dialect
     source = split_text(dialect, text)
     seen: set[str] = set()
     for number, pieces in enumerate(few_cuts(source)):
-        if number > 40 and dialect != "chat" and number % 7:
-            continue
+        if number > 1 and dialect != "chat" and number % 19:
+            continue  # every split in chat; what differs in the other dialects does not depend on the place
         stream = filters.stream(ROUTE_OF[dialect], "t", None)
         assert stream is not None
         out = b""

@@ -70,7 +70,7 @@ def _choices(dialect: str, pieces: Sequence[str], end: str) -> list[bytes]:
     first = (
         [] if dialect == "completions" else [chunk({"delta": {"role": "assistant"}, "finish_reason": None})]
     )
-    last = {"text": ""} if dialect == "completions" else {"delta": {}}
+    last: dict[str, Any] = {"text": ""} if dialect == "completions" else {"delta": {}}
     return [
         *first,
         *(chunk({**delta(piece), "finish_reason": None}) for piece in pieces),
@@ -81,6 +81,8 @@ def _choices(dialect: str, pieces: Sequence[str], end: str) -> list[bytes]:
 
 
 def _responses(dialect: str, pieces: Sequence[str], end: str) -> list[bytes]:
+    item: dict[str, Any]
+    place: dict[str, Any]
     stem = "response.output_text" if dialect == "responses" else "response.function_call_arguments"
     place = {"item_id": "i1", "output_index": 0}
     text = "".join(pieces)
@@ -91,7 +93,7 @@ def _responses(dialect: str, pieces: Sequence[str], end: str) -> list[bytes]:
     else:
         item = {"id": "i1", "type": "function_call", "name": "f", "arguments": text}
         whole = {"arguments": text}
-    bodies = [
+    bodies: list[dict[str, Any]] = [
         {"type": "response.created", "response": {"id": "r1", "status": "in_progress", "output": []}},
         *({"type": f"{stem}.delta", **place, "delta": piece} for piece in pieces),
         {"type": f"{stem}.done", **place, **whole},
@@ -102,10 +104,11 @@ def _responses(dialect: str, pieces: Sequence[str], end: str) -> list[bytes]:
 
 
 def _messages(dialect: str, pieces: Sequence[str], end: str) -> list[bytes]:
+    block: dict[str, Any]
     if dialect == "messages":
         block, kind, field = {"type": "text", "text": ""}, "text_delta", "text"
     else:
-        block = {"type": "tool_use", "id": "t1", "name": "f", "input": {}}  # type: ignore[dict-item]
+        block = {"type": "tool_use", "id": "t1", "name": "f", "input": {}}
         kind, field = "input_json_delta", "partial_json"
     bodies: list[dict[str, Any]] = [
         {"type": "message_start", "message": {"id": "m1", "content": [], "usage": {"input_tokens": 3}}},
