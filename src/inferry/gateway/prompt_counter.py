@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ class Counted:
 
     tokens: int
     begins_with_bos: bool
+    exact: bool = True
+    """False with tools: engines write their JSON anew, with other spaces and empty fields, before they render it."""
 
 
 class PromptCounter:
@@ -79,7 +81,8 @@ class PromptCounter:
             )
         except TemplateRefuses:
             return Skipped("the template refuses this chat")
-        return self._counted(text, special=False)
+        counted = self._counted(text, special=False)
+        return replace(counted, exact=False) if prompt.has_tools else counted
 
     def _counted(self, text: str, *, special: bool) -> Counted:
         """`special`: with what the tokenizer itself puts around a text; a template writes that itself."""

@@ -20,6 +20,11 @@ class ChatPrompt:
     """More names for the template."""
     add_generation_prompt: bool = True
 
+    @property
+    def has_tools(self) -> bool:
+        """Tools, or calls of some."""
+        return bool(self.tools) or any(message.get("tool_calls") for message in self.messages)
+
 
 @dataclass(frozen=True, slots=True)
 class TextPrompts:
@@ -96,10 +101,10 @@ def _chat(fields: dict[str, Any]) -> ChatPrompt:
     )
 
 
-def _message(message: Any) -> dict[str, Any]:
-    if not isinstance(message, dict):
+def _message(given: Any) -> dict[str, Any]:
+    if not isinstance(given, dict):
         raise _CanNotCount("a message of an unknown kind")
-    message = {str(name): value for name, value in message.items()}
+    message: dict[str, Any] = dict(given)
     content = message.get("content")
     if content is None:
         message["content"] = ""

@@ -33,6 +33,8 @@ log = structlog.get_logger()
 HEADER = b"x-inferry-warning"
 WAIT_MAX_S = 0.05
 """Longest that an answer, or a prompt that may be too long, waits for its count: twice what 10,000 tokens take."""
+_INEXACT_SHARE = 10
+"""One token in so many may differ where engines write parts of a prompt in their own way."""
 _PENDING_MAX = 64
 _PENDING_BYTES_MAX = 16 * 1024 * 1024
 _SKIPPED, _DROPPED, _FAILED = "skipped", "dropped", "failed"
@@ -268,11 +270,14 @@ class PromptCheck:
         if counted is None or engine_tokens is None:
             return None
         watched, now_s = self._watched, self._checks.clock.now_s()
+        tolerance_tokens = watched.spec.settings.tolerance_tokens
+        if not counted.exact:
+            tolerance_tokens = max(tolerance_tokens, counted.tokens // _INEXACT_SHARE)
         finding = decide_finding(
             engine_tokens,
             counted.tokens,
-            begins_with_bos=counted.begins_with_bos,
-            tolerance_tokens=watched.spec.settings.tolerance_tokens,
+            begins_with_bos=counted.begins_with_bos and counted.exact,
+            tolerance_tokens=tolerance_tokens,
             limit_tokens=watched.limit.tokens(now_s),
         )
         watched.limit.learn(finding, now_s)

@@ -110,6 +110,13 @@ def test_chats_that_a_model_can_not_render_are_skipped(tmp_path: Path) -> None:
     assert chat(refusing, "a") == Skipped("the template refuses this chat")
 
 
+def test_counts_with_tools_are_not_exact(tmp_path: Path) -> None:
+    """Tools that the template shows are counted, as one way to write them."""
+    counter = loaded(gguf(tmp_path, "{{ tools[0].function.name }}"))
+    tools = [{"type": "function", "function": {"name": "the"}}]
+    assert chat(counter, "a", tools=tools) == Counted(1, begins_with_bos=False, exact=False)
+
+
 def test_the_sample_model(sample_model: Path) -> None:
     """What the engine itself counts, for two prompts of known length (measured with llama-server)."""
     counter = loaded(sample_model)
