@@ -16,6 +16,7 @@ import typer
 
 from inferry.cli.config import DEFAULT_FILE
 from inferry.cli.key_options import with_limits
+from inferry.cli.store_choice import AsJson, File
 from inferry.core.api_key import ApiKey, Scope
 from inferry.core.clock import SystemClock, utc_text
 from inferry.core.config_file import LoadedFile, load_file
@@ -32,18 +33,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Make, show, limit, rotate and revoke API keys.")
 
 Which = Annotated[str, typer.Argument(metavar="KEY", help="Its id, name or prefix; never its secret text.")]
-File = Annotated[
-    Path | None,
-    typer.Option(
-        "--file",
-        "-f",
-        metavar="FILE",
-        help="The deployment file whose store is meant. Left out: inferry.yaml if there is one, else the store in "
-        "INFERRY_HOME.",
-        show_default=False,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Unique within the tenant.")]
 Scopes = Annotated[
     list[str] | None,
