@@ -1,6 +1,6 @@
 """Inferry beside nginx, two Rust routers and LiteLLM, on one load, in one run.
 
-    python -m benchmarks.gateway [--only inferry,nginx] [--rounds 5] [--quick] [--json FILE] [--markdown]
+    python -m benchmarks.gateway [--only inferry,nginx] [--rounds 8] [--quick] [--json FILE] [--markdown]
     python -m benchmarks.gateway --workers 2       requests/s of two gateway workers against one
     python -m benchmarks.gateway --soak            memory over 200,000 requests and 2,000 concurrent streams
 
@@ -52,6 +52,9 @@ CONTENDERS: dict[str, Start] = {
     "litellm": start_litellm,
 }
 
+QUIET_BUSY = 0.85
+"""Share of its core that a saturated proxy has on a quiet machine, at least."""
+
 
 def say(text: str) -> None:
     sys.stderr.write(text + "\n")
@@ -66,7 +69,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--only", default=",".join(CONTENDERS), help="contenders, with commas between")
     parser.add_argument(
-        "--rounds", type=int, default=5, help="that count; one more before them is thrown away"
+        "--rounds", type=int, default=8, help="that count; one more before them is thrown away"
     )
     parser.add_argument("--quick", action="store_true", help="smaller phases: to try it out, not to quote")
     parser.add_argument("--cache", type=Path, default=cache, help="where contenders are installed")
@@ -85,7 +88,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 
 def sizes_for(name: str, quick: bool) -> Sizes:
     if name == "litellm":
-        return replace(SLOW, requests=150, long_tokens=60, latency_s=1.0) if quick else SLOW
+        return replace(SLOW, requests=100, long_tokens=60, latency_s=0.5) if quick else SLOW
     return QUICK if quick else Sizes()
 
 
@@ -122,6 +125,7 @@ def compare(options: argparse.Namespace, tools: Tools, folder: Path, report: Rep
                 if lane.failures:
                     report.left_out[name] = f"in {len(lane.failures)} phases: {lane.failures[0]}"
     report.rows = [row for row in report.rows if row.name not in report.left_out]
+    report.remarks += [remark] if (remark := disturbed(report.rows)) else []
 
 
 def take_turns(bench: Bench, lanes: dict[str, Lane], rounds: int) -> None:
@@ -134,6 +138,17 @@ def take_turns(bench: Bench, lanes: dict[str, Lane], rounds: int) -> None:
             say(f"round {number + 1} of {rounds}: {name}")
             bench.round(lanes[name])
         order.append(order.pop(0))  # nobody always comes after the same one
+
+
+def disturbed(rows: list[Row]) -> str | None:
+    """A warning if something else used the proxies' core: a saturated Inferry would have filled it."""
+    for each in rows:
+        if each.name == "inferry" and each.figures.median.busy < QUIET_BUSY:
+            return (
+                f"Other programs ran on the proxies' core: while saturated, Inferry had {each.figures.median.busy:.0%} "
+                "of it. Latencies and requests/s say little, and the costs are too high, for all."
+            )
+    return None
 
 
 def row(lane: Lane) -> Row:

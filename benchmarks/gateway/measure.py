@@ -16,17 +16,19 @@ from benchmarks.gateway.tools import Load, LoadResult, Tools, Upstream, run_load
 class Sizes:
     """How much load. The streams' rate is chosen to keep every contender well below saturation."""
 
-    requests: int = 20000
+    requests: int = 10000
     connections: int = 32
     streams: int = 200
     short_tokens: int = 20
     long_tokens: int = 220
     interval_us: int = 10000
-    latency_s: float = 2.0
+    latency_s: float = 1.0
 
 
-QUICK = Sizes(requests=5000, long_tokens=120, latency_s=1.0)
-SLOW = Sizes(requests=300, connections=8, streams=4, short_tokens=10, long_tokens=110, interval_us=20000)
+QUICK = Sizes(requests=3000, long_tokens=70, latency_s=0.5)
+SLOW = Sizes(
+    requests=200, connections=8, streams=4, short_tokens=10, long_tokens=110, interval_us=20000, latency_s=3.0
+)
 """For LiteLLM, which needs a thousand times as long."""
 
 
@@ -126,6 +128,6 @@ class Bench:
                 f"{result.failed} of {load.requests} answers were not whole: {result.first_failure}"
             )
         shares = [after - before for before, after in zip(requests, self.upstream.requests(), strict=True)]
-        if min(shares) < 0.2 * sum(shares):
+        if sum(shares) >= 50 and min(shares) < 0.2 * sum(shares):
             lane.failures.append(f"did not use both endpoints: {shares[0]} and {shares[1]} requests")
         return phase
