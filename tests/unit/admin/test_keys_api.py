@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocketDisconnect
 from fastapi.testclient import TestClient
 
 from inferry.admin.api import make_control_app
@@ -254,3 +254,11 @@ def test_x_api_key_at_the_gate(gated: tuple[TestClient, KeyRing], store: KeyStor
     client, keyring = gated
     text = with_scope(store, keyring, "admin")["Authorization"].removeprefix("Bearer ")
     assert client.get("/status", headers={"x-api-key": text}).json()["pid"] == 7
+
+
+def test_no_way_beside_the_gate(gated: tuple[TestClient, KeyRing]) -> None:
+    """A WebSocket is closed before the application hears of it."""
+    client, _ = gated
+    with pytest.raises(WebSocketDisconnect) as caught, client.websocket_connect("/status"):
+        pass
+    assert caught.value.code == 1008
