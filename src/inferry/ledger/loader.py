@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inferry.core.errors import ConfigError
+from inferry.core.errors import ConfigError, LedgerUnavailable
 from inferry.ledger import inflight_book, journal
 from inferry.ledger.database import Database
 from inferry.ledger.journal import Piece, read_piece
@@ -69,12 +69,21 @@ class Loader:
         self._swept = False
 
     def load_once(self) -> LoadReport:
-        """Load what there is. Raises LedgerError or ConfigError if the store can't be used: call it again later."""
+        """Load what there is. Raises LedgerError or ConfigError if store or folder can't be used: call it again later."""
         report = LoadReport()
+        try:
+            self._load(report)
+        except OSError as error:
+            raise LedgerUnavailable(
+                f"{error.filename or self._folder} can't be used: {error.strerror or error}."
+            ) from error
+        return report
+
+    def _load(self, report: LoadReport) -> None:
         with _only_loader(self._folder) as alone:
             if not alone:
                 report.busy = True
-                return report
+                return
             sweep_unborn(self._folder)
             dead_books = [path for path in _files(self._folder, inflight_book.SUFFIX) if _is_finished(path)]
             for path in _files(self._folder, journal.SUFFIX):
@@ -85,7 +94,6 @@ class Loader:
             if not self._swept:
                 self._forget_deleted()
                 self._swept = True
-        return report
 
     def _try_file(self, load: Callable[[Path, LoadReport], None], path: Path, report: LoadReport) -> None:
         try:

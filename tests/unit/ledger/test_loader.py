@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -333,6 +334,14 @@ def test_offsets_of_deleted_files_are_forgotten_by_the_next_loader(
     Loader(database, journals).load_once()
     with database.read() as connection:
         assert connection.execute(select(journal_offsets.c.file_id)).scalars().all() == ["2" * 32]
+
+
+def test_a_folder_that_is_gone_is_the_ledgers_error(database: Database, journals: Path) -> None:
+    """Whatever the file system does comes out as one kind of error, for whoever calls twice a second."""
+    loader = Loader(database, journals / "deep")
+    shutil.rmtree(journals)
+    with pytest.raises(LedgerUnavailable, match="can't be used"):
+        loader.load_once()
 
 
 def test_a_store_that_is_away_loses_nothing(database: Database, journals: Path) -> None:
