@@ -7,26 +7,41 @@ one, and proves in the conformance suite that both fronts answer alike.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from inferry.core.errors import BodyTooLarge, InferryError, MethodNotAllowed, UnknownModel, UnknownRoute
+from inferry.core.errors import BodyTooLarge, InferryError, MethodNotAllowed, UnknownRoute
+from inferry.core.gateway_settings import is_loopback
 from inferry.core.request import MESSAGES, ROUTES, Dialect, Route
 from inferry.core.suggest import did_you_mean
 from inferry.gateway.collector import metrics_page
 from inferry.gateway.edge import Arrival
 from inferry.gateway.errors import render_error
 from inferry.gateway.exchange import Exchange
-from inferry.gateway.gateway import Gateway
+from inferry.gateway.gateway import Gateway, unknown_model
+from inferry.gateway.openapi import openapi_document
 from inferry.gateway.protocol import DISCARD_BYTES_MAX
+from inferry.ledger.keyring import require_scope
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 _JSON = b"application/json"
+
+
+class _Visit:
+    """A request for a page."""
+
+    def __init__(self, arrival: Arrival, scope: Scope) -> None:
+        self.arrival = arrival
+        self.path: str = scope["path"]
+        client = scope.get("client")
+        forwarded = any(name == b"x-forwarded-for" for name, _ in scope["headers"])
+        self.is_local = client is not None and is_loopback(client[0]) and not forwarded
+        """From this machine itself, and not for somebody behind a proxy on it."""
 
 
 class GatewayApp:
@@ -36,9 +51,11 @@ class GatewayApp:
         """`metrics`: gives the page over all gateway processes; left out, it shows this one alone."""
         self._gateway = gateway
         self._metrics_of_all = metrics
-        self._pages: dict[str, Callable[[], tuple[int, bytes, bytes]]] = {
+        self._pages: dict[str, Callable[[_Visit], Awaitable[tuple[int, bytes, bytes]]]] = {
             "/": self._root,
             "/health": self._health,
+            "/metrics": self._metrics,
+            "/openapi.json": self._openapi,
             "/v1/models": self._models,
         }
 
@@ -52,66 +69,96 @@ class GatewayApp:
         if method == "POST" and (route := ROUTES.get(path)) is not None:
             await self._exchange(route, scope, receive, send)
             return
-        try:
-            status, kind, body = await self._page(path, method)
-            extra: list[tuple[bytes, bytes]] = []
-        except InferryError as error:
-            dialect = Dialect.ANTHROPIC if path.startswith(MESSAGES.path) else Dialect.OPENAI
-            status, kind, body = error.status, _JSON, render_error(error, dialect)
-            extra = [(b"x-request-id", Arrival().id.encode())]
-            if isinstance(error, MethodNotAllowed):
-                extra.append((b"allow", b"POST" if path in ROUTES else b"GET, HEAD"))
-        headers = [(b"content-type", kind), (b"content-length", b"%d" % len(body)), *extra]
+        edge = self._gateway.edge
+        client = scope.get("client")
+        arrival = edge.arrive(method.encode("latin-1"), scope["headers"], client[0] if client else None)
+        extra = edge.answer_lines(arrival)
+        if method == "OPTIONS" and (preflight := edge.cors.preflight(scope["headers"])) is not None:
+            status, extra = preflight
+            kind, body = b"", b""
+        else:
+            try:
+                if arrival.refusal is not None:
+                    raise arrival.refusal
+                status, kind, body = await self._page(path, method, _Visit(arrival, scope))
+            except InferryError as error:
+                dialect = Dialect.ANTHROPIC if path.startswith(MESSAGES.path) else Dialect.OPENAI
+                status, kind, body = error.status, _JSON, render_error(error, dialect)
+                extra += b"x-request-id: " + arrival.request_id.encode("ascii") + b"\r\n"
+                if isinstance(error, MethodNotAllowed):
+                    extra += b"allow: POST\r\n" if path in ROUTES else b"allow: GET, HEAD\r\n"
+        headers = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
+        if kind:
+            headers.append((b"content-type", kind))
+        headers += _pairs(extra)
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
-    async def _page(self, path: str, method: str) -> tuple[int, bytes, bytes]:
+    async def _page(self, path: str, method: str, visit: _Visit) -> tuple[int, bytes, bytes]:
         page = self._pages.get(path)
         if page is None and path.startswith("/v1/models/"):
-            name = path.removeprefix("/v1/models/")
-            page = lambda: self._model(name)  # noqa: E731 - the same shape as the table's entries
-        if page is None and path != "/metrics":
+            page = self._model
+        if page is None:
             if path in ROUTES:
-                raise MethodNotAllowed(f"{path} takes POST, not {method}.")
-            known = [*self._pages, "/metrics", *ROUTES]
-            raise UnknownRoute(f"There is no {method} {path[:200]} here.{did_you_mean(path[:200], known)}")
+                raise MethodNotAllowed(f"{path} takes POST, not {method[:40]}.")
+            known = [*self._pages, *ROUTES]
+            raise UnknownRoute(
+                f"There is no {method[:40]} {path[:200]} here.{did_you_mean(path[:200], known)}"
+            )
         if method not in ("GET", "HEAD"):
-            raise MethodNotAllowed(f"{path} takes GET, not {method}.")
-        return await self._metrics() if page is None else page()
+            raise MethodNotAllowed(f"{path} takes GET, not {method[:40]}.")
+        return await page(visit)
 
     # --- pages ----------------------------------------------------------------------------------------
 
-    def _root(self) -> tuple[int, bytes, bytes]:
+    async def _root(self, _visit: _Visit) -> tuple[int, bytes, bytes]:
         served = {path for deployment in self._gateway.deployments.values() for path in deployment.routes}
-        about = {
-            "name": "inferry",
-            "models": sorted(self._gateway.deployments),
-            "api": sorted([*self._pages, "/metrics", *served]),
-        }
+        about = {"name": "inferry", "api": sorted([*self._pages, *served])}
+        if not self._gateway.callers.asks_keys:
+            about["models"] = sorted(self._gateway.deployments)
         return 200, _JSON, msgspec.json.encode(about)
 
-    def _health(self) -> tuple[int, bytes, bytes]:
+    async def _health(self, _visit: _Visit) -> tuple[int, bytes, bytes]:
         health = self._gateway.health()
         return (503 if health["status"] in ("down", "draining") else 200), _JSON, msgspec.json.encode(health)
 
-    async def _metrics(self) -> tuple[int, bytes, bytes]:
+    async def _metrics(self, visit: _Visit) -> tuple[int, bytes, bytes]:
         gateway = self._gateway
+        if gateway.callers.asks_keys and not visit.is_local:
+            key = gateway.callers.key_of(visit.arrival)
+            if not key.scopes & {"admin", "read-only"}:
+                require_scope(key, "read-only")
         if self._metrics_of_all is None:
             page = metrics_page(gateway.snapshot(), gateway.views.values())
         else:
             page = await self._metrics_of_all()
         return 200, CONTENT_TYPE_LATEST.encode(), page
 
-    def _models(self) -> tuple[int, bytes, bytes]:
-        names = self._gateway.names
-        listing = {"object": "list", "data": [self._describe(name) for name in names]}
+    async def _openapi(self, _visit: _Visit) -> tuple[int, bytes, bytes]:
+        gateway = self._gateway
+        asks_keys = gateway.callers.asks_keys
+        return 200, _JSON, openapi_document(keys=asks_keys, models=() if asks_keys else gateway.names)
+
+    async def _models(self, visit: _Visit) -> tuple[int, bytes, bytes]:
+        listing = {"object": "list", "data": [self._describe(name) for name in self._names(visit)]}
         return 200, _JSON, msgspec.json.encode(listing)
 
-    def _model(self, name: str) -> tuple[int, bytes, bytes]:
-        if name not in self._gateway.names:
-            self._gateway.deployment_for(name)  # raises UnknownModel with the known names
-            raise UnknownModel(name)
+    async def _model(self, visit: _Visit) -> tuple[int, bytes, bytes]:
+        name = visit.path.removeprefix("/v1/models/")
+        names = self._names(visit)
+        if name not in names:
+            raise unknown_model(name, names)
         return 200, _JSON, msgspec.json.encode(self._describe(name))
+
+    def _names(self, visit: _Visit) -> Sequence[str]:
+        """The models that this caller may know of."""
+        gateway = self._gateway
+        if not gateway.callers.asks_keys:
+            return gateway.names
+        allowed = gateway.callers.key_of(visit.arrival).deployments
+        if allowed is None:
+            return gateway.names
+        return [name for name in gateway.names if gateway.deployment_for(name).name in allowed]
 
     def _describe(self, name: str) -> dict[str, object]:
         deployment = self._gateway.deployment_for(name)
@@ -163,6 +210,12 @@ class GatewayApp:
                 watcher.cancel()
 
 
+def _pairs(lines: bytes) -> list[tuple[bytes, bytes]]:
+    return [
+        (name, value) for name, _, value in (line.partition(b": ") for line in lines.split(b"\r\n") if line)
+    ]
+
+
 async def _discard_rest(receive: Receive, message: Mapping[str, Any]) -> None:
     # Closing with unread bytes would reset the connection and could destroy the answer on its way.
     discarded = 0
@@ -196,10 +249,7 @@ class _QueueSink:
         self.close_after = False
 
     def start(self, status: int, header_lines: bytes, length: int | None) -> None:
-        headers = [
-            (name, value)
-            for name, _, value in (line.partition(b": ") for line in header_lines.split(b"\r\n") if line)
-        ]
+        headers = _pairs(header_lines)
         if length is not None:
             headers.append((b"content-length", b"%d" % length))
         if self.close_after:

@@ -19,6 +19,7 @@ from inferry.core.gateway_settings import Tenant
 from inferry.core.outcome import Outcome, UsageFrom
 from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.core.suggest import did_you_mean
+from inferry.gateway.access_log import AccessLog
 from inferry.gateway.account import Account, begun_of
 from inferry.gateway.admission import TICK_S, Admission, BankStore, LeaseStore
 from inferry.gateway.answer import Counts
@@ -29,6 +30,7 @@ from inferry.gateway.host import Active
 from inferry.gateway.metrics import GatewayMetrics
 from inferry.gateway.served import ServedDeployment, ServedSpec
 from inferry.gateway.snapshot import Snapshot
+from inferry.gateway.traces import Traces
 from inferry.gateway.upstream import UpstreamPool
 from inferry.ledger.inflight_book import encode_begun
 from inferry.ledger.request_log import RequestLog
@@ -38,6 +40,14 @@ log = structlog.get_logger()
 
 SWEEP_S = 1.0
 _NO_TENANTS: Mapping[str, Tenant] = {}
+
+
+def unknown_model(model: str, names: Sequence[str]) -> UnknownModel:
+    """The error that says which names there are."""
+    shown = model if len(model) <= 100 else f"{model[:97]}..."
+    near = did_you_mean(model, names)
+    known = "" if near.startswith(" Known") else f" Known: {', '.join(sorted(names))}."
+    return UnknownModel(f"The model '{shown}' does not exist here.{near}{known}", param="model")
 
 
 class Gateway:
@@ -71,9 +81,11 @@ class Gateway:
         self._leaving: dict[str, ServedDeployment] = {}
         self.views: dict[str, ReplicaView] = {}
         self.pools: dict[str, UpstreamPool] = {}
-        self.configure(settings, served, tenants, generation)
         self.active: set[Active] = set()
         self.metrics = GatewayMetrics()
+        self._access_log: AccessLog | None = None
+        self._traces = None if settings.traces is None else Traces(settings.traces)
+        self.configure(settings, served, tenants, generation)
         self.closing = False
         self.created_wall_s = self.wall_s()
 
@@ -92,6 +104,9 @@ class Gateway:
         self.settings = settings
         self.generation = generation
         self.edge = Edge(settings, generation)
+        if settings.access_log is False and self._access_log is not None:
+            self._access_log.flush()
+        self._access_log = (self._access_log or AccessLog()) if settings.access_log else None
         self.callers.configure(settings, tenants)
         self.deployments = {}
         for spec in served:
@@ -114,10 +129,7 @@ class Gateway:
         """The deployment that answers to `model`; raises UnknownModel that names the known ones."""
         deployment = self._by_public_name.get(model)
         if deployment is None:
-            shown = model if len(model) <= 100 else f"{model[:97]}..."
-            near = did_you_mean(model, self.names)
-            known = "" if near.startswith(" Known") else f" Known: {', '.join(sorted(self.names))}."
-            raise UnknownModel(f"The model '{shown}' does not exist here.{near}{known}", param="model")
+            raise unknown_model(model, self.names)
         return deployment
 
     def why_none(self, deployment: ServedDeployment, because: str) -> str:
@@ -149,6 +161,10 @@ class Gateway:
                 len(account.request.body), outcome.prompt_tokens or 0, outcome.completion_tokens or 0
             )
         self.metrics.observe(outcome)
+        if self._access_log is not None:
+            self._access_log.record(outcome, account.arrival.client)
+        if self._traces is not None and account.arrival.trace is not None:
+            self._traces.record(outcome, account.arrival.trace, account.arrival.client)
 
     # --- for the fleet --------------------------------------------------------------------------------
 
@@ -228,6 +244,8 @@ class Gateway:
                 exchange.check(now_s)
         for pool in self.pools.values():
             pool.close_idle()
+        if self._access_log is not None:
+            self._access_log.flush()
 
     def abort_all(self) -> None:
         """Drain time is over: every request under way ends with an error that says so."""
@@ -250,3 +268,7 @@ class Gateway:
             await pool.wait_closed()
         if self._log is not None:
             self._log.close()
+        if self._access_log is not None:
+            self._access_log.flush()
+        if self._traces is not None:
+            await asyncio.to_thread(self._traces.close)

@@ -15,8 +15,9 @@ from inferry.core.errors import ConfigError
 from inferry.gateway.asgi import GatewayApp
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.protocol import InferenceProtocol
+from inferry.gateway.tls import TlsReload
 
-TRICKLE_CHECK_S = 5.0
+CHECK_S = 1.0
 
 
 def bind_sockets(host: str, port: int, count: int = 1) -> list[socket.socket]:
@@ -92,6 +93,7 @@ class GatewayServer:
         self._gateway = gateway
         protocol = functools.partial(InferenceProtocol, gateway=gateway, relay=relay_in_protocol)
         self._listener = listener
+        tls = self._tls = None if gateway.settings.tls is None else TlsReload(gateway.settings.tls)
         config = uvicorn.Config(
             GatewayApp(gateway, metrics),
             http=protocol,  # type: ignore[arg-type] # uvicorn calls it like the class
@@ -103,6 +105,7 @@ class GatewayServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=max(1, round(gateway.settings.drain_s)),
         )
@@ -125,17 +128,19 @@ class GatewayServer:
         async with asyncio.TaskGroup() as group:
             sweeps = [
                 group.create_task(self._gateway.tick_forever()),
-                group.create_task(self._check_trickles()),
+                group.create_task(self._check_forever()),
             ]
             await self._server.serve(sockets=[self._listener])
             for sweep in sweeps:
                 sweep.cancel()
         await self._gateway.close()
 
-    async def _check_trickles(self) -> None:
+    async def _check_forever(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(TRICKLE_CHECK_S)
+            await asyncio.sleep(CHECK_S)
+            if self._tls is not None:
+                self._tls.check()
             now_s = loop.time()
             for connection in list(self._server.server_state.connections):
                 if isinstance(connection, InferenceProtocol):
