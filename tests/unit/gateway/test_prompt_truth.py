@@ -22,6 +22,8 @@ from inferry.gateway.usage import read_usage
 from inferry.policy.prompt_truth import FindingKind
 from inferry.testing.manual_clock import ManualClock
 
+from .gguf_file import byte_level_pairs, write_gguf
+
 TRUNCATED = FindingKind.TRUNCATED
 
 
@@ -92,6 +94,29 @@ async def test_an_engine_that_cuts_is_caught_with_the_first_request() -> None:
         error = rejection(finding)
         assert (error.status, error.code, error.param) == (400, "context_length_exceeded", "messages")
         assert checks.counts == {("chat", "truncated"): 1}
+
+
+async def test_the_same_with_a_real_tokenizer(tmp_path: Path) -> None:
+    """Vocabulary and template out of a GGUF file, loaded in the worker: a chat of 602 tokens that the engine says
+    were 512 is found out with the first answer, and one that came through whole is not."""
+    pytest.importorskip("tokenizers", reason="needs the 'prompt-truth' extra")
+    pytest.importorskip("jinja2", reason="needs the 'prompt-truth' extra")
+    pairs = byte_level_pairs(["\u0120the"], ["<s>", "<u>"])
+    template = "<s>{% for m in messages %}<u>{{ m.content }}{% endfor %}"
+    path = write_gguf(tmp_path / "m.gguf", pairs | {"tokenizer.chat_template": template})
+    body = json.dumps({"messages": [{"role": "user", "content": " the" * 600}]}).encode()
+    checks = PromptChecks(
+        {"chat": PromptTruthSpec(PromptTruth(), str(path))},
+        loop=asyncio.get_running_loop(),
+        clock=ManualClock(),
+    )
+    for engine_tokens, kind in ((512, TRUNCATED), (602, FindingKind.OK)):
+        check = checks.start("chat", CHAT, body)
+        assert check is not None
+        finding = (await counted(check)).verdict(engine_tokens)
+        assert finding is not None
+        assert (finding.kind, finding.expected_tokens) == (kind, 602)
+    await checks.close()
 
 
 async def test_after_a_cut_longer_prompts_are_known_beforehand() -> None:
