@@ -37,6 +37,8 @@ _INEXACT_SHARE = 10
 """One token in so many may differ where engines write parts of a prompt in their own way."""
 _PENDING_MAX = 64
 _PENDING_BYTES_MAX = 16 * 1024 * 1024
+_BODY_BYTES_MAX = 4 * 1024 * 1024
+"""The worst text takes 1 us per byte (measured), and a shutdown waits for the one that is being counted."""
 _SKIPPED, _DROPPED, _FAILED = "skipped", "dropped", "failed"
 
 
@@ -103,7 +105,8 @@ class PromptChecks:
         may_exceed = limit is not None and len(body) > limit
         if not watched.takes_sample() and not may_exceed:
             return None
-        if self._pending >= _PENDING_MAX or self._pending_bytes + len(body) > _PENDING_BYTES_MAX:
+        full = self._pending >= _PENDING_MAX or self._pending_bytes + len(body) > _PENDING_BYTES_MAX
+        if full or len(body) > _BODY_BYTES_MAX:
             self.add(deployment, _DROPPED)
             return None
         self._pending += 1
