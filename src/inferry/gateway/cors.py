@@ -19,6 +19,8 @@ EXPOSED = (
     "x-inferry-replica",
     "x-inferry-simulated",
     "x-inferry-timing",
+    "x-inferry-why",
+    "x-inferry-flags",
     "x-inferry-generation",
     "x-inferry-warning",
     "x-ratelimit-limit-requests",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from inferry.core.gateway_settings import Cors
@@ -102,3 +105,14 @@ def test_origins_may_be_written_as_people_do(written: str, sent: bytes) -> None:
     """Case and the scheme's own port make no difference."""
     assert normal_origin(written) == sent
     assert CorsPolicy(Cors(origins=[written])).allows(sent)
+
+
+def test_every_header_of_ours_may_be_read() -> None:
+    """A header that the gateway adds to answers is in EXPOSED; only what clients send is not."""
+    source = Path(__file__).parents[3] / "src" / "inferry" / "gateway"
+    written = {
+        name
+        for path in source.rglob("*.py")
+        for name in re.findall(r"x-inferry-[a-z-]*[a-z]", path.read_text(encoding="utf-8"))
+    }
+    assert written - {"x-inferry-explain"} <= set(EXPOSED)
