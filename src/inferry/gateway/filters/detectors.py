@@ -61,7 +61,7 @@ def email() -> PatternMatcher:
 
 def card() -> PatternMatcher:
     """Payment card numbers of the usual issuers' lengths with a right check digit, digits together or in groups
-    with one space or hyphen between. One random number in some 30 of that length passes too."""
+    with one space or hyphen between. Of random numbers that begin so, one in ten has a right check digit."""
     return PatternMatcher([_CARD], check=_longest_start(_is_card, min_chars=12))
 
 

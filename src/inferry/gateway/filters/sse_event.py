@@ -16,6 +16,9 @@ DONE = b"[DONE]"
 
 def split_events(data: bytes) -> Iterator[bytes]:
     """Each event with the empty line that ends it; the last one may have none."""
+    if data.find(b"\n\n") == len(data) - 2 and b"\r" not in data:
+        yield data  # nearly every read holds one event
+        return
     start = 0
     for boundary in _BOUNDARY.finditer(data):
         yield data[start : boundary.end()]
@@ -26,8 +29,13 @@ def split_events(data: bytes) -> Iterator[bytes]:
 
 def payload_of(event: bytes) -> bytes:
     """Its data; empty for comments and the like."""
-    if event.startswith(b"data: ") and event.find(b"\n", 0, -2) < 0 and event.find(b"\r", 0, -4) < 0:
-        return event[6:].rstrip(b"\r\n")
+    if (
+        event.startswith(b"data: ")
+        and event.endswith(b"\n\n")
+        and b"\n" not in event[:-2]
+        and b"\r" not in event
+    ):
+        return event[6:-2]
     lines = [line for line in _LINE_END.split(event) if line.startswith(b"data")]
     parts = [line[5:].removeprefix(b" ") for line in lines if line[4:5] == b":"]
     return b"\n".join(parts)
@@ -35,6 +43,8 @@ def payload_of(event: bytes) -> bytes:
 
 def with_payload(event: bytes, payload: bytes) -> bytes:
     """The same event with other data: its name, id and line ends stay."""
+    if event.startswith(b"data: ") and event.count(b"\n") == 2 and b"\r" not in event:
+        return b"data: " + payload + b"\n\n"
     end = line_end(event)
     kept = [line for line in _LINE_END.split(event) if line and not line.startswith(b"data")]
     return b"".join(line + end for line in kept) + b"data: " + payload + end + end
