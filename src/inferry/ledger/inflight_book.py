@@ -37,7 +37,8 @@ _PAGE = 4096
 _COUNTS_AT = _PAGE + 8 * SLOTS_MAX
 _BODIES_AT = _COUNTS_AT + 8 * SLOTS_MAX
 _FILE_BYTES = _BODIES_AT + BODY_BYTES * SLOTS_MAX
-_SHORT_CHARS = 64
+_SHORT_CHARS = (64, 16, 0)
+"""To cut clients' texts to; JSON may need six bytes for one of their signs."""
 _SLOTS_AT_FIRST = 1024
 
 
@@ -91,7 +92,7 @@ class InflightBook:
         self._free: list[int] = []
         self._can_grow = True
         self.overflowed = 0
-        """Requests that ran without a slot: too many at once, or no room on the disk."""
+        """Requests that ran without a slot: too many at once, no room on the disk, or too much to say."""
         self._grow()
 
     @property
@@ -104,7 +105,7 @@ class InflightBook:
         if size > BODY_BYTES:
             begun = _shortened(begun)
             size = len(begun)
-        if not self._free and not self._grow():
+        if size > BODY_BYTES or (not self._free and not self._grow()):
             self.overflowed += 1
             return self._spare
         slot = self._free.pop()
@@ -220,13 +221,14 @@ def _crashed(begun: Begun, tokens: int) -> Outcome:
 def _shortened(begun: bytes) -> bytes:
     """With the client's own texts cut until it fits; everything else is short by itself."""
     record = _decode(begun)
-    record.request_id = record.request_id[:_SHORT_CHARS]
-    if record.model is not None:
-        record.model = record.model[:_SHORT_CHARS]
-    shorter = encode_begun(record)
-    if len(shorter) > BODY_BYTES:
-        raise ValueError(f"{len(shorter)} bytes about one request don't fit into {BODY_BYTES}")
-    return shorter
+    for chars in _SHORT_CHARS:
+        record.request_id = record.request_id[:chars]
+        if record.model is not None:
+            record.model = record.model[:chars]
+        begun = encode_begun(record)
+        if len(begun) <= BODY_BYTES:
+            break
+    return begun
 
 
 def _take_blocks(handle: int, offset: int, size: int) -> None:

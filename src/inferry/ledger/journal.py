@@ -23,6 +23,9 @@ FILE_BYTES_MAX = 64 * 1024 * 1024
 """Then the next file: about 150,000 outcomes."""
 WAITING_BYTES_MAX = 8 * 1024 * 1024
 """Lines that the disk does not take are kept in memory up to this, about 20,000 of them."""
+LINE_BYTES_MAX = 4096
+"""Beyond it, clients' texts in an outcome are cut to TEXT_CHARS_MAX: nobody shall fill a disk with names."""
+TEXT_CHARS_MAX = 200
 
 
 class JournalWriter:
@@ -65,6 +68,8 @@ class JournalWriter:
         """
         try:
             line = self._encode(outcome) + b"\n"
+            if len(line) > LINE_BYTES_MAX:
+                line = self._encode(_shortened(outcome)) + b"\n"
         except (msgspec.MsgspecError, UnicodeError, OverflowError) as error:
             self.lost += 1
             log.error("journal_outcome_lost", id=outcome.id, error=str(error))
@@ -136,6 +141,14 @@ class JournalWriter:
             return
         os.close(self._handle)
         self._handle, self.path, self._size = handle, path, 0
+
+
+def _shortened(outcome: Outcome) -> Outcome:
+    return msgspec.structs.replace(
+        outcome,
+        request_id=outcome.request_id[:TEXT_CHARS_MAX],
+        model=None if outcome.model is None else outcome.model[:TEXT_CHARS_MAX],
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,18 @@ def test_long_names_are_cut_and_the_rest_is_whole(tmp_path: Path) -> None:
     book.close()
 
 
+def test_hostile_names_never_stop_a_request(tmp_path: Path) -> None:
+    """Signs that JSON needs six bytes for are cut shorter; what still does not fit runs without a slot, counted."""
+    book = InflightBook(tmp_path, "gateway-0")
+    slot = book.begin(a_begun("a", request_id="\x01" * 5000, model="\x02" * 5000))
+    book.counts[slot] += 1
+    (outcome,) = recover(book.path).outcomes
+    assert (outcome.id, outcome.completion_tokens, outcome.request_id[:1]) == ("a", 1, "\x01")
+    book.end(book.begin(a_begun("b", tenant="t" * 2000)))
+    assert (book.overflowed, book.open_slots) == (1, 1)
+    book.close()
+
+
 def test_the_book_grows(tmp_path: Path) -> None:
     """More requests at once than slots at first: all of them are recovered."""
     book = InflightBook(tmp_path, "gateway-0")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inferry.ledger.inflight_book import InflightBook, recover
-from inferry.ledger.journal import JournalWriter, read_piece
+from inferry.ledger.journal import LINE_BYTES_MAX, JournalWriter, read_piece
 from inferry.ledger.locked_file import UNBORN, hold_if_free, sweep_unborn
 from inferry.ledger.request_log import RequestLog
 
@@ -171,6 +171,16 @@ def test_an_outcome_that_can_not_be_written_breaks_nothing(tmp_path: Path) -> No
     assert writer.append(an_outcome("a", request_id="\ud800")) is False
     assert writer.append(an_outcome("b")) is True
     assert writer.lost == 1
+    writer.close()
+
+
+def test_nobody_fills_a_disk_with_names(tmp_path: Path) -> None:
+    """A model's name of a megabyte becomes a line of ordinary length."""
+    writer = JournalWriter(tmp_path, "gateway-0")
+    assert writer.append(an_outcome("a", model="m" * 10**6, request_id="r" * 10**6)) is True
+    assert writer.path.stat().st_size < LINE_BYTES_MAX
+    ((_, outcome),) = read_piece(writer.path, 0, finished=False).entries
+    assert (outcome.model, outcome.tenant) == ("m" * 200, "acme")
     writer.close()
 
 
