@@ -16,6 +16,8 @@ from benchmarks.gateway.tools import Load, finish_load, run_load, start_load
 FLAT_BYTES_PER_REQUEST = 8.0
 """Below this, 200,000 requests leave less than 1.6 MB, and nothing of a request can have stayed: one request's
 body alone has more than 300 bytes."""
+FLAT_BYTES_PER_STREAM = 256.0
+"""Below this, nothing of a stream stayed: its connection and exchange take kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,11 @@ class Soaked:
 
     @property
     def flat(self) -> bool:
-        return self.failed == 0 and self.bytes_per_request <= FLAT_BYTES_PER_REQUEST
+        return (
+            self.failed == 0
+            and self.bytes_per_request <= FLAT_BYTES_PER_REQUEST
+            and self.bytes_per_stream <= FLAT_BYTES_PER_STREAM
+        )
 
     def lines(self) -> Iterator[str]:
         yield f"start: {_mb(self.start_bytes)}"
@@ -67,7 +73,10 @@ class Soaked:
             yield f"{self.streams:,} streams at once: {_mb(peak)} at most, {_mb(after)} after"
         yield f"slope from the second round of streams on: {self.bytes_per_stream:.1f} bytes per stream"
         yield f"answers that were not whole: {self.failed}"
-        yield f"memory is {'flat' if self.flat else 'NOT FLAT'} (at most {FLAT_BYTES_PER_REQUEST:g} bytes per request)"
+        limits = (
+            f"at most {FLAT_BYTES_PER_REQUEST:g} bytes per request and {FLAT_BYTES_PER_STREAM:g} per stream"
+        )
+        yield f"memory is {'flat' if self.flat else 'NOT FLAT'} ({limits})"
 
 
 def soak(bench: Bench, running: Running, sizes: SoakSizes) -> Soaked:
