@@ -154,12 +154,13 @@ def _pages(security: list[Json]) -> Json:
     one = _page("/v1/models/{model}", "One of them.", {"200": _ref("Model")}, security)
     one["parameters"] = [name]
     one["responses"] |= _refusals("Error", ["404"])
+    optional = [{}, *security] if security else []  # on this machine, metrics are open
     health = {"200": _ref("Health"), "503": _ref("Health")}
     return {
         "/v1/models": {"get": models},
         "/v1/models/{model}": {"get": one},
         "/health": {"get": _page("/health", "Whether requests are taken: 503 while down or draining.", health)},
-        "/metrics": {"get": _page("/metrics", "Metrics, for Prometheus.", {"200": {"type": "string"}}, kind="text/plain")},
+        "/metrics": {"get": _page("/metrics", "Metrics, for Prometheus.", {"200": {"type": "string"}}, optional, "text/plain")},
         "/": {"get": _page("/", "What this is.", {"200": _ref("About")})},
         "/openapi.json": {"get": _page("/openapi.json", "This document.", {"200": {"type": "object"}})},
     }  # fmt: skip
@@ -239,9 +240,9 @@ _ANSWERS: Json = {
         },
     ),
     "About": _object(
-        "name models api",
+        "name api",
         name=_TEXT,
-        models={"type": "array", "items": _TEXT},
+        models={"type": "array", "items": _TEXT},  # where no keys are asked for
         api={"type": "array", "items": _TEXT},
     ),
 }
