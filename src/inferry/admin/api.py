@@ -28,15 +28,21 @@ class ShutdownAnswer(BaseModel):
     pid: int
 
 
+class ReloadAnswer(BaseModel):
+    generation: int
+    changes: list[str] = Field(description="Lines for people; empty: the file says what is in force already.")
+
+
 def make_control_app(
     *,
     status: Callable[[], Awaitable[Status]],
     shut_down: Callable[[bool], None],
+    reload: Callable[[], Awaitable[ReloadAnswer]],
     pid: int,
     keys: KeyStore | None = None,
     clock: Clock | None = None,
 ) -> FastAPI:
-    """The ASGI application; `status` and `shut_down(at_once)` are called on the event loop.
+    """The ASGI application; All but `keys` is called on the event loop.
 
     With `keys` it has `/keys` too. It asks nobody for a key: on TCP, put `KeyGate(app, keyring, clock)` in front.
     """
@@ -56,5 +62,9 @@ def make_control_app(
     async def post_shutdown(request: ShutdownRequest) -> ShutdownAnswer:
         shut_down(request.at_once)
         return ShutdownAnswer(pid=pid)
+
+    @app.post("/reload")
+    async def post_reload() -> ReloadAnswer:
+        return await reload()
 
     return app

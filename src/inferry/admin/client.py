@@ -6,9 +6,13 @@ import httpx
 from pydantic import ValidationError
 
 from inferry import __version__
+from inferry.admin.api import ReloadAnswer
 from inferry.admin.run_record import RunRecord
 from inferry.admin.status import Status
 from inferry.core.errors import ConfigError
+
+RELOAD_TIMEOUT_S = 7200.0
+"""Engines are replaced one by one, and big models load slowly."""
 
 
 class ControlClient:
@@ -30,14 +34,19 @@ class ControlClient:
     def shut_down(self, *, at_once: bool) -> None:
         self._call("POST", "/shutdown", {"at_once": at_once})
 
-    def _call(self, method: str, path: str, body: object = None) -> object:
+    def reload(self) -> ReloadAnswer:
+        """Raises ConfigError with what is wrong with the file; then nothing was changed."""
+        return ReloadAnswer.model_validate(self._call("POST", "/reload", timeout_s=RELOAD_TIMEOUT_S))
+
+    def _call(self, method: str, path: str, body: object = None, timeout_s: float = 10.0) -> object:
         transport = httpx.HTTPTransport(uds=self._record.socket)
         try:
-            with httpx.Client(transport=transport, base_url="http://control", timeout=10.0) as client:
+            with httpx.Client(transport=transport, base_url="http://control", timeout=timeout_s) as client:
                 answer = client.request(method, path, json=body)
-                answer.raise_for_status()
+                if answer.is_client_error or answer.is_server_error:
+                    raise ConfigError(answer.json()["error"]["message"])
                 return answer.json()
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx.HTTPError, ValueError, LookupError, TypeError) as error:
             first_line = str(error).partition("\n")[0]
             raise ConfigError(
                 f"Inferry on port {self._record.port} (pid {self._record.pid}) does not answer: {first_line}. "

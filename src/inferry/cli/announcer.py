@@ -74,10 +74,7 @@ class Announcer:
                 return f"{state.value}  {view.message}".rstrip()
 
     def on_first_key(self, text: str) -> None:
-        self._say(
-            "The first admin key, shown this once (it makes others over the admin API; 'inferry keys' needs none):\n"
-            f"  {text}"
-        )
+        self._say(first_key_text(text))
 
     def stopped(self) -> None:
         self._say("Stopped; no engine is left running.")
@@ -110,6 +107,13 @@ class Announcer:
             self._say(f"Or talk to it with '{command} chat'.")
         stop = f"'{command} down'" if os.environ.get("INFERRY_DETACHED") else "Ctrl-C"
         self._say(f"State: '{command} status'. Stop: {stop}.")
+
+
+def first_key_text(text: str) -> str:
+    return (
+        "The first admin key, shown this once. It is for the admin API; 'inferry keys' on this machine needs none:\n"
+        f"  {text}"
+    )
 
 
 def own_command() -> str:

@@ -17,7 +17,7 @@ from inferry.core.clock import Clock
 from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import ConfigError, InferryError
 from inferry.core.leases import Bucket, Kind, owner_of
-from inferry.ledger.database import Database, default_url, open_database
+from inferry.ledger.database import default_url, open_database
 from inferry.ledger.key_watch import watch_keys
 from inferry.ledger.keyring import KeyRing
 from inferry.ledger.keys import KeyStore
@@ -42,16 +42,16 @@ class Bookkeeping:
         clock: Clock,
         on_keys: Callable[[Sequence[ApiKey]], None],
     ) -> None:
-        """`on_keys`: called on the event loop with all keys, at each change."""
+        """`on_keys`: called on the event loop with all keys, at each change. Raises ConfigError for a store that can't
+        be opened at all."""
         self.settings = config.ledger
         self.asks_keys = config.gateway.auth == "keys"
         self._clock = clock
         self._on_keys = on_keys
-        self._url = config.ledger.url or default_url(home)
         self.journal_folder = home / "ledger" / "journal"
-        self._database: Database | None = None
+        self._database = open_database(config.ledger.url or default_url(home))
+        self.store = KeyStore(self._database, clock)
         self._loader: Loader | None = None
-        self.store: KeyStore | None = None
         self.keyring = KeyRing()
         self.keys: Sequence[ApiKey] = ()
         self._away = False
@@ -63,46 +63,45 @@ class Bookkeeping:
 
         Raises ConfigError or LedgerError: without its store, a gateway that asks for keys can't start.
         """
-        first, keys = await asyncio.to_thread(self._open)
-        self._take_keys(keys)
+        await asyncio.to_thread(self._open)
+        first = await self.ask_keys() if self.asks_keys else None
         self.is_open.set()
         return first
 
-    def _open(self) -> tuple[str | None, Sequence[ApiKey]]:
-        self._database = open_database(self._url)
+    async def ask_keys(self) -> str | None:
+        """Keys are asked for from now on, and known when this returns. The text of a first admin key, if one had to
+        be made."""
+        self.asks_keys = True
+        first = await asyncio.to_thread(self.store.ensure_admin_key)
+        self._take_keys(await asyncio.to_thread(self.store.all))
+        return None if first is None else first.text
+
+    def _open(self) -> None:
         self._database.migrate()
-        self.store = KeyStore(self._database, self._clock)
         try:
             self._loader = Loader(self._database, self.journal_folder)
         except OSError as error:
             raise ConfigError(f"{error.filename}: {error.strerror or error}.") from error
         self._loader.load_once()
-        if not self.asks_keys:
-            return None, ()
-        first = self.store.ensure_admin_key()
-        return None if first is None else first.text, self.store.all()
 
     async def run(self) -> None:
         """Load journals, watch keys, forget what is too old; until cancelled."""
         await self.is_open.wait()
-        assert self.store is not None
         async with asyncio.TaskGroup() as group:
             group.create_task(self._load_forever())
             group.create_task(self._prune_forever())
-            if self.asks_keys:
-                group.create_task(watch_keys(self.store, self._take_keys))
+            group.create_task(watch_keys(self.store, self._take_keys))
 
     async def close(self) -> None:
         """Load what the gateways wrote last, and let go of the store."""
-        if self._database is not None and self._loader is not None:
+        if self._loader is not None:
             await self._load()
-            await asyncio.to_thread(self._database.close)
+        await asyncio.to_thread(self._database.close)
 
     async def used_before(self, bucket: Bucket, period: int) -> int:
         """Units of a calendar budget that are spent already; 0 for what the ledger does not sum up."""
         scope, owner, measure = owner_of(bucket.id)
         await self.is_open.wait()
-        assert self._database is not None
         await self._load()
         spent = (await asyncio.to_thread(spent_since, self._database, self._clock.wall_s())).get(
             (scope, owner)
@@ -138,7 +137,6 @@ class Bookkeeping:
 
     async def _prune_forever(self) -> None:
         while True:
-            assert self._database is not None
             before = horizon_wall_s(self._clock.wall_s(), self.settings.keep_days)
             try:
                 deleted = await asyncio.to_thread(prune, self._database, before)

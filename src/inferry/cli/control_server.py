@@ -1,12 +1,14 @@
-"""The control API on the network: on a Unix socket that only its owner can reach."""
+"""The control API on the network: on a Unix socket that only its owner can reach, and by TCP where the file
+asks for that."""
 
 from __future__ import annotations
 
 import socket
+import ssl
 from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from inferry.core.errors import ConfigError
 from inferry.gateway.server import EmbeddedServer
@@ -27,7 +29,7 @@ def control_socket(path: Path) -> socket.socket:
     return listener
 
 
-def control_server(app: FastAPI) -> uvicorn.Server:
+def control_server(app: ASGIApp, tls: ssl.SSLContext | None = None) -> uvicorn.Server:
     """Serves `app` on sockets that are given to its `serve`."""
     return EmbeddedServer(
         uvicorn.Config(
@@ -37,6 +39,7 @@ def control_server(app: FastAPI) -> uvicorn.Server:
             lifespan="off",
             log_config=None,
             access_log=False,
+            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
             timeout_graceful_shutdown=1,
         )
     )

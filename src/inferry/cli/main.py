@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from inferry import __version__
-from inferry.cli import chat, config, down, keys, ledger, logs, models, status, up, usage
+from inferry.cli import chat, config, down, keys, ledger, logs, models, reload_verb, status, up, usage
 from inferry.core.errors import InferryError
 
 EXIT_ERROR = 1
@@ -47,6 +47,7 @@ app.command("up")(up.up)
 app.command("status")(status.status)
 app.command("chat")(chat.chat)
 app.command("logs")(logs.logs)
+app.command("reload")(reload_verb.reload)
 app.command("down")(down.down)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")

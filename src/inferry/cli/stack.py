@@ -14,21 +14,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import uvicorn
+from fastapi import FastAPI
+
 from inferry import __version__
-from inferry.admin.api import make_control_app
+from inferry.admin.api import ReloadAnswer, make_control_app
+from inferry.admin.auth import KeyGate
 from inferry.admin.run_record import RunRecord, new_socket_path, publish, run_folder, withdraw
 from inferry.admin.status import Status, StatusBoard
 from inferry.cli.bookkeeping import Bookkeeping
 from inferry.cli.config import shown_model
 from inferry.cli.control_server import control_server, control_socket
+from inferry.cli.reload import Reloader
 from inferry.cli.serving import make_serving
 from inferry.core.clock import SystemClock
 from inferry.core.config_file import LoadedFile
+from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import StartFailed
 from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.fleet.fleet import Fleet
 from inferry.gateway.collector import metrics_page
-from inferry.gateway.messages import KeysChanged, LeasesWanted, Setup
+from inferry.gateway.messages import KeysChanged, LeasesWanted, ReplicaGone, Setup
+from inferry.gateway.snapshot import Snapshot
+from inferry.gateway.tls import load_tls
 from inferry.gateway.workers import GatewayWorkers
 from inferry.policy.lease_bank import LeaseBank
 from inferry.runtime.local import LocalRuntime
@@ -48,6 +56,7 @@ class Place:
     listeners: list[socket.socket]
     """One for each gateway process, all on the same port."""
     host: str
+    admin_listeners: list[socket.socket]
 
     @property
     def port(self) -> int:
@@ -70,25 +79,35 @@ class Stack:
         *,
         on_view: Callable[[ReplicaView], None],
         on_first_key: Callable[[str], None],
+        say: Callable[[str], None],
         environ: Mapping[str, str],
     ) -> None:
         """`on_first_key` gets the text of the first admin key, if one is made: nobody will have it again."""
         self._place = place
         self._on_view = on_view
         self._on_first_key = on_first_key
+        self._say = say
         self._folder = run_folder(place.home, place.port)
         clock = self._clock = SystemClock()
         self._bank = LeaseBank()
         self._granting = asyncio.Lock()
-        self._serving = make_serving(place.loaded.config, model_paths)
+        serving = make_serving(place.loaded.config, model_paths)
         self._books = Bookkeeping(
             place.loaded.config, place.home, clock, lambda keys: self.gateways.tell(KeysChanged(keys))
         )
         children_environ = engine_environ(environ, place.loaded)
         self.runtime = LocalRuntime(self._folder / "logs", children_environ)
         self.fleet = Fleet(
-            self._serving.plans, self.runtime, clock, random.Random(), self._view_changed, environ
+            serving.plans,
+            self.runtime,
+            clock,
+            random.Random(),
+            self._view_changed,
+            environ,
+            on_gone=lambda replica_id: self.gateways.tell(ReplicaGone(replica_id)),
         )
+        self.fleet.set_in_flight(lambda replica_id: self._snapshot.in_flight.get(replica_id, 0))
+        self._snapshot = Snapshot()
         self.gateways = GatewayWorkers(
             place.listeners,
             setup=self._setup,
@@ -98,7 +117,16 @@ class Stack:
             on_leases=self._grant_leases,
             on_worker_gone=self._bank.forget,
             metrics_page=self._metrics_page,
-            drain_s=lambda: self._serving.config.gateway.drain_s,
+            drain_s=lambda: self.reloader.serving.config.gateway.drain_s,
+        )
+        self.reloader = Reloader(
+            place.loaded,
+            serving,
+            gateways=self.gateways,
+            fleet=self.fleet,
+            home=place.home,
+            environ=environ,
+            prepare=self._prepare,
         )
         self._socket_path = new_socket_path()
         self.record = RunRecord(
@@ -134,14 +162,14 @@ class Stack:
         self._stop.set()
 
     async def status(self) -> Status:
-        config = self._serving.config
+        config = self.reloader.serving.config
         return self._board.status(
             self.fleet.views(),
             await self.gateways.snapshot(),
-            self._serving.served,
+            self.reloader.serving.served,
             {name: shown_model(deployment) for name, deployment in config.deployments.items()},
             settled=self._settled,
-            generation=self._serving.generation,
+            generation=self.reloader.serving.generation,
             draining=self._stop.is_set(),
         )
 
@@ -159,9 +187,16 @@ class Stack:
             # script's `&`; but whoever sends it to this very process means it.)
             if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 loop.add_signal_handler(number, self.shut_down)
-        control = control_server(
-            make_control_app(status=self.status, shut_down=self.shut_down, pid=self.record.pid)
+        app = make_control_app(
+            status=self.status,
+            shut_down=self.shut_down,
+            reload=self._reload,
+            pid=self.record.pid,
+            keys=self._books.store,
+            clock=self._clock,
         )
+        control = control_server(app)
+        admin = self._admin_server(app)
         failure: StartFailed | None = None
         try:
             listener = control_socket(self._socket_path)
@@ -171,7 +206,10 @@ class Stack:
                 keeping = group.create_task(self._keep_books())
                 serving = group.create_task(self._serve())
                 group.create_task(control.serve(sockets=[listener]))
+                if admin is not None:
+                    group.create_task(admin.serve(sockets=self._place.admin_listeners))
                 sampling = group.create_task(self._sample_forever())
+                watching = group.create_task(self.reloader.watch_forever(self._say))
                 try:
                     failure = await self._until_stopped(on_settled)
                 finally:
@@ -181,8 +219,10 @@ class Stack:
                     await self.fleet.stop()
                     await asyncio.wait([running])
                     control.should_exit = True
-                    sampling.cancel()
-                    keeping.cancel()
+                    if admin is not None:
+                        admin.should_exit = True
+                    for task in (sampling, watching, keeping):
+                        task.cancel()
         finally:
             self.gateways.kill_now()
             await self.runtime.close()
@@ -231,15 +271,40 @@ class Stack:
         usable = (ReplicaState.READY, ReplicaState.SUSPECT)
         alive = {view.deployment for view in self.fleet.views() if view.state in usable}
         dead = {
-            spec.name for spec in self._serving.served if spec.engine != "openai" and spec.name not in alive
+            spec.name
+            for spec in self.reloader.serving.served
+            if spec.engine != "openai" and spec.name not in alive
         }
         failures = self.fleet.failures()
         return StartFailed("\n".join(failures)) if dead and failures else None
 
     async def _sample_forever(self) -> None:
         while True:
-            self._board.sample(self.fleet.views(), await self.gateways.snapshot())
+            self._snapshot = await self.gateways.snapshot()
+            self._board.sample(self.fleet.views(), self._snapshot)
             await asyncio.sleep(SAMPLE_S)
+
+    def _admin_server(self, app: FastAPI) -> uvicorn.Server | None:
+        """The control API for other machines, where the file asks for it: keys are asked for there."""
+        admin = self._place.loaded.config.admin
+        if admin.listen is None:
+            return None
+        self._books.asks_keys = True
+        tls = None if admin.tls is None else load_tls(admin.tls)
+        return control_server(KeyGate(app, self._books.keyring, self._clock), tls)
+
+    # --- changes of the file --------------------------------------------------------------------------
+
+    async def _reload(self) -> ReloadAnswer:
+        done = await self.reloader.reload()
+        return ReloadAnswer(generation=done.generation, changes=done.changes)
+
+    async def _prepare(self, config: DeploymentFile) -> None:
+        if config.gateway.auth == "keys" and not self._books.asks_keys:
+            await self._books.is_open.wait()
+            first_key = await self._books.ask_keys()
+            if first_key is not None:
+                self._on_first_key(first_key)
 
     def _view_changed(self, view: ReplicaView) -> None:
         self.gateways.tell(view)
@@ -251,7 +316,7 @@ class Stack:
     def _setup(self, name: str) -> Setup:
         return Setup(
             name=name,
-            configuration=self._serving.for_gateway,
+            configuration=self.reloader.serving.for_gateway,
             keys=self._books.keys,
             views=tuple(self.fleet.views()),
             workers=len(self._place.listeners),

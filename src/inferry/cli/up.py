@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -35,12 +34,15 @@ def up(
 ) -> None:
     """Start the engines and the gateway of a deployment file, and keep them alive."""
     from inferry.admin.run_record import make_run_folder
+    from inferry.cli.models import rich_progress
     from inferry.cli.stack import Place
+    from inferry.cli.weights import check_engines, fetch_models
     from inferry.core.config_file import load_file
+    from inferry.core.gateway_settings import split_listen
     from inferry.gateway.server import bind_sockets
 
     loaded = load_file(file, os.environ)
-    _check_engines(loaded)
+    check_engines(loaded.config)
     host, wanted = loaded.config.gateway.host, loaded.config.gateway.port
     # The port first: it is cheap to find out that it is taken, and models can take long to fetch.
     chosen_port = wanted if port is None else port
@@ -50,12 +52,22 @@ def up(
         _explain_own_port(chosen_port)
         raise error
     try:
-        place = Place(loaded, inferry_home(os.environ), listeners, host)
+        admin = loaded.config.admin.listen
+        admin_listeners = [] if admin is None else bind_sockets(*split_listen(admin))
+        listeners += admin_listeners
+        place = Place(
+            loaded,
+            inferry_home(os.environ),
+            listeners[: loaded.config.gateway.workers],
+            host,
+            admin_listeners,
+        )
         make_run_folder(place.home, place.port)
-        models = _fetch_models(loaded)
+        models = fetch_models(loaded.config, place.home, os.environ, rich_progress())
         if detach:
             chosen = place.port
             _close(listeners)
+            _say_first_key(loaded, place.home)
             _run_detached(file, chosen, place.home)
         else:
             _run_here(place, models)
@@ -78,45 +90,6 @@ def _explain_own_port(port: int) -> None:
                 f"Port {port} is taken: Inferry serves {record.file} there already (pid {record.pid}). End it with "
                 f"'inferry down --port {port}', or choose another port with --port."
             ) from None
-
-
-def _check_engines(loaded: LoadedFile) -> None:
-    """What would fail in every replica is said once, before anything is fetched or started."""
-    from inferry.core.deployment import LlamaCppDeployment
-
-    embedded = [
-        f"deployments.{name}"
-        for name, deployment in loaded.config.deployments.items()
-        if isinstance(deployment, LlamaCppDeployment) and deployment.binary is None
-    ]
-    if embedded and importlib.util.find_spec("xllamacpp") is None:
-        raise ConfigError(
-            f"{', '.join(embedded)}: the embedded llama.cpp is not installed. Install it with: "
-            "pip install 'inferry[local]' (in a clone: make setup, or make up) - or name a llama-server in 'binary'."
-        )
-
-
-def _fetch_models(loaded: LoadedFile) -> dict[str, Path | None]:
-    """The local path of each deployment's weights, fetched where they are missing."""
-    from inferry.cli.models import rich_progress
-    from inferry.core.clock import SystemClock
-    from inferry.core.deployment import LlamaCppDeployment
-    from inferry.core.model_ref import parse_model_ref
-    from inferry.models.pull import pull
-    from inferry.models.store import ModelStore
-
-    store = ModelStore(inferry_home(os.environ))
-    paths: dict[str, Path | None] = {}
-    for name, deployment in loaded.config.deployments.items():
-        if not isinstance(deployment, LlamaCppDeployment):
-            continue
-        ref = parse_model_ref(deployment.model)
-        try:
-            stored = pull(ref, store, progress=rich_progress(), environ=os.environ, clock=SystemClock())
-        except ConfigError as error:
-            raise type(error)(f"deployments.{name}.model: {error.message}") from error
-        paths[name] = stored.path
-    return paths
 
 
 # --- in the foreground --------------------------------------------------------------------------------
@@ -144,6 +117,7 @@ def _run_here(place: Place, models: dict[str, Path | None]) -> None:
                 models,
                 on_view=announcer.on_view,
                 on_first_key=announcer.on_first_key,
+                say=speaker.say,
                 environ=os.environ,
             )
             announcer.began()
@@ -185,6 +159,25 @@ def _run_detached(file: Path, port: int, home: Path) -> None:
     except BaseException:  # Ctrl-C above all: nothing may stay behind that nobody has been told of
         _end(child)
         raise
+
+
+def _say_first_key(loaded: LoadedFile, home: Path) -> None:
+    """The first admin key is made and shown here: what the child says goes to a file, which is no place for it."""
+    if loaded.config.gateway.auth != "keys" and loaded.config.admin.listen is None:
+        return
+    from inferry.cli.announcer import first_key_text
+    from inferry.core.clock import SystemClock
+    from inferry.ledger.database import default_url, open_database
+    from inferry.ledger.keys import KeyStore
+
+    database = open_database(loaded.config.ledger.url or default_url(home))
+    try:
+        database.migrate()
+        first = KeyStore(database, SystemClock()).ensure_admin_key()
+    finally:
+        database.close()
+    if first is not None:
+        typer.echo(first_key_text(first.text))
 
 
 def _await_settled(child: subprocess.Popen[bytes], home: Path, said: _Said, log_path: Path) -> None:

@@ -189,18 +189,20 @@ class Gateway:
         deployment.balancer.put(view.id, state, view.weight)
         deployment.share_slots(self._workers, self.now_s())
 
-    def gone(self, replica_id: str, deployment_name: str) -> None:
+    def gone(self, replica_id: str) -> None:
         """A replica is no more."""
-        self.views.pop(replica_id, None)
+        view = self.views.pop(replica_id, None)
         pool = self.pools.pop(replica_id, None)
         if pool is not None:
             pool.close()
-        deployment = self.deployments.get(deployment_name) or self._leaving.get(deployment_name)
+        if view is None:
+            return
+        deployment = self.deployments.get(view.deployment) or self._leaving.get(view.deployment)
         if deployment is not None:
             deployment.balancer.drop(replica_id)
             deployment.share_slots(self._workers, self.now_s())
             if not deployment.balancer.slots:
-                self._leaving.pop(deployment_name, None)
+                self._leaving.pop(view.deployment, None)
 
     def snapshot(self) -> Snapshot:
         """The numbers of this process."""

@@ -64,7 +64,6 @@ class ReplicaGone:
     """A replica is no more."""
 
     replica_id: str
-    deployment: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ class GatewayWorker:
             case ReplicaView():
                 self._gateway.apply(message)
             case ReplicaGone():
-                self._gateway.gone(message.replica_id, message.deployment)
+                self._gateway.gone(message.replica_id)
             case KeysChanged():
                 self._gateway.callers.replace_keys(message.keys)
             case SnapshotWanted():

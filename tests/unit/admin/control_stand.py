@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import uvicorn
 
-from inferry.admin.api import make_control_app
+from inferry.admin.api import ReloadAnswer, make_control_app
 from inferry.admin.run_record import RunRecord, new_socket_path
 from inferry.admin.status import Status
 from inferry.gateway.server import EmbeddedServer
@@ -24,6 +24,10 @@ class Control:
 
     record: RunRecord
     shutdowns: list[bool] = field(default_factory=list)
+
+
+async def no_reload() -> ReloadAnswer:
+    return ReloadAnswer(generation=1, changes=[])
 
 
 @contextmanager
@@ -41,7 +45,7 @@ def running_control(
     async def get_status() -> Status:
         return status
 
-    app = make_control_app(status=get_status, shut_down=shut_down, pid=status.pid)
+    app = make_control_app(status=get_status, shut_down=shut_down, reload=no_reload, pid=status.pid)
     server = EmbeddedServer(uvicorn.Config(app, loop="none", ws="none", lifespan="off", log_config=None))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))

@@ -22,6 +22,7 @@ from inferry.ledger.keyring import KeyRing
 from inferry.ledger.keys import KeyStore
 from inferry.testing.manual_clock import ManualClock
 
+from .control_stand import no_reload
 from .test_control import STATUS
 
 
@@ -43,7 +44,9 @@ def app(store: KeyStore, clock: ManualClock) -> FastAPI:
     async def status() -> Status:
         return STATUS
 
-    return make_control_app(status=status, shut_down=lambda at_once: None, pid=7, keys=store, clock=clock)
+    return make_control_app(
+        status=status, shut_down=lambda at_once: None, reload=no_reload, pid=7, keys=store, clock=clock
+    )
 
 
 @pytest.fixture
@@ -181,7 +184,9 @@ def test_without_a_store_there_are_no_keys() -> None:
     async def status() -> Status:
         return STATUS
 
-    with TestClient(make_control_app(status=status, shut_down=lambda at_once: None, pid=7)) as client:
+    with TestClient(
+        make_control_app(status=status, shut_down=lambda at_once: None, reload=no_reload, pid=7)
+    ) as client:
         assert error_of(client.get("/keys"), 404)["code"] == "unknown_url"
 
 

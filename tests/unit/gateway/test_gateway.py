@@ -156,7 +156,7 @@ def test_views_are_the_last_ones(gateway: Gateway) -> None:
 def test_a_replica_that_is_gone_is_forgotten(gateway: Gateway) -> None:
     """Nothing of it is left: no view, no connections, no slot to be chosen."""
     gateway.apply(view(0, S.READY))
-    gateway.gone("chat-0", "chat")
+    gateway.gone("chat-0")
     assert gateway.views == {}
     assert gateway.pools == {}
     assert gateway.deployments["chat"].balancer.slots == {}
@@ -176,7 +176,7 @@ def test_a_change_keeps_what_stays(gateway: Gateway) -> None:
     with pytest.raises(UnknownModel):
         gateway.deployment_for("chat")
     gateway.apply(view(0, S.DRAINING))
-    gateway.gone("chat-0", "chat")
+    gateway.gone("chat-0")
     gateway.apply(view(0, S.STOPPED))
     assert gateway.views == {}
 

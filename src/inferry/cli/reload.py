@@ -1,0 +1,160 @@
+"""Applies a changed deployment file to a running instance: checked as a whole, then applied, or nothing at all.
+
+read and check ─► compare ─► fetch models ─► every gateway process gets ready ─► all switch ─► the fleet follows
+a failure before the switch changes nothing; engines that don't start leave their deployment as it was
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from inferry.cli.serving import Serving, make_serving
+from inferry.cli.weights import check_engines, fetch_models
+from inferry.core.config_file import LoadedFile, load_file
+from inferry.core.deployment import DeploymentFile
+from inferry.core.errors import InferryError
+from inferry.core.file_change import compare
+from inferry.fleet.plan import DeploymentPlan
+from inferry.gateway.messages import Configuration
+from inferry.models.progress import SilentProgress
+
+log = structlog.get_logger()
+
+WATCH_S = 1.0
+
+
+class Gateways(Protocol):
+    async def configure(self, configuration: Configuration) -> None: ...
+
+
+class Fleet(Protocol):
+    async def apply(self, plans: tuple[DeploymentPlan, ...], drain_s: float) -> dict[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload did."""
+
+    generation: int
+    changes: list[str]
+    """Lines for people."""
+
+
+class Reloader:
+    """Owns which generation of the file is in force. One change at a time."""
+
+    def __init__(
+        self,
+        loaded: LoadedFile,
+        serving: Serving,
+        *,
+        gateways: Gateways,
+        fleet: Fleet,
+        home: Path,
+        environ: Mapping[str, str],
+        prepare: Callable[[DeploymentFile], Awaitable[None]],
+    ) -> None:
+        """`prepare`: what else must be ready before the gateways switch; may raise ConfigError."""
+        self.loaded = loaded
+        self.serving = serving
+        self._gateways = gateways
+        self._fleet = fleet
+        self._home = home
+        self._environ = environ
+        self._prepare = prepare
+        self._changing = asyncio.Lock()
+        self._seen = self._stamp()
+
+    async def reload(self) -> Reloaded:
+        """Read the file again and apply it. Returns when the fleet runs as it says.
+
+        Raises ConfigError that says why; then nothing was changed.
+        """
+        async with self._changing:
+            self._seen = self._stamp()
+            loaded = await asyncio.to_thread(load_file, self.loaded.path, self._environ)
+            return await self._apply(loaded)
+
+    async def watch_forever(self, say: Callable[[str], None]) -> None:
+        """Reload whenever the file has changed and has been left alone since the last look."""
+        last = self._seen
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = self._stamp()
+            if now is not None and now == last and now != self._seen:
+                await self._reload_and_say(say)
+            last = now
+
+    async def _reload_and_say(self, say: Callable[[str], None]) -> None:
+        name = self.loaded.path.name
+        try:
+            done = await self.reload()
+        except InferryError as error:
+            log.error("reload_refused", error=error.message)
+            say(f"{name} has changed, but can't be applied; everything goes on as before:\n{error.message}")
+            return
+        if done.changes:
+            say(f"{name} has changed and is applied (generation {done.generation}):")
+            for line in done.changes:
+                say(f"  {line}")
+
+    async def _apply(self, loaded: LoadedFile) -> Reloaded:
+        change = compare(self.loaded, loaded)
+        if (refusal := change.refusal()) is not None:
+            raise refusal
+        if change.is_empty:
+            self.loaded = loaded
+            return Reloaded(self.serving.generation, [])
+        before = self.serving
+        serving = await self._make_serving(loaded)
+        await self._prepare(loaded.config)
+        await self._gateways.configure(serving.for_gateway)
+        self.serving, self.loaded = serving, loaded
+        kept = await self._fleet.apply(serving.plans, serving.config.gateway.drain_s)
+        changes = change.summary()
+        if kept:
+            await self._put_back(before, kept)
+            changes += [f"deployment {name} stays as it was: {why}" for name, why in kept.items()]
+        log.info("reloaded", generation=self.serving.generation, changes=changes)
+        return Reloaded(self.serving.generation, changes)
+
+    async def _make_serving(self, loaded: LoadedFile) -> Serving:
+        check_engines(loaded.config)
+        paths = await asyncio.to_thread(
+            fetch_models, loaded.config, self._home, self._environ, SilentProgress()
+        )
+        return make_serving(loaded.config, paths, self.serving.generation + 1)
+
+    async def _put_back(self, before: Serving, kept: Mapping[str, str]) -> None:
+        """New engines of these did not start: the old ones run on, and the gateway must speak to them as before.
+
+        The file still says otherwise: `self.loaded` is left alone, and the next change is tried anew.
+        """
+        now = self.serving
+        plans = {plan.name: plan for plan in before.plans}
+        specs = {spec.name: spec for spec in before.served}
+        deployments = {
+            name: before.config.deployments[name] if name in kept else deployment
+            for name, deployment in now.config.deployments.items()
+        }
+        serving = Serving(
+            now.generation + 1,
+            now.config.model_copy(update={"deployments": deployments}),
+            tuple(plans[plan.name] if plan.name in kept else plan for plan in now.plans),
+            tuple(specs[spec.name] if spec.name in kept else spec for spec in now.served),
+        )
+        await self._gateways.configure(serving.for_gateway)
+        self.serving = serving
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        try:
+            found = self.loaded.path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino

@@ -1,0 +1,47 @@
+"""The models of a deployment file, on this machine before an engine starts."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+
+from inferry.core.clock import SystemClock
+from inferry.core.deployment import DeploymentFile, LlamaCppDeployment
+from inferry.core.errors import ConfigError
+from inferry.core.model_ref import parse_model_ref
+from inferry.models.progress import Progress
+from inferry.models.pull import pull
+from inferry.models.store import ModelStore
+
+
+def check_engines(config: DeploymentFile) -> None:
+    """What would fail in every replica is said once, before anything is fetched or started."""
+    embedded = [
+        f"deployments.{name}"
+        for name, deployment in config.deployments.items()
+        if isinstance(deployment, LlamaCppDeployment) and deployment.binary is None
+    ]
+    if embedded and importlib.util.find_spec("xllamacpp") is None:
+        raise ConfigError(
+            f"{', '.join(embedded)}: the embedded llama.cpp is not installed. Install it with: "
+            "pip install 'inferry[local]' (in a clone: make setup, or make up) - or name a llama-server in 'binary'."
+        )
+
+
+def fetch_models(
+    config: DeploymentFile, home: Path, environ: Mapping[str, str], progress: Progress
+) -> dict[str, Path | None]:
+    """The local path of each deployment's weights, fetched where they are missing. Blocks; raises ConfigError."""
+    store = ModelStore(home)
+    paths: dict[str, Path | None] = {}
+    for name, deployment in config.deployments.items():
+        if not isinstance(deployment, LlamaCppDeployment):
+            continue
+        ref = parse_model_ref(deployment.model)
+        try:
+            stored = pull(ref, store, progress=progress, environ=environ, clock=SystemClock())
+        except ConfigError as error:
+            raise type(error)(f"deployments.{name}.model: {error.message}") from error
+        paths[name] = stored.path
+    return paths
