@@ -2,7 +2,8 @@
 
 It is looked at as a reader of the JSON sees it, with the escapes inside its strings decoded, and goes on as it was
 written. A mask keeps it JSON: inside a string the found text is replaced by the mask, escaped; quotes, braces and
-the like stay; outside of strings each digit becomes a 9, so that a number stays a number.
+the like stay; outside of strings each digit becomes a 9, so that a number stays a number, and what has no place in
+JSON there becomes an x.
 
     {"mail": "me\\u0040example.com", "card": 4111111111111111}
     {"mail": "[removed]", "card": 9999999999999999}
@@ -10,6 +11,7 @@ the like stay; outside of strings each digit becomes a 9, so that a number stays
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -18,6 +20,9 @@ from inferry.gateway.filters.rule import Rule
 from inferry.gateway.filters.running_text import RunningText
 
 _SIMPLE = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_MARKS = frozenset('{}[]:,"+-. \t\r\n')
+_LITERALS = ("true", "false", "null")
+_WORD = re.compile(r"[^\s{}\[\]:,\"+.0-9-]+")
 ESCAPE_CHARS_MAX = 12
 """A pair of surrogates, `\\ud83d\\ude00`: so much of one character may wait, besides what patterns need."""
 
@@ -116,13 +121,19 @@ class ArgumentText(RunningText):
     def _masked(self, start: int, end: int, mask: str) -> str:
         out: list[str] = []
         left = msgspec.json.encode(mask)[1:-1].decode()
+        # Judged by the find alone: what stands around it may have gone out, or be still to come.
+        bare = "".join(" " if self._inside[index] else self._sources[index] for index in range(start, end))
+        words = _WORD.findall(bare)
+        is_json = all(word in "eE" or any(word in literal for literal in _LITERALS) for word in words)
         for index in range(start, end):
             sign = self._sources[index]
             if self._inside[index]:
                 out.append(left)
                 left = ""
+            elif sign.isdigit():
+                out.append("9")
             else:
-                out.append("9" if sign.isdigit() else sign)
+                out.append(sign if sign in _MARKS or (is_json and sign.isalpha()) else "x")
         return "".join(out)
 
 

@@ -164,3 +164,15 @@ def test_usage_and_ids_are_kept() -> None:
     assert out.endswith(events[-3] + events[-2] + events[-1])
     assert text_of("chat", out) == "write"
     assert {body["id"] for body in bodies_of(out) if body != "[DONE]"} == {"c1"}
+
+
+def test_words_of_json_stay_words() -> None:
+    """A term that hits true, null or a number's exponent outside of strings leaves JSON behind."""
+    filters = compiled({"terms": ["true", "ul", "1e5", "-2"], "action": "mask"})
+    source = '{"a": true, "b": null, "c": 1e5, "d": [-2.5, "true"]}'
+    call = {"function": {"name": "f", "arguments": source}}
+    body = json.dumps({"choices": [{"message": {"tool_calls": [call]}}]}).encode()
+    verdict = filters.whole(CHAT, body, "t", None)
+    assert isinstance(verdict, Masked)
+    arguments = json.loads(verdict.body)["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]
+    assert json.loads(arguments) == {"a": True, "b": None, "c": 9e9, "d": [-9.5, "[removed]"]}
