@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from inferry.core.outcome import Ending, Outcome, UsageFrom
 from inferry.ledger.database import Database, open_database
 from inferry.ledger.inflight_book import InflightBook
 from inferry.ledger.journal import JournalWriter
-from inferry.ledger.loader import Loader, folder_id
+from inferry.ledger.loader import Loader, LoadReport, folder_id
 from inferry.ledger.locked_file import UNBORN, file_id, hold_if_free
 from inferry.ledger.outcome_rows import TOKENS_MAX, daily_sums, row_of
 from inferry.ledger.outcome_store import OffsetMoved, OutcomeStore
@@ -284,6 +285,38 @@ def test_a_loader_that_is_late_stores_nothing(database: Database) -> None:
             two.store("f" * 32, offset, 20, [an_outcome("b")])
     assert two.store("f" * 32, 10, 20, [an_outcome("b")]) == 1
     assert set(stored(database)) == {"a", "b"}
+
+
+def test_several_hosts_load_at_once(store_url: str, journals: Path) -> None:
+    """Four hosts with the same tenants, days and some of the same ids: nobody fails, and the sums are right."""
+
+    def load(host: int) -> LoadReport:
+        mine = open_database(store_url)
+        folder = journals / f"{host}"
+        rng = random.Random(host)
+        shared = [an_outcome(f"shared-{number}") for number in range(40)]
+        own = [
+            an_outcome(
+                f"{host}-{number}",
+                tenant=rng.choice(["acme", "bolt", "cold"]),
+                received_wall_s=NEW_YEAR_WALL_S + rng.randrange(5) * 86400,
+            )
+            for number in range(400)
+        ]
+        both = shared + own
+        rng.shuffle(both)
+        write_journal(folder, *both)
+        report = Loader(mine, folder, piece_bytes_max=4000).load_once()
+        mine.close()
+        return report
+
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(load, range(4)))
+    assert [report.failed for report in reports] == [0] * 4
+    assert sum(report.loaded for report in reports) == 4 * 400 + 40
+    database = open_database(store_url)
+    assert len(stored(database)) == 4 * 400 + 40
+    database.close()
 
 
 def test_two_stores_never_share_journals(database: Database, tmp_path: Path, journals: Path) -> None:
