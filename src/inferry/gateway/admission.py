@@ -112,6 +112,10 @@ class Admission:
         self._rules[place] = rules
         return rules
 
+    def kept(self) -> tuple[int, int]:
+        """How many rules and shelves are in memory."""
+        return len(self._rules) + len(self._older_rules), self._holder.shelves_kept()
+
     # --- a request ------------------------------------------------------------------------------------
 
     def ask(
