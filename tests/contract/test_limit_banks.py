@@ -271,7 +271,7 @@ async def test_every_key_ends_by_itself(server: LimitServer) -> None:
     bank = InRedis(server, TIMES)
     try:
         await bank.bank.connect()
-        await bank.bank.age_s()
+        assert 0 < await bank.bank.gathering_s(5) <= 5
         await bank.exchange("w", [single(each) for each in (WINDOW, PERMITS, DAY, MONTH)])
         client = redis.asyncio.Redis.from_url(server.url)
         keys = await client.keys("*")

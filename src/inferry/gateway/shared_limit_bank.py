@@ -23,9 +23,11 @@ RETRY_S = 0.5
 """Between two tries to connect."""
 HEARTBEAT_S = 2.0
 """A bank that nobody asks is asked anyway: to stay on its list of hosts, and to notice that it is gone."""
-GRACE_S = 3 * RETRY_S
-"""After a restart of Redis, the time for all hosts to tell it what they had been granted; nobody is granted
-anything before."""
+GATHER_S = 3 * RETRY_S
+"""When Redis is back, hosts find it again within RETRY_S and a time-out (0.25 s), not at the same moment. Who comes
+first waits for the others: else it would be lent what they are still admitting."""
+SWITCH_S = 0.1
+"""Before and after the end of that wait, requests wait: the last charges are on their way."""
 CHARGES_MAX = 500
 """In one round trip, when coming back."""
 
@@ -147,24 +149,30 @@ class SharedLimitBank:
             order.answer(await self._serve_alone(order.holder, order.wishes, order.returns))
 
     async def _come_back(self) -> None:
-        """Tell Redis what it has missed, then ask it again. Meanwhile requests are answered as before."""
+        """Tell Redis what it has missed, wait for the other hosts to do so, then ask it again."""
         redis, alone = self._redis, self._alone
         was_restarted = bool(self._run_id) and redis.run_id != self._run_id
         if was_restarted:
             await self._charge(alone.everything(redis.now_s()))
         for holder, wishes in alone.held(redis.now_s()).items():
             await redis.exchange([Order(holder, wishes)])
-        if was_restarted:
-            await asyncio.sleep(max(0.0, GRACE_S - await redis.age_s()))
-        while charges := alone.owed(redis.now_s()):
-            await self._charge(charges)
         if self.is_gone:
+            # Meanwhile requests are answered as before; from `is_gone = None` on they wait.
+            await self._charge(alone.owed(redis.now_s()))
+            await asyncio.sleep(max(0.0, await redis.gathering_s(GATHER_S) - SWITCH_S))
+            self.is_gone = None
+            await self._charge(alone.owed(redis.now_s()))
+            await asyncio.sleep(2 * SWITCH_S)
             log.info("limits.shared_again", restarted=was_restarted, hosts=len(redis.hosts))
         self._run_id, self._last_error, self.is_gone = redis.run_id, "", False
 
     async def _charge(self, charges: Sequence[Return]) -> None:
-        for start in range(0, len(charges), CHARGES_MAX):
-            await self._redis.exchange([Order("", (), charges[start : start + CHARGES_MAX])])
+        try:
+            for start in range(0, len(charges), CHARGES_MAX):
+                await self._redis.exchange([Order("", (), charges[start : start + CHARGES_MAX])])
+        except LimitsUnavailable:
+            self._alone.unpaid(charges)
+            raise
 
 
 def _end_if_cancelled() -> None:

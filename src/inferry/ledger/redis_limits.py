@@ -124,13 +124,12 @@ class RedisBank:
             except Exception:  # noqa: BLE001, S110 - it is given up in any case
                 pass
 
-    async def age_s(self) -> float:
-        """How long ago somebody first asked this run of the server."""
-        key = f"{self._run_prefix}:born"
-        now_s = self.now_s()
-        await self._ask(lambda client: client.set(key, f"{now_s:.3f}", nx=True, ex=86400))
-        born = await self._ask(lambda client: client.get(key))
-        return 86400.0 if born is None else now_s - float(born)
+    async def gathering_s(self, lasts_s: float) -> float:
+        """How long the hosts that come back still wait for each other; the first one to ask begins the wait."""
+        key = f"{self._run_prefix}:gathering"
+        await self._ask(lambda client: client.set(key, self._host, nx=True, px=_ms(lasts_s)))
+        left_ms = int(await self._ask(lambda client: client.pttl(key)))
+        return max(0, left_ms) / 1000
 
     async def exchange(self, orders: Sequence[Order]) -> None:
         """Fill in the orders' grants. With no orders: say that this host is present.

@@ -171,6 +171,12 @@ class LimitsAlone:
         self._owed.clear()
         return charges
 
+    def unpaid(self, charges: Iterable[Return]) -> None:
+        """It is not known whether these charges arrived: they are owed again. Charged twice is on the safe side."""
+        for each in charges:
+            slot = each.slot - 1 if each.bucket.kind is Kind.WINDOW else each.slot
+            self._owe(each.bucket, slot, -each.units, self._now_s)
+
     def everything(self, now_s: float) -> list[Return]:
         """All that this host was granted in the last window: for a shared bank that has forgotten everything.
 
