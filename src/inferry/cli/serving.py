@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from inferry.core.deployment import Deployment, DeploymentFile, OpenAIDeployment
+from inferry.core.filter_settings import Filter
 from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
 from inferry.engines.registry import adapter_for
 from inferry.fleet.plan import DeploymentPlan
 from inferry.gateway.messages import Configuration
+from inferry.gateway.prompt_truth import PromptTruthSpec
 from inferry.gateway.served import ServedSpec
 
 
@@ -35,12 +37,21 @@ def make_serving(
     plans, served = [], []
     for name, deployment in config.deployments.items():
         adapter = adapter_for(name, deployment)
-        plans.append(DeploymentPlan(name, deployment, adapter, model_paths.get(name)))
-        served.append(_spec(name, deployment, adapter))
+        path = model_paths.get(name)
+        plans.append(DeploymentPlan(name, deployment, adapter, path))
+        served.append(_spec(name, deployment, adapter, config.gateway.filters, path))
     return Serving(generation, config, tuple(plans), tuple(served))
 
 
-def _spec(name: str, deployment: Deployment, adapter: LaunchableAdapter | RemoteAdapter) -> ServedSpec:
+def _spec(
+    name: str,
+    deployment: Deployment,
+    adapter: LaunchableAdapter | RemoteAdapter,
+    filters_for_all: Sequence[Filter],
+    model_path: Path | None,
+) -> ServedSpec:
+    truth = deployment.prompt_truth
+    source = None if truth is None else truth.tokenizer or model_path
     return ServedSpec(
         name=name,
         aliases=tuple(deployment.aliases),
@@ -53,5 +64,7 @@ def _spec(name: str, deployment: Deployment, adapter: LaunchableAdapter | Remote
         limits=deployment.limits,
         price=deployment.price,
         queue=deployment.queue,
+        filters=(*filters_for_all, *deployment.filters),
+        prompt_truth=None if truth is None or source is None else PromptTruthSpec(truth, str(source)),
         slots=None if isinstance(deployment, OpenAIDeployment) else deployment.parallel,
     )

@@ -48,6 +48,15 @@ class Account:
         self.first_byte_s: float | None = None
 
 
+def ending_of(status: int) -> tuple[Ending, int, str | None]:
+    """Ending, status and error code of an answer that an engine gave whole."""
+    if status < 400:
+        return Ending.COMPLETED, status, None
+    if status < 500:
+        return Ending.REJECTED, status, "engine_rejected"
+    return Ending.FAILED, status, "engine_error"
+
+
 def outcome_of(
     account: Account, ending: Ending, status: int, error_code: str | None, now_s: float
 ) -> Outcome:
@@ -92,6 +101,7 @@ def outcome_of(
         usage_from=usage_from,
         cost_nano=cost_nano,
         finish_reason=reason,
+        filtered_by=None if account.entry is None else account.entry.filtered_by,
         error_code=error_code,
     )
 

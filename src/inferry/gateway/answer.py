@@ -90,5 +90,10 @@ class Answer:
         prompt = prompt_estimate if known.prompt_tokens is None else known.prompt_tokens
         return Usage(prompt, self._events.tokens(self._last), known.cached_tokens), UsageFrom.COUNTED
 
+    def prompt_tokens(self) -> int | None:
+        """As the engine counted them, if its answer has said so by now."""
+        found = read_usage(self._last)
+        return None if found is None else found.prompt_tokens
+
     def finish_reason(self) -> str | None:
         return finish_reason(self._last)

@@ -66,7 +66,71 @@ class _Families:
         for name, histogram in metrics.ttft.items():
             ttft.add_metric((name,), histogram.cumulative(), histogram.sum_s)
         yield ttft
+        yield from self._times()
+        yield from self._counts()
         yield from self._replicas()
+
+    def _times(self) -> Iterable[Metric]:
+        metrics = self._snapshot.metrics
+        for name, about, histograms in (
+            (
+                "inferry_queue_seconds",
+                "Waiting for a limit's lease or a turn, of requests that waited.",
+                metrics.queue,
+            ),
+            (
+                "inferry_inter_token_latency_seconds",
+                "Streams: mean time between tokens, one observation per stream.",
+                metrics.itl,
+            ),
+        ):
+            family = HistogramMetricFamily(name, about, labels=("deployment",))
+            for deployment, histogram in histograms.items():
+                family.add_metric((deployment,), histogram.cumulative(), histogram.sum_s)
+            yield family
+
+    def _counts(self) -> Iterable[Metric]:
+        metrics = self._snapshot.metrics
+        rejects = CounterMetricFamily(
+            "inferry_errors", "Requests that ended with an error, by its code.", labels=("deployment", "code")
+        )
+        for key, count in metrics.rejects.items():
+            rejects.add_metric(key, count)
+        yield rejects
+        cost = CounterMetricFamily(
+            "inferry_cost", "Cost of the tokens, in the ledger's currency.", labels=("deployment",)
+        )
+        for name, nano in metrics.cost_nano.items():
+            cost.add_metric((name,), nano / 1e9)
+        yield cost
+        resumes = CounterMetricFamily(
+            "inferry_resumes", "Answers continued on another replica.", labels=("deployment",)
+        )
+        for name, count in metrics.resumes.items():
+            resumes.add_metric((name,), count)
+        yield resumes
+        filtered = CounterMetricFamily(
+            "inferry_filtered",
+            "Requests and answers in which a filter found something.",
+            labels=("deployment", "filter", "action"),
+        )
+        for finding, count in metrics.filtered.items():
+            filtered.add_metric(finding, count)
+        yield filtered
+        truth = CounterMetricFamily(
+            "inferry_prompt_truth",
+            "Prompts compared with the engine's count, by what was found.",
+            labels=("deployment", "finding"),
+        )
+        for key, count in metrics.prompt_truth.items():
+            truth.add_metric(key, count)
+        yield truth
+        waiting = GaugeMetricFamily(
+            "inferry_requests_waiting", "Requests that wait for a turn now.", labels=("deployment",)
+        )
+        for name, count in self._snapshot.waiting.items():
+            waiting.add_metric((name,), count)
+        yield waiting
 
     def _replicas(self) -> Iterable[Metric]:
         labels = ("deployment", "replica")

@@ -10,10 +10,13 @@ from typing import Protocol
 
 from inferry.core.api_key import Caller
 from inferry.core.errors import InferryError
-from inferry.core.request import InferenceRequest
+from inferry.core.request import InferenceRequest, Route
 from inferry.gateway.admission import Admission, Admitted, Pending, Refused
 from inferry.gateway.callers import Callers
+from inferry.gateway.filters.classifier_call import BorrowedReplica, CheckCalls, ClassifierPools
+from inferry.gateway.filters.verdict import Blocked, Masked, Verdict
 from inferry.gateway.limit_rules import Estimate, Rules
+from inferry.gateway.prompt_truth import HEADER, PromptCheck, PromptChecks, rejection
 from inferry.gateway.served import ServedDeployment
 from inferry.gateway.turns import Answer, Ticket
 
@@ -35,14 +38,18 @@ class Gatekeeper(Protocol):
     now_s: Callable[[], float]
     callers: Callers
     admission: Admission
+    classifiers: ClassifierPools
+    prompt_checks: PromptChecks | None
+
+    def borrow(self, deployment: str) -> BorrowedReplica | None: ...
 
 
 class Entry:
     """One request on its way in; later, what must be given back for it."""
 
     __slots__ = (
-        "_applicant", "_gateway", "_pending", "_request", "_ticket", "admitted", "caller", "deployment",
-        "prompt_tokens",
+        "_applicant", "_calls", "_gateway", "_pending", "_request", "_ticket", "admitted", "caller", "deployment",
+        "findings", "is_over", "prompt_check", "prompt_tokens", "warning",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +68,13 @@ class Entry:
         self.admitted: Admitted | None = None
         self._pending: Pending | None = None
         self._ticket: Ticket | None = None
+        self._calls: CheckCalls | None = None
+        self.is_over = False
+        self.prompt_check: PromptCheck | None = None
+        self.warning: str | None = None
+        """Of the prompt, for the client."""
+        self.findings: set[tuple[str, str]] | None = None
+        """(action, name) of the filters that found something."""
         self.prompt_tokens = deployment.estimates.prompt_tokens(len(request.body))
         """Estimated."""
 
@@ -71,13 +85,76 @@ class Entry:
         return None if cap is None else cap.value
 
     def header_lines(self) -> bytes:
-        """`x-ratelimit-*`, where limits stand over the request."""
-        return self._gateway.admission.header_lines(
+        """`x-ratelimit-*`, where limits stand over the request; what filters and the prompt's count found."""
+        lines = self._gateway.admission.header_lines(
             self.caller, self.deployment.name, self.deployment.spec.limits
         )
+        if self.findings is not None:
+            flags = sorted(rule for action, rule in self.findings if action == "flag")
+            if flags:
+                lines += f"x-inferry-flags: {', '.join(flags)}\r\n".encode("ascii")
+        if self.warning is not None:
+            lines += HEADER + b": " + self.warning.encode("ascii") + b"\r\n"
+        return lines
+
+    @property
+    def route(self) -> Route:
+        return self._request.route
 
     def begin(self) -> None:
         """Go as far as is possible now."""
+        filters = self.deployment.filters
+        if filters is not None:
+            caller, request = self.caller, self._request
+            if not self._take(filters.input(request.route, request.body, caller.tenant, caller.key_id)):
+                return
+            checks = filters.pending_input(request.route, request.body, caller.tenant, caller.key_id)
+            if checks:
+                self._calls = CheckCalls(checks, self._gateway.classifiers, self._gateway, self._on_checked)
+                self._calls.start()
+                return
+        self._ask_limits()
+
+    def _on_checked(self, verdict: Verdict) -> None:
+        self._calls = None
+        if self._take(verdict):
+            self._ask_limits()
+
+    def _take(self, verdict: Verdict) -> bool:
+        self.note_all(verdict)
+        if isinstance(verdict, Blocked):
+            self._applicant.on_refused(verdict.error)
+            return False
+        if isinstance(verdict, Masked):
+            self._request.body = verdict.body
+        return True
+
+    def note_all(self, verdict: Verdict) -> None:
+        """Remember which filters found something."""
+        for rule in verdict.flags:
+            self.note("flag", rule)
+        if isinstance(verdict, Masked):
+            for rule in verdict.rules:
+                self.note("mask", rule)
+        elif isinstance(verdict, Blocked):
+            self.note("block", verdict.rule)
+
+    @property
+    def filtered_by(self) -> str | None:
+        """A filter that blocked or masked; one that blocked first."""
+        if self.findings is None:
+            return None
+        return next((rule for action, rule in sorted(self.findings) if action != "flag"), None)
+
+    def note(self, action: str, rule: str) -> None:
+        if self.findings is None:
+            self.findings = set()
+        self.findings.add((action, rule))
+
+    def _ask_limits(self) -> None:
+        checks = self._gateway.prompt_checks
+        if checks is not None:
+            self.prompt_check = checks.start(self.deployment.name, self._request.route, self._request.body)
         answer = self._gateway.admission.ask(
             self.caller, self.deployment.name, self.deployment.spec.limits, self._estimate(), self._on_limits
         )
@@ -113,7 +190,7 @@ class Entry:
         self.admitted = answer
         turns = self.deployment.turns
         if turns.slots is None:
-            self._applicant.on_entered()
+            self._enter()
             return
         ticket = self._ticket = Ticket(
             self,
@@ -125,14 +202,35 @@ class Entry:
         )
         result = turns.ask(ticket, self._gateway.now_s())
         if result is Answer.GO:
-            self._applicant.on_entered()
+            self._enter()
         elif result is not Answer.WAIT:
             self._applicant.on_refused(result)
+
+    def _enter(self) -> None:
+        check = self.prompt_check
+        if check is not None and check.may_exceed:
+            check.when_counted(self._foresee)
+        else:
+            self._applicant.on_entered()
+
+    def _foresee(self) -> None:
+        """Its engine is known to cut prompts: will it cut this one?"""
+        check = self.prompt_check
+        assert check is not None
+        if self.is_over:
+            return
+        finding = check.foreseen()
+        if finding is not None:
+            if check.rejects:
+                self._applicant.on_refused(rejection(finding))
+                return
+            self.warning = finding.warning()
+        self._applicant.on_entered()
 
     # --- Waiter ---------------------------------------------------------------------------------------
 
     def on_turn(self) -> None:
-        self._applicant.on_entered()
+        self._enter()
 
     def on_refused(self, error: InferryError) -> None:
         self._applicant.on_refused(error)
@@ -146,6 +244,9 @@ class Entry:
 
     def settle(self, prompt_tokens: int, completion_tokens: int, cost_nano: int) -> None:
         """The request is over, wherever it had got to: give back what it held. Once."""
+        self.is_over = True
+        if self._calls is not None:
+            self._calls.cancel()
         if self._pending is not None:
             self._pending.cancel()
         ticket = self._ticket

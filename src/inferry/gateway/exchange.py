@@ -20,18 +20,18 @@ from inferry.core.errors import (
     InferryError,
     NoReadyReplica,
     Rejected,
-    UnsupportedRoute,
 )
 from inferry.core.outcome import Ending
 from inferry.core.request import Route
-from inferry.gateway.account import Account, outcome_of
+from inferry.gateway.account import Account, ending_of, outcome_of
 from inferry.gateway.answer import Answer
 from inferry.gateway.decode import body_for_engine, decode_request
 from inferry.gateway.edge import Arrival
 from inferry.gateway.entry import Entry
-from inferry.gateway.errors import error_headers, render_error, render_error_event
+from inferry.gateway.errors import render_error, render_error_event
 from inferry.gateway.host import Host
-from inferry.gateway.response_head import own_lines, relayed_head
+from inferry.gateway.outgoing import StreamOut, WholeOut, way_out
+from inferry.gateway.response_head import own_lines, refusal_lines, relayed_head
 from inferry.gateway.sink import ClientSink
 from inferry.gateway.upstream import Headers, UpstreamConnection, UpstreamPool
 from inferry.ledger.keyring import require_deployment
@@ -45,7 +45,7 @@ class Exchange(Account):
     """The life of one inference request. A front creates it, feeds it, and gives it a sink."""
 
     __slots__ = (
-        "_body", "_connection", "_ended", "_gateway", "_head", "_paused", "_pool", "_sink", "_stale_retried", "_tried",
+        "_body", "_connection", "_ended", "_gateway", "_head", "_held", "_out", "_paused", "_pool", "_sink", "_stale_retried", "_tried",
         "activity_s",
     )  # fmt: skip
 
@@ -55,6 +55,8 @@ class Exchange(Account):
         self._gateway = gateway
         self._sink = sink
         self._connection: UpstreamConnection | None = None
+        self._out: StreamOut | WholeOut | None = None
+        self._held = False
         self._body = b""
         self._tried: dict[str, UpstreamPool] = {}
         self._pool: UpstreamPool | None = None
@@ -88,12 +90,7 @@ class Exchange(Account):
             deployment = self.deployment = gateway.deployment_for(request.model)
             if caller.key is not None and caller.key.deployments is not None:
                 require_deployment(caller.key, deployment.name)
-            if self.route.path not in deployment.routes:
-                raise UnsupportedRoute(
-                    f"'{request.model}' runs on {deployment.engine}, which does not serve {self.route.path}. "
-                    f"It serves: {', '.join(sorted(deployment.routes))}.",
-                    param="model",
-                )
+            deployment.require_route(self.route, request.model)
         except Rejected as error:
             self._fail(error, Ending.REJECTED)
             return
@@ -113,14 +110,12 @@ class Exchange(Account):
         """The client reads more slowly than the engine writes."""
         self._paused = True
         self.activity_s = self._gateway.now_s()
-        if self._connection is not None and not self._connection.lost:
-            self._connection.transport.pause_reading()
+        self._read_or_not()
 
     def resume(self) -> None:
         self._paused = False
         self.activity_s = self._gateway.now_s()
-        if self._connection is not None and not self._connection.lost:
-            self._connection.transport.resume_reading()
+        self._read_or_not()
 
     # --- from the gateway -----------------------------------------------------------------------------
 
@@ -283,6 +278,7 @@ class Exchange(Account):
         # Kept until there is something to send: engines send a head at once and compute the prompt then, and
         # until the client has seen anything, another replica can take the request.
         self._head = (status, lines, None if is_events else length)
+        self._out = way_out(self, self, self._gateway)
 
     def on_upstream_data(self, data: bytes, complete: bool) -> None:
         if self._ended:
@@ -292,27 +288,68 @@ class Exchange(Account):
         assert answer is not None
         if data:
             data = answer.feed(data)
+        if complete:
+            self._connection = None
+            data += answer.finish()
+        if self._out is None:
+            self.forward(data, complete)
+        else:
+            self._out.feed(data, complete)
+
+    def forward(self, data: bytes, complete: bool) -> None:
+        """Send on what the client may have."""
         if not self.relaying:
             if not data and not complete:
                 return
-            self.relaying = True
-            self.first_byte_s = self.activity_s
-            assert self._head is not None
-            status, lines, length = self._head
-            self._sink.start(status, lines + own_lines(self, self._gateway), length)
+            self._begin_relaying(b"")
         if not complete:
             if data:
                 self._sink.write(data)
             return
-        self._connection = None
-        data += answer.finish()
-        if self.status < 400:
-            self._end(Ending.COMPLETED, self.status, None)
-        elif self.status < 500:
-            self._end(Ending.REJECTED, self.status, "engine_rejected")
-        else:
-            self._end(Ending.FAILED, self.status, "engine_error")
+        self._end(*ending_of(self.status))
         self._sink.end(data)
+
+    def _begin_relaying(self, more_lines: bytes) -> None:
+        self.relaying = True
+        self.first_byte_s = self._gateway.now_s()
+        assert self._head is not None
+        status, lines, length = self._head
+        self._sink.start(status, lines + own_lines(self, self._gateway) + more_lines, length)
+
+    # --- where somebody looks at the answer first -----------------------------------------------------
+
+    def forward_whole(self, body: bytes, lines: bytes) -> None:
+        """The answer, judged; `lines` are more header lines for it."""
+        assert self._head is not None
+        status, head, _ = self._head
+        self._head = (status, head, len(body))
+        self._begin_relaying(lines)
+        self.forward(body, True)
+
+    def end_filtered(self, data: bytes) -> None:
+        """A filter has ended the stream with these last words; the engine may stop."""
+        if not self.relaying:
+            self._begin_relaying(b"")
+        self._end(Ending.COMPLETED, self.status, "content_filter")
+        self._sink.end(data)
+
+    def refuse_answer(self, error: InferryError) -> None:
+        """The engine has answered, but the client may not have it."""
+        self.relaying = True
+        self._fail(error, Ending.REJECTED)
+
+    def hold_upstream(self, held: bool) -> None:
+        """Too much waits for an outside verdict: don't read more."""
+        if held != self._held:
+            self._held = held
+            self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        if self._connection is not None and not self._connection.lost:
+            if self._paused or self._held:
+                self._connection.transport.pause_reading()
+            else:
+                self._connection.transport.resume_reading()
 
     # --- endings --------------------------------------------------------------------------------------
 
@@ -332,12 +369,7 @@ class Exchange(Account):
 
     def _fail(self, error: InferryError, ending: Ending) -> None:
         body = render_error(error, self.route.dialect)
-        lines = (
-            b"content-type: application/json\r\nx-request-id: " + self.arrival.request_id.encode("ascii") + b"\r\n"
-            + error_headers(error) + self._gateway.edge.answer_lines(self.arrival)
-        )  # fmt: skip
-        if self.entry is not None:
-            lines += self.entry.header_lines()
+        lines = refusal_lines(self, self._gateway, error)
         self._end(ending, error.status, error.code)
         self._sink.start(error.status, lines, len(body))
         self._sink.end(body)
@@ -358,6 +390,8 @@ class Exchange(Account):
             self._connection.abandon()
             self._connection = None
         self._release()
+        if self._out is not None:
+            self._out.cancel()
         outcome = outcome_of(self, ending, status, error_code, gateway.now_s())
         if self.entry is not None:
             self.entry.settle(outcome.prompt_tokens or 0, outcome.completion_tokens or 0, outcome.cost_nano)

@@ -25,9 +25,12 @@ from inferry.gateway.admission import TICK_S, Admission, BankStore, LeaseStore
 from inferry.gateway.answer import Counts
 from inferry.gateway.callers import Callers
 from inferry.gateway.edge import Edge
+from inferry.gateway.filters.classifier_call import BorrowedReplica, ClassifierPools
+from inferry.gateway.filters.filter_set import FilterSet
 from inferry.gateway.health import deployments_health
 from inferry.gateway.host import Active
 from inferry.gateway.metrics import GatewayMetrics
+from inferry.gateway.prompt_truth import PromptChecks
 from inferry.gateway.served import ServedDeployment, ServedSpec
 from inferry.gateway.snapshot import Snapshot
 from inferry.gateway.traces import Traces
@@ -35,11 +38,17 @@ from inferry.gateway.upstream import UpstreamPool
 from inferry.ledger.inflight_book import encode_begun
 from inferry.ledger.request_log import RequestLog
 from inferry.policy.lease_bank import LeaseBank
+from inferry.policy.routing import Slot
 
 log = structlog.get_logger()
 
 SWEEP_S = 1.0
 _NO_TENANTS: Mapping[str, Tenant] = {}
+
+
+def compile_filters(served: Sequence[ServedSpec]) -> dict[str, FilterSet]:
+    """By deployment, those that have any. Raises ConfigError that names the filter and the way out."""
+    return {spec.name: FilterSet(spec.filters) for spec in served if spec.filters}
 
 
 def unknown_model(model: str, names: Sequence[str]) -> UnknownModel:
@@ -69,12 +78,15 @@ class Gateway:
     ) -> None:
         """`leases`: who keeps the limits' counts; left out, this process does. `request_log`: left out, outcomes are
         only counted. `workers`: how many gateway processes share the replicas."""
+        self._clock = clock
         self.now_s, self.wall_s = clock.now_s, clock.wall_s
         self.loop = loop
         self._workers = workers
         self._log = request_log
         self.counts: Counts = [0] if request_log is None else request_log.counts
         self.callers = Callers(clock)
+        self.classifiers = ClassifierPools(loop)
+        self.prompt_checks: PromptChecks | None = None
         self.admission = Admission(BankStore(LeaseBank(), clock) if leases is None else leases, clock)
         self.on_replica_failure = on_replica_failure
         self.deployments: dict[str, ServedDeployment] = {}
@@ -85,7 +97,7 @@ class Gateway:
         self.metrics = GatewayMetrics()
         self._access_log: AccessLog | None = None
         self._traces = None if settings.traces is None else Traces(settings.traces)
-        self.configure(settings, served, tenants, generation)
+        self.configure(settings, served, tenants, generation, compile_filters(served))
         self.closing = False
         self.created_wall_s = self.wall_s()
 
@@ -95,6 +107,7 @@ class Gateway:
         served: Sequence[ServedSpec],
         tenants: Mapping[str, Tenant],
         generation: int,
+        filters: Mapping[str, FilterSet],
     ) -> None:
         """Serve by this from now on. Requests under way end as they began; replicas and counts stay.
 
@@ -112,16 +125,24 @@ class Gateway:
         for spec in served:
             deployment = before.pop(spec.name, None) or self._leaving.pop(spec.name, None)
             if deployment is None:
-                deployment = ServedDeployment(spec)
+                deployment = ServedDeployment(spec, filters.get(spec.name))
             else:
-                deployment.configure(spec)
+                deployment.configure(spec, filters.get(spec.name))
             self.deployments[spec.name] = deployment
             deployment.share_slots(self._workers, self.now_s())
         self._leaving |= before
+        self._configure_prompt_checks(served)
         self._by_public_name = {
             public: self.deployments[spec.name] for spec in served for public in (spec.name, *spec.aliases)
         }
         self.names: Sequence[str] = tuple(self._by_public_name)
+
+    def _configure_prompt_checks(self, served: Sequence[ServedSpec]) -> None:
+        specs = {spec.name: spec.prompt_truth for spec in served if spec.prompt_truth is not None}
+        if self.prompt_checks is not None:
+            self.prompt_checks.configure(specs)
+        elif specs:
+            self.prompt_checks = PromptChecks(specs, loop=self.loop, clock=self._clock)
 
     # --- for exchanges --------------------------------------------------------------------------------
 
@@ -151,6 +172,16 @@ class Gateway:
             return self._log.begin(begun)
         return self._log.move(account.book_slot, begun)
 
+    def borrow(self, deployment: str) -> BorrowedReplica | None:
+        """A replica of a guard's deployment for one question; None if none takes requests now."""
+        guard = self._by_public_name.get(deployment)
+        slot = None if guard is None else guard.balancer.choose()
+        if guard is None or not isinstance(slot, Slot):
+            return None
+        taken = slot
+        balancer = guard.balancer
+        return BorrowedReplica(self.pools[slot.id], guard.upstream_model, lambda: balancer.release(taken))
+
     def on_outcome(self, account: Account, outcome: Outcome) -> None:
         """Every exchange reports here once, before the last byte of its answer."""
         if self._log is not None and account.entered_s is not None:
@@ -161,6 +192,8 @@ class Gateway:
                 len(account.request.body), outcome.prompt_tokens or 0, outcome.completion_tokens or 0
             )
         self.metrics.observe(outcome)
+        if account.entry is not None and account.entry.findings is not None:
+            self.metrics.observe_findings(outcome.deployment or "", account.entry.findings)
         if self._access_log is not None:
             self._access_log.record(outcome, account.arrival.client)
         if self._traces is not None and account.arrival.trace is not None:
@@ -207,6 +240,8 @@ class Gateway:
     def snapshot(self) -> Snapshot:
         """The numbers of this process."""
         slots = [slot for each in self.deployments.values() for slot in each.balancer.slots.values()]
+        if self.prompt_checks is not None:
+            self.metrics.prompt_truth = dict(self.prompt_checks.counts)
         return Snapshot(
             metrics=self.metrics,
             waiting={each.name: each.turns.waiting for each in self.deployments.values()},
@@ -246,6 +281,7 @@ class Gateway:
                 exchange.check(now_s)
         for pool in self.pools.values():
             pool.close_idle()
+        self.classifiers.close_idle()
         if self._access_log is not None:
             self._access_log.flush()
 
@@ -268,6 +304,9 @@ class Gateway:
         self.abort_all()
         for pool in self.pools.values():
             await pool.wait_closed()
+        await self.classifiers.close()
+        if self.prompt_checks is not None:
+            await self.prompt_checks.close()
         if self._log is not None:
             self._log.close()
         if self._access_log is not None:

@@ -13,6 +13,8 @@ from inferry.gateway.admission import Admission
 from inferry.gateway.answer import Counts
 from inferry.gateway.callers import Callers
 from inferry.gateway.edge import Edge
+from inferry.gateway.filters.classifier_call import BorrowedReplica, ClassifierPools
+from inferry.gateway.prompt_truth import PromptChecks
 from inferry.gateway.served import ServedDeployment
 from inferry.gateway.upstream import UpstreamPool
 
@@ -38,9 +40,13 @@ class Host(Protocol):
     edge: Edge
     callers: Callers
     admission: Admission
+    classifiers: ClassifierPools
+    prompt_checks: PromptChecks | None
     counts: Counts
     """Tokens relayed so far, by the slots that `on_sent` gives."""
     on_replica_failure: Callable[[str, str], None]
+
+    def borrow(self, deployment: str) -> BorrowedReplica | None: ...
 
     def deployment_for(self, model: str) -> ServedDeployment: ...
 

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 
 from inferry.core.outcome import Ending, Outcome
 
 # From 5 ms (a small model's first token) to 10 min (a long reasoning answer).
-BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+BOUNDS_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+    300.0,
+    600.0,
+)
+
+
+QUEUED_S = 0.0005
+"""What is shorter than this was no wait."""
 
 
 class Histogram:
@@ -44,6 +68,17 @@ class GatewayMetrics:
         self.ttft: dict[str, Histogram] = {}
         self.tokens: dict[tuple[str, str], int] = {}
         self.retries: dict[str, int] = {}
+        self.rejects: dict[tuple[str, str], int] = {}
+        """By deployment and error code."""
+        self.cost_nano: dict[str, int] = {}
+        self.resumes: dict[str, int] = {}
+        self.queue: dict[str, Histogram] = {}
+        self.itl: dict[str, Histogram] = {}
+        """Mean time between tokens of a stream, one observation per stream."""
+        self.filtered: dict[tuple[str, str, str], int] = {}
+        """By deployment, filter and action."""
+        self.prompt_truth: dict[tuple[str, str], int] = {}
+        """By deployment and finding."""
         self.replica_tokens: dict[str, int] = {}
         """Completion tokens by replica, for engines without a counter of their own."""
 
@@ -62,14 +97,42 @@ class GatewayMetrics:
             if ttft is None:
                 ttft = self.ttft[name] = Histogram()
             ttft.observe(outcome.ttft_s)
+            if outcome.completion_tokens is not None and outcome.completion_tokens > 1:
+                spread_s = outcome.duration_s - outcome.ttft_s
+                itl = self.itl.get(name)
+                if itl is None:
+                    itl = self.itl[name] = Histogram()
+                itl.observe(spread_s / (outcome.completion_tokens - 1))
+        if outcome.queue_s > QUEUED_S:
+            queue = self.queue.get(name)
+            if queue is None:
+                queue = self.queue[name] = Histogram()
+            queue.observe(outcome.queue_s)
+        if outcome.error_code is not None:
+            reject = (name, outcome.error_code)
+            self.rejects[reject] = self.rejects.get(reject, 0) + 1
+        if outcome.cost_nano:
+            self.cost_nano[name] = self.cost_nano.get(name, 0) + outcome.cost_nano
+        if outcome.resumes:
+            self.resumes[name] = self.resumes.get(name, 0) + outcome.resumes
         if outcome.prompt_tokens is not None:
             self._add_tokens(name, "prompt", outcome.prompt_tokens)
+        if outcome.cached_tokens:
+            self._add_tokens(name, "cached", outcome.cached_tokens)
+        if outcome.reasoning_tokens:
+            self._add_tokens(name, "reasoning", outcome.reasoning_tokens)
         if outcome.completion_tokens is not None:
             self._add_tokens(name, "completion", outcome.completion_tokens)
             if (replica := outcome.replica_id) is not None:
                 self.replica_tokens[replica] = self.replica_tokens.get(replica, 0) + outcome.completion_tokens
         if outcome.attempts > 1:
             self.retries[name] = self.retries.get(name, 0) + outcome.attempts - 1
+
+    def observe_findings(self, name: str, findings: Iterable[tuple[str, str]]) -> None:
+        """(action, filter) of each filter that found something in one request or its answer."""
+        for action, rule in findings:
+            key = (name, rule, action)
+            self.filtered[key] = self.filtered.get(key, 0) + 1
 
     def add(self, other: GatewayMetrics) -> None:
         """Count what another process counted, too."""
@@ -86,5 +149,7 @@ class GatewayMetrics:
         self.tokens[name, kind] = self.tokens.get((name, kind), 0) + count
 
 
-_COUNTERS = ("requests", "tokens", "retries", "replica_tokens")
-_HISTOGRAMS = ("duration", "ttft")
+_COUNTERS = (
+    "requests", "tokens", "retries", "replica_tokens", "rejects", "cost_nano", "resumes", "filtered", "prompt_truth",
+)  # fmt: skip
+_HISTOGRAMS = ("duration", "ttft", "queue", "itl")

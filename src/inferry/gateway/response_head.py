@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from inferry.core.errors import InferryError
 from inferry.gateway.account import Account
+from inferry.gateway.errors import error_headers
 from inferry.gateway.host import Host
 from inferry.gateway.upstream import Headers
 
@@ -54,3 +56,12 @@ def own_lines(account: Account, gateway: Host) -> bytes:
         why = account.deployment.balancer.explain(account.slot)
         lines += b"x-inferry-why: " + why.encode("ascii") + b"\r\n"
     return lines
+
+
+def refusal_lines(account: Account, gateway: Host, error: InferryError) -> bytes:
+    """Header lines of an error of ours that stands in the place of an answer."""
+    lines = (
+        b"content-type: application/json\r\nx-request-id: " + account.arrival.request_id.encode("ascii") + b"\r\n"
+        + error_headers(error) + gateway.edge.answer_lines(account.arrival)
+    )  # fmt: skip
+    return lines if account.entry is None else lines + account.entry.header_lines()

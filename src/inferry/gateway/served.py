@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from inferry.core.errors import UnsupportedRoute
+from inferry.core.filter_settings import Filter
 from inferry.core.gateway_settings import Price, Queue
 from inferry.core.limits import Limits
+from inferry.core.request import Route
 from inferry.gateway.estimates import TokenEstimates
+from inferry.gateway.filters.filter_set import FilterSet
+from inferry.gateway.prompt_truth import PromptTruthSpec
 from inferry.gateway.turns import Turns, share_of
 from inferry.ledger.prices import rates
 from inferry.policy.routing import Balancer, PolicyName
@@ -30,6 +35,9 @@ class ServedSpec:
     limits: Limits = field(default_factory=lambda: Limits())
     price: Price = field(default_factory=lambda: Price())
     queue: Queue = field(default_factory=lambda: Queue())
+    filters: Sequence[Filter] = ()
+    """Those of the gateway, then those of the deployment."""
+    prompt_truth: PromptTruthSpec | None = None
     slots: int | None = None
     """Requests that one replica computes at the same time; None: not known."""
 
@@ -37,15 +45,16 @@ class ServedSpec:
 class ServedDeployment:
     """The live side of it: what requests are counted on. It outlives changes of its spec."""
 
-    def __init__(self, spec: ServedSpec) -> None:
+    def __init__(self, spec: ServedSpec, filters: FilterSet | None = None) -> None:
         self.balancer = Balancer(spec.policy)
         self.turns = Turns(spec.queue, None)
         self.estimates = TokenEstimates()
-        self.configure(spec)
+        self.configure(spec, filters)
 
-    def configure(self, spec: ServedSpec) -> None:
-        """Take a new spec; replicas and the requests that they hold stay counted."""
+    def configure(self, spec: ServedSpec, filters: FilterSet | None) -> None:
+        """Take a new spec and its compiled filters; replicas and the requests that they hold stay counted."""
         self.spec = spec
+        self.filters = filters
         self.name = spec.name
         self.engine = spec.engine
         self.upstream_model = spec.upstream_model
@@ -54,6 +63,15 @@ class ServedDeployment:
         self.rates = rates(spec.price)
         self.balancer.set_policy(spec.policy)
         self.turns.settings = spec.queue
+
+    def require_route(self, route: Route, model: str) -> None:
+        """Raises UnsupportedRoute that says what its engine has instead. `model`: as the client named it."""
+        if route.path not in self.routes:
+            raise UnsupportedRoute(
+                f"'{model}' runs on {self.engine}, which does not serve {route.path}. "
+                f"It serves: {', '.join(sorted(self.routes))}.",
+                param="model",
+            )
 
     def share_slots(self, workers: int, now_s: float) -> None:
         """Count anew how many requests may run at the replicas that serve now; this process gets its share."""

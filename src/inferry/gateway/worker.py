@@ -10,10 +10,12 @@ from typing import Any
 import structlog
 
 from inferry.core.clock import Clock
+from inferry.core.errors import InferryError
 from inferry.core.leases import Return, Wish
 from inferry.core.replica import ReplicaView
 from inferry.gateway.admission import OnGrants
-from inferry.gateway.gateway import Gateway
+from inferry.gateway.filters.filter_set import FilterSet
+from inferry.gateway.gateway import Gateway, compile_filters
 from inferry.gateway.link import Link, LinkLost
 from inferry.gateway.messages import (
     Commit,
@@ -30,6 +32,7 @@ from inferry.gateway.messages import (
     Started,
 )
 from inferry.gateway.server import GatewayServer
+from inferry.gateway.tls import load_tls
 from inferry.ledger.request_log import RequestLog
 
 log = structlog.get_logger()
@@ -56,7 +59,7 @@ class GatewayWorker:
         self._ready: asyncio.Future[GatewayServer] = asyncio.get_running_loop().create_future()
         self._gateway: Gateway | None = None
         self._server: GatewayServer | None = None
-        self._prepared: Configuration | None = None
+        self._prepared: tuple[Configuration, dict[str, FilterSet]] | None = None
 
     async def run(self) -> None:
         """Serve until the control process says to end, or is gone."""
@@ -136,15 +139,21 @@ class GatewayWorker:
     # --- changes of the file --------------------------------------------------------------------------
 
     def _prepare(self, configuration: Configuration) -> str | None:
-        self._prepared = configuration
+        try:
+            filters = compile_filters(configuration.served)
+            if configuration.settings.tls is not None:
+                load_tls(configuration.settings.tls)
+        except InferryError as error:
+            return error.message
+        self._prepared = (configuration, filters)
         return None
 
     def _commit(self, generation: int) -> None:
-        prepared = self._prepared
-        assert prepared is not None
+        assert self._prepared is not None
+        prepared, filters = self._prepared
         assert prepared.generation == generation
         assert self._gateway is not None
-        self._gateway.configure(prepared.settings, prepared.served, prepared.tenants, generation)
+        self._gateway.configure(prepared.settings, prepared.served, prepared.tenants, generation, filters)
         log.info("configuration_applied", generation=generation)
 
 

@@ -168,11 +168,11 @@ def test_a_change_keeps_what_stays(gateway: Gateway) -> None:
     gateway.apply(view(0, S.READY))
     slot = gateway.deployments["chat"].balancer.choose()
     assert isinstance(slot, Slot)
-    gateway.configure(gateway.settings, [served("chat", "new"), served("more")], {}, generation=2)
+    gateway.configure(gateway.settings, [served("chat", "new"), served("more")], {}, 2, {})
     assert gateway.generation == 2
     assert gateway.names == ("chat", "new", "more")
     assert gateway.deployments["chat"].balancer.slots["chat-0"].in_flight == 1
-    gateway.configure(gateway.settings, [served("more")], {}, generation=3)
+    gateway.configure(gateway.settings, [served("more")], {}, 3, {})
     with pytest.raises(UnknownModel):
         gateway.deployment_for("chat")
     gateway.apply(view(0, S.DRAINING))
