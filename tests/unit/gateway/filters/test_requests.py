@@ -105,6 +105,14 @@ def test_prompt_length() -> None:
     assert "7 characters, and 6 are allowed" in verdict.error.message
 
 
+def test_a_length_is_told_before_texts_are_searched() -> None:
+    """A prompt that is too long for one rule is not looked at by the others, whatever their order."""
+    filters = compiled({"terms": ["x"]}, {"name": "long", "prompt_chars_max": 3, "on": "input"})
+    verdict = filters.input(COMPLETIONS, b'{"prompt":"xxxx"}', "t", None)
+    assert isinstance(verdict, Blocked)
+    assert verdict.rule == "long"
+
+
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n0000").decode()
 PDF = base64.b64encode(b"%PDF-1.7 0000000").decode()
 FILES: list[tuple[dict[str, Any], str]] = [
@@ -179,3 +187,26 @@ def test_direction() -> None:
     assert only_out.input(CHAT, body, "t", None) == Passed()
     assert only_out.stream(CHAT, "t", None) is not None
     assert only_out.stream(EMBEDDINGS, "t", None) is None
+
+
+PHONES = [
+    ("US", "(650) 253-0000 ok", "(650) 253-0000"),
+    ("US", "6502530000", "6502530000"),
+    ("DE", "ruf 030 901820 an", "030 901820"),
+    ("FR", "01 42 68 53 00", "01 42 68 53 00"),
+    ("CN", "138 0013 8000", "138 0013 8000"),
+    ("US", "on 12/31/2024 at 10", ""),
+    ("US", "1 2 3 4 5 6 7 8 9 10", ""),
+]
+
+
+@pytest.mark.parametrize(("region", "text", "number"), PHONES)
+def test_phone_numbers_as_written_at_home(region: str, text: str, number: str) -> None:
+    """With phone_region, a number that the country's plan has is found without +; dates and lists are not."""
+    filters = compiled({"detect": ["phone"], "phone_region": region, "action": "mask", "mask_with": "#"})
+    verdict = filters.input(COMPLETIONS, json.dumps({"prompt": text}).encode(), "t", None)
+    if not number:
+        assert verdict == Passed()
+    else:
+        assert isinstance(verdict, Masked)
+        assert json.loads(verdict.body)["prompt"] == text.replace(number, "#")
