@@ -209,11 +209,6 @@ def with_head(*lines: bytes) -> bytes:
 _LINE = b"POST /v1/chat/completions HTTP/1.1"
 
 
-def known_fault(reason: str) -> pytest.MarkDecorator:
-    """Strict: whoever mends it is told to take the mark away."""
-    return pytest.mark.xfail(strict=True, reason=reason)
-
-
 _BAD_HEADS = {
     "no version": with_head(b"POST /v1/chat/completions", b"Host: x"),
     "no Host": with_head(_LINE),
@@ -221,7 +216,6 @@ _BAD_HEADS = {
 }
 
 
-@known_fault("the parser lets these pass, and the protocol does not look")
 @pytest.mark.parametrize("front", ["protocol", "asgi"])
 @pytest.mark.parametrize("name", _BAD_HEADS)
 async def test_heads_that_rfc_9112_forbids_are_refused(front: str, name: str) -> None:
@@ -236,7 +230,7 @@ async def test_heads_that_rfc_9112_forbids_are_refused(front: str, name: str) ->
 
 @pytest.mark.parametrize(
     "front",
-    ["protocol", pytest.param("asgi", marks=known_fault("the protocol takes trailers for headers"))],
+    ["protocol", "asgi"],
 )
 async def test_trailers_are_not_headers(front: str) -> None:
     """What stands behind the last chunk is read over: it can't replace or add a header (RFC 9110, section 6.5.1)."""
@@ -254,7 +248,6 @@ async def test_trailers_are_not_headers(front: str) -> None:
         assert engine.seen[0].header("x-request-id") != "from-the-trailer"
 
 
-@known_fault("the protocol forgets ordinary requests that run while others wait in line")
 async def test_garbage_behind_a_pipelined_stream_never_lands_inside_it(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -168,7 +168,11 @@ def body_for_engine(
         return request.body
     try:
         fields = _decode_fields(request.body) or {}
-        options = (_decode_fields(fields["stream_options"]) or {}) if "stream_options" in fields else {}
+        options = (
+            (_decode_fields(fields["stream_options"]) or {})
+            if add_usage and "stream_options" in fields
+            else {}
+        )
     except UnicodeDecodeError as error:  # in a key that decode_request had no reason to look at
         raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
     if request.model != served_name:

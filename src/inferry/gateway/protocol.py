@@ -72,6 +72,7 @@ class InferenceProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._upgrading = False
         self._discarding = False
+        self._in_line: list[RequestResponseCycle] = []
         self.receiving_since_s: float | None = None
         # Of the response that goes out:
         self._head = b""
@@ -87,6 +88,7 @@ class InferenceProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.receiving_since_s = None
         self._drop_exchange()
+        self._drop_line()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -121,12 +123,25 @@ class InferenceProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         if self.transport.is_closing():
             return
-        busy = self._exchange is not None and not self._receiving
+        # Garbage behind requests that came in whole: a 400 would land inside or before their answers.
+        busy = (self._exchange is not None and not self._receiving) or any(
+            not cycle.response_complete and (cycle.response_started or not cycle.more_body)
+            for cycle in self._in_line
+        )
         self._drop_exchange()
+        self._drop_line()
         if busy:
-            self.transport.abort()  # garbage behind a request that runs: a 400 would land inside its answer
+            self.transport.abort()
         else:
             super().send_400_response(msg)
+
+    def _drop_line(self) -> None:
+        """Tell all ordinary requests that nobody reads; uvicorn tells only the one that came last."""
+        for cycle in self._in_line:
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
+        self._in_line.clear()
 
     def _drop_exchange(self) -> None:
         self._receiving = False
@@ -158,12 +173,14 @@ class InferenceProtocol(HttpToolsProtocol):
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > HEADER_BYTES_MAX:
             raise ValueError("request head too long")  # the parser turns it into a 400
-        super().on_header(name, value)
+        if self._awaits_head:  # else a trailer: no header of the request (RFC 9110, 6.5.1)
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._awaits_head = False
         self._head_moved = True
         self._head_bytes = 0
+        self._check_head()
         if self.parser.should_upgrade():
             self._upgrading = True  # data_received takes it from here
             return
@@ -196,6 +213,13 @@ class InferenceProtocol(HttpToolsProtocol):
         if self.expect_100_continue:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def _check_head(self) -> None:
+        """What RFC 9112 (2.3, 3.2) forbids and the parser lets pass; raising makes it a 400."""
+        version = self.parser.get_http_version()
+        hosts = [name for name, _ in self.headers].count(b"host")
+        if hosts > 1 or (hosts == 0 and version == "1.1") or version not in ("1.1", "1.0"):
+            raise ValueError("no version, or not exactly one Host")
+
     def _relayed_route(self) -> Route | None:
         if not self._relay or self.parser.get_method() != b"POST":
             return None
@@ -207,6 +231,9 @@ class InferenceProtocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expect
         self.headers.extend(headers)
         super().on_headers_complete()
+        assert isinstance(self.cycle, RequestResponseCycle)
+        self._in_line = [cycle for cycle in self._in_line if not cycle.response_complete]
+        self._in_line.append(self.cycle)
 
     def _go_on_without_upgrade(self, rest: bytes) -> None:
         """Serve a request that offers another protocol (`Upgrade: h2c`) as if it had not, body and all.
@@ -216,6 +243,7 @@ class InferenceProtocol(HttpToolsProtocol):
         self._upgrading = False
         method = self.parser.get_method()
         self.parser = httptools.HttpRequestParser(self)
+        self._awaits_head = True
         if method == b"CONNECT":
             self.send_400_response("There is no CONNECT here.")
             return
