@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import subprocess
 import sys
 import time
@@ -21,8 +22,12 @@ from .limit_server import LimitServer, server_of
 
 LIMIT = 40
 WHO = caller(Limits(requests_per_minute=LIMIT))
-SHARE = TIMES.window_s / TIMES.kept_s
-"""What slots and leases leave of a limit in the long run: 1 / 1.15 with these short times, 60 / 61.5 with real ones."""
+
+
+def due(seconds: float, limit: float = LIMIT) -> float:
+    """What clients that hammer must get at least in any interval of that length: 90 % of the limit, once per
+    `kept_s`. (They take it at once, in bursts, so an interval may have caught the fewer of them.)"""
+    return 0.9 * limit * math.floor(seconds / TIMES.kept_s)
 
 
 @pytest.fixture(params=["valkey", "redis"])
@@ -47,7 +52,7 @@ async def until(seconds: float) -> float:
 
 
 async def test_two_hosts_stay_below_the_limit_together(server: LimitServer) -> None:
-    """At most the limit in every window, and at least 90 % of what the slots leave of it."""
+    """At most the limit in every window, and at least 90 % of it once per window, lease and slot."""
     hosts = two_hosts(server, "last")
     async with running(hosts, WHO, clients=10):
         began_s = await until(0.3)
@@ -55,7 +60,7 @@ async def test_two_hosts_stay_below_the_limit_together(server: LimitServer) -> N
     admitted = admitted_of(hosts)
     assert worst_window(admitted, TIMES.window_s) <= LIMIT
     steady = admitted_of(hosts, began_s, ended_s)
-    assert len(steady) / (ended_s - began_s) * TIMES.window_s >= 0.9 * SHARE * LIMIT
+    assert len(steady) >= due(ended_s - began_s)
     assert {type(refused.error) for host in hosts for _, refused in host.refused} == {RateLimited}
 
 
@@ -73,8 +78,8 @@ async def test_last_keeps_the_bound_without_redis(server: LimitServer, how: str)
         assert [host.bank.is_gone for host in hosts] == [False, False]
         ended_s = await until(2.0)
     assert worst_window(admitted_of(hosts), TIMES.window_s) <= LIMIT
-    assert len(admitted_of(hosts, gone_s, back_s)) / (back_s - gone_s) >= 0.7 * SHARE * LIMIT
-    assert len(admitted_of(hosts, shared_s, ended_s)) / (ended_s - shared_s) >= 0.7 * SHARE * LIMIT
+    assert len(admitted_of(hosts, gone_s, back_s)) >= due(back_s - gone_s)
+    assert len(admitted_of(hosts, shared_s, ended_s)) >= due(ended_s - shared_s)
 
 
 async def test_share_gives_each_host_its_part(server: LimitServer) -> None:
@@ -89,7 +94,7 @@ async def test_share_gives_each_host_its_part(server: LimitServer) -> None:
         await until(4.0)
     for host in hosts:
         alone = admitted_of([host], settled_s, back_s)
-        assert len(alone) / (back_s - settled_s) > 0.7 * SHARE * LIMIT / 2
+        assert len(alone) >= due(back_s - settled_s, LIMIT / 2)
         assert worst_window(alone, TIMES.window_s) <= LIMIT / 2
     assert worst_window(admitted_of(hosts), TIMES.window_s) <= LIMIT * 1.5
 
@@ -113,7 +118,7 @@ async def test_closed_refuses_limited_requests_only(server: LimitServer) -> None
     assert (limited.error.status, limited.error.retry_after_s) == (503, 2.0)
     assert admitted_of(hosts, gone_s, back_s) == []
     assert worst_window(admitted_of(hosts), TIMES.window_s) <= LIMIT
-    assert len(admitted_of(hosts, shared_s, ended_s)) > LIMIT / 2
+    assert len(admitted_of(hosts, shared_s, ended_s)) >= due(ended_s - shared_s)
 
 
 async def test_a_redis_that_is_not_there_at_start_is_a_gone_one(server: LimitServer) -> None:
@@ -124,7 +129,7 @@ async def test_a_redis_that_is_not_there_at_start_is_a_gone_one(server: LimitSer
         await until(1.0)
         assert all(host.admitted for host in hosts)
         server.start()
-        await until(1.5)
+        await until(3.0)
         assert [host.bank.is_gone for host in hosts] == [False, False]
 
 
@@ -164,5 +169,5 @@ def test_two_processes_with_fifty_clients_each(server: LimitServer, tmp_path: Pa
     assert worst_window(admitted, TIMES.window_s) <= LIMIT
     # Once the doomed one is dead, the others get its part: all of the limit again.
     alone = [each for each in admitted if each > killed_s + TIMES.kept_s]
-    assert len(alone) / (alone[-1] - alone[0]) >= 0.7 * SHARE * LIMIT
+    assert len(alone) >= due(alone[-1] - alone[0])
     assert admitted[0] > began_s

@@ -18,8 +18,8 @@ from inferry.core.limits import Limits
 from inferry.gateway.limit_errors import spent_error, too_large_error, unavailable_error
 from inferry.gateway.limit_rules import Estimate, Rules
 from inferry.policy.lease_bank import LeaseBank
-from inferry.policy.lease_holder import Claim, ClaimState, LeaseHolder, Message
-from inferry.policy.lease_shelf import Shelf
+from inferry.policy.lease_holder import LeaseHolder, Message
+from inferry.policy.lease_shelf import Claim, ClaimState, Shelf
 
 TICK_S = 0.05
 """How often `tick` shall be called."""

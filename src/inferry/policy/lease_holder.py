@@ -13,43 +13,13 @@ is wished for; the answer of the bank decides. What is not used goes back soon, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import Enum
 from weakref import WeakValueDictionary
 
 from inferry.core.leases import NOW, Bucket, Grant, Return, Times, Wish
-from inferry.policy.lease_shelf import Shelf
+from inferry.policy.lease_shelf import Claim, ClaimState, Shelf
 
 ANSWER_TIMEOUT_S = 1.0
 """A bank that has not answered by then is gone. The bank itself gives a Redis 0.25 s."""
-
-
-class ClaimState(Enum):
-    """What became of a claim."""
-
-    WAITING = 0
-    TAKEN = 1
-    REFUSED = 2
-    UNAVAILABLE = 3
-
-
-class Claim:
-    """One request's needs, and what it got. `take` and `on_grants` decide it."""
-
-    __slots__ = ("amounts", "drawn", "parked_at", "refused_by", "shelves", "since_s", "state")
-
-    parked_at: Shelf
-    """Where it waits; set while it is WAITING."""
-    since_s: float
-    """Since when it has waited; set if it ever did."""
-    refused_by: Shelf
-    """Set if it was REFUSED or UNAVAILABLE."""
-
-    def __init__(self, shelves: Sequence[Shelf], amounts: Sequence[int]) -> None:
-        self.shelves = shelves
-        self.amounts = amounts
-        self.state = ClaimState.WAITING
-        self.drawn: list[tuple[Shelf, int, int]] = []
-        """Shelf, slot and units, for what can come back."""
 
 
 class Message:

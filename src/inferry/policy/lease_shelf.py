@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from enum import Enum
 
 from inferry.core.leases import Bucket, Grant, Kind, Times, Wish
-
-if TYPE_CHECKING:
-    from inferry.policy.lease_holder import Claim
 
 SHUT_S = 0.1
 """After a refusal, the bank is not asked again for so long: it would say the same, and a client that hammers
@@ -23,6 +20,35 @@ RATE_LEARN_S = 0.5
 """Time constant of the moving average of use."""
 RATE_MIN = 0.01
 """Units per second below which a shelf counts as not used."""
+
+
+class ClaimState(Enum):
+    """What became of a claim."""
+
+    WAITING = 0
+    TAKEN = 1
+    REFUSED = 2
+    UNAVAILABLE = 3
+
+
+class Claim:
+    """One request's needs, and what it got. `take` and `on_grants` decide it."""
+
+    __slots__ = ("amounts", "drawn", "parked_at", "refused_by", "shelves", "since_s", "state")
+
+    parked_at: Shelf
+    """Where it waits; set while it is WAITING."""
+    since_s: float
+    """Since when it has waited; set if it ever did."""
+    refused_by: Shelf
+    """Set if it was REFUSED or UNAVAILABLE."""
+
+    def __init__(self, shelves: Sequence[Shelf], amounts: Sequence[int]) -> None:
+        self.shelves = shelves
+        self.amounts = amounts
+        self.state = ClaimState.WAITING
+        self.drawn: list[tuple[Shelf, int, int]] = []
+        """Shelf, slot and units, for what can come back."""
 
 
 class Lot:

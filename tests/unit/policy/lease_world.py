@@ -10,7 +10,8 @@ from random import Random
 
 from inferry.core.leases import Bucket, Grant, Times
 from inferry.policy.lease_bank import LeaseBank
-from inferry.policy.lease_holder import Claim, ClaimState, LeaseHolder, Message
+from inferry.policy.lease_holder import LeaseHolder, Message
+from inferry.policy.lease_shelf import Claim, ClaimState
 
 TICK_S = 0.05
 WALL_S = 1_767_225_600.0

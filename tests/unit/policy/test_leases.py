@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from inferry.core.leases import Bucket, Kind, Measure, Times, bucket_id
-from inferry.policy.lease_holder import ClaimState
+from inferry.policy.lease_shelf import ClaimState
 
 from .lease_world import Process, World, worst_window
 
