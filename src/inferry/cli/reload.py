@@ -1,7 +1,7 @@
 """Applies a changed deployment file to a running instance: checked as a whole, then applied, or nothing at all.
 
 read and check ─► compare ─► fetch models ─► every gateway process gets ready ─► all switch ─► the fleet follows
-a failure before the switch changes nothing; engines that don't start leave their deployment as it was
+a failure before the switch changes nothing; if engines then don't start, all is put back as it was
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from inferry.cli.serving import Serving, make_serving
 from inferry.cli.weights import check_engines, fetch_models
 from inferry.core.config_file import LoadedFile, load_file
 from inferry.core.deployment import DeploymentFile
-from inferry.core.errors import InferryError
+from inferry.core.errors import ConfigError, InferryError
 from inferry.core.file_change import compare
 from inferry.fleet.plan import DeploymentPlan
 from inferry.gateway.messages import Configuration
@@ -35,6 +35,8 @@ class Gateways(Protocol):
 
 class Fleet(Protocol):
     async def apply(self, plans: tuple[DeploymentPlan, ...], drain_s: float) -> dict[str, str]: ...
+
+    def failures(self) -> list[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,8 @@ class Reloader:
         """`prepare`: what else must be ready before the gateways switch; may raise ConfigError."""
         self.loaded = loaded
         self.serving = serving
+        self._last_generation = serving.generation
+        """Also of what was taken back: a number is never used for two files."""
         self._gateways = gateways
         self._fleet = fleet
         self._home = home
@@ -74,7 +78,7 @@ class Reloader:
     async def reload(self) -> Reloaded:
         """Read the file again and apply it. Returns when the fleet runs as it says.
 
-        Raises ConfigError that says why; then nothing was changed.
+        Raises ConfigError that says why; then all is as it was, with the same generation.
         """
         async with self._changing:
             self._seen = self._stamp()
@@ -111,46 +115,59 @@ class Reloader:
         if change.is_empty:
             self.loaded = loaded
             return Reloaded(self.serving.generation, [])
-        before = self.serving
+        before, loaded_before = self.serving, self.loaded
         serving = await self._make_serving(loaded)
         await self._prepare(loaded.config)
+        self._last_generation = serving.generation
         await self._gateways.configure(serving.for_gateway)
         self.serving, self.loaded = serving, loaded
-        kept = await self._fleet.apply(serving.plans, serving.config.gateway.drain_s)
+        reasons = await self._fleet.apply(serving.plans, serving.config.gateway.drain_s)
+        reasons |= self._dead_among(set(serving.config.deployments) - set(before.config.deployments))
+        if reasons:
+            self.loaded = loaded_before
+            await self._put_back(before)
+            raise _engines_did_not_start(reasons)
         changes = change.summary()
-        if kept:
-            await self._put_back(before, kept)
-            changes += [f"deployment {name} stays as it was: {why}" for name, why in kept.items()]
         log.info("reloaded", generation=self.serving.generation, changes=changes)
         return Reloaded(self.serving.generation, changes)
+
+    def _dead_among(self, added: set[str]) -> dict[str, str]:
+        """Of new deployments, those with a replica that was given up already, and why."""
+        failures = [failure.partition(": ") for failure in self._fleet.failures()]
+        by_name = {replica_id.rpartition("-")[0]: f"{replica_id}: {why}" for replica_id, _, why in failures}
+        return {name: why for name, why in by_name.items() if name in added}
 
     async def _make_serving(self, loaded: LoadedFile) -> Serving:
         check_engines(loaded.config)
         paths = await asyncio.to_thread(
             fetch_models, loaded.config, self._home, self._environ, SilentProgress()
         )
-        return make_serving(loaded.config, paths, self.serving.generation + 1)
+        return make_serving(loaded.config, paths, self._last_generation + 1)
 
-    async def _put_back(self, before: Serving, kept: Mapping[str, str]) -> None:
-        """New engines of these did not start: the old ones run on, and the gateway must speak to them as before.
-
-        The file still says otherwise: `self.loaded` is left alone, and the next change is tried anew.
-        """
-        now = self.serving
-        plans = {plan.name: plan for plan in before.plans}
-        specs = {spec.name: spec for spec in before.served}
+    async def _put_back(self, before: Serving) -> None:
+        """What was in force, again. The gateways first: they must know a deployment before its replicas."""
+        tried = self.serving
+        await self._gateways.configure(before.for_gateway)
+        self.serving = before
+        stuck = await self._fleet.apply(before.plans, before.config.gateway.drain_s)
+        if not stuck:
+            return
+        # Some run the new engines already, and the old ones do not start again: keep what runs.
+        log.error("reload_put_back_in_part", deployments=stuck)
+        plans = {plan.name: plan for plan in tried.plans}
+        specs = {spec.name: spec for spec in tried.served}
         deployments = {
-            name: before.config.deployments[name] if name in kept else deployment
-            for name, deployment in now.config.deployments.items()
+            name: tried.config.deployments[name] if name in stuck else deployment
+            for name, deployment in before.config.deployments.items()
         }
-        serving = Serving(
-            now.generation + 1,
-            now.config.model_copy(update={"deployments": deployments}),
-            tuple(plans[plan.name] if plan.name in kept else plan for plan in now.plans),
-            tuple(specs[spec.name] if spec.name in kept else spec for spec in now.served),
+        self._last_generation += 1
+        self.serving = Serving(
+            self._last_generation,
+            before.config.model_copy(update={"deployments": deployments}),
+            tuple(plans[plan.name] if plan.name in stuck else plan for plan in before.plans),
+            tuple(specs[spec.name] if spec.name in stuck else spec for spec in before.served),
         )
-        await self._gateways.configure(serving.for_gateway)
-        self.serving = serving
+        await self._gateways.configure(self.serving.for_gateway)
 
     def _stamp(self) -> tuple[int, int, int] | None:
         try:
@@ -158,3 +175,8 @@ class Reloader:
         except OSError:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _engines_did_not_start(reasons: Mapping[str, str]) -> ConfigError:
+    lines = "\n".join(f"  deployments.{name}: {why}" for name, why in reasons.items())
+    return ConfigError(f"Everything was put back as it was, because engines did not start:\n{lines}")

@@ -6,6 +6,7 @@ The gateway's processes (cli/gateway_worker.py) do nothing but serve; whatever c
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import signal
@@ -42,6 +43,8 @@ from inferry.policy.lease_bank import LeaseBank
 from inferry.runtime.local import LocalRuntime
 
 SAMPLE_S = 1.0
+DRAIN_SAMPLE_S = 0.1
+"""While a replica waits for its last answers."""
 _HUB_TOKENS = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}
 _ENGINES_NEED = {"HOME", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "USER"}
 """No secrets, and programs miss them; a file may well say `${HOME}/models/...`."""
@@ -104,10 +107,12 @@ class Stack:
             random.Random(),
             self._view_changed,
             environ,
-            on_gone=lambda replica_id: self.gateways.tell(ReplicaGone(replica_id)),
+            on_gone=self._replica_gone,
         )
-        self.fleet.set_in_flight(lambda replica_id: self._snapshot.in_flight.get(replica_id, 0))
+        self.fleet.set_in_flight(self._held_by)
         self._snapshot = Snapshot()
+        self._snapshot_asked_s = clock.now_s()
+        self._draining_since_s: dict[str, float] = {}
         self.gateways = GatewayWorkers(
             place.listeners,
             setup=self._setup,
@@ -280,9 +285,17 @@ class Stack:
 
     async def _sample_forever(self) -> None:
         while True:
+            asked_s = self._clock.now_s()
             self._snapshot = await self.gateways.snapshot()
+            self._snapshot_asked_s = asked_s
             self._board.sample(self.fleet.views(), self._snapshot)
-            await asyncio.sleep(SAMPLE_S)
+            await asyncio.sleep(DRAIN_SAMPLE_S if self._draining_since_s else SAMPLE_S)
+
+    def _held_by(self, replica_id: str) -> int:
+        """Requests at a draining replica. Numbers from before it drained don't count: it may have got one since."""
+        if self._snapshot_asked_s <= self._draining_since_s.get(replica_id, -math.inf):
+            return 1
+        return self._snapshot.in_flight.get(replica_id, 0)
 
     def _admin_server(self, app: FastAPI) -> uvicorn.Server | None:
         """The control API for other machines, where the file asks for it: keys are asked for there."""
@@ -306,7 +319,13 @@ class Stack:
             if first_key is not None:
                 self._on_first_key(first_key)
 
+    def _replica_gone(self, replica_id: str) -> None:
+        self._draining_since_s.pop(replica_id, None)
+        self.gateways.tell(ReplicaGone(replica_id))
+
     def _view_changed(self, view: ReplicaView) -> None:
+        if view.state is ReplicaState.DRAINING:
+            self._draining_since_s.setdefault(view.id, self._clock.now_s())
         self.gateways.tell(view)
         if not self._at_once:  # engines that we kill ourselves are no news
             self._on_view(view)

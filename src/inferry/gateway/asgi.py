@@ -152,13 +152,8 @@ class GatewayApp:
 
     def _names(self, visit: _Visit) -> Sequence[str]:
         """The models that this caller may know of."""
-        gateway = self._gateway
-        if not gateway.callers.asks_keys:
-            return gateway.names
-        allowed = gateway.callers.key_of(visit.arrival).deployments
-        if allowed is None:
-            return gateway.names
-        return [name for name in gateway.names if gateway.deployment_for(name).name in allowed]
+        callers = self._gateway.callers
+        return list(self._gateway.names_for(callers.key_of(visit.arrival) if callers.asks_keys else None))
 
     def _describe(self, name: str) -> dict[str, object]:
         deployment = self._gateway.deployment_for(name)

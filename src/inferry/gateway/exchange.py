@@ -86,8 +86,9 @@ class Exchange(Account):
         caller = self.caller
         assert caller is not None
         try:
-            request = self.request = decode_request(self.route, body, self.arrival.request_id, gateway.names)
-            deployment = self.deployment = gateway.deployment_for(request.model)
+            names = gateway.names_for(caller.key)
+            request = self.request = decode_request(self.route, body, self.arrival.request_id, names)
+            deployment = self.deployment = gateway.deployment_for(request.model, caller.key)
             if caller.key is not None and caller.key.deployments is not None:
                 require_deployment(caller.key, deployment.name)
             deployment.require_route(self.route, request.model)

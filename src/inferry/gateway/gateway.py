@@ -7,11 +7,12 @@ tells it about replicas by `apply` and `gone`; it tells of failures by the callb
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import structlog
 
+from inferry.core.api_key import ApiKey
 from inferry.core.clock import Clock
 from inferry.core.errors import EngineUnreachable, UnknownModel
 from inferry.core.gateway_settings import Gateway as GatewaySettings
@@ -55,7 +56,7 @@ def unknown_model(model: str, names: Sequence[str]) -> UnknownModel:
     """The error that says which names there are."""
     shown = model if len(model) <= 100 else f"{model[:97]}..."
     near = did_you_mean(model, names)
-    known = "" if near.startswith(" Known") else f" Known: {', '.join(sorted(names))}."
+    known = "" if near.startswith(" Known") or not names else f" Known: {', '.join(sorted(names))}."
     return UnknownModel(f"The model '{shown}' does not exist here.{near}{known}", param="model")
 
 
@@ -146,12 +147,19 @@ class Gateway:
 
     # --- for exchanges --------------------------------------------------------------------------------
 
-    def deployment_for(self, model: str) -> ServedDeployment:
-        """The deployment that answers to `model`; raises UnknownModel that names the known ones."""
+    def deployment_for(self, model: str, key: ApiKey | None = None) -> ServedDeployment:
+        """The deployment that answers to `model`; raises UnknownModel that names those that `key` may call."""
         deployment = self._by_public_name.get(model)
         if deployment is None:
-            raise unknown_model(model, self.names)
+            raise unknown_model(model, list(self.names_for(key)))
         return deployment
+
+    def names_for(self, key: ApiKey | None) -> Iterable[str]:
+        """The names and aliases that this key may know of; None: everybody may know all. Costs nothing until read."""
+        if key is None or key.deployments is None:
+            return self.names
+        allowed = key.deployments
+        return (name for name, each in self._by_public_name.items() if each.name in allowed)
 
     def why_none(self, deployment: ServedDeployment, because: str) -> str:
         """`because`, with what the probes of its replicas said last. What engines print is not for clients."""
@@ -239,7 +247,9 @@ class Gateway:
 
     def snapshot(self) -> Snapshot:
         """The numbers of this process."""
-        slots = [slot for each in self.deployments.values() for slot in each.balancer.slots.values()]
+        # Those that are gone from the file hold requests until their replicas have ended.
+        everywhere = (*self.deployments.values(), *self._leaving.values())
+        slots = [slot for each in everywhere for slot in each.balancer.slots.values()]
         if self.prompt_checks is not None:
             self.metrics.prompt_truth = dict(self.prompt_checks.counts)
         return Snapshot(
@@ -268,7 +278,7 @@ class Gateway:
             now_s = self.now_s()
             with self._one_fault_stays_one():
                 self.admission.tick(now_s)
-            for deployment in self.deployments.values():
+            for deployment in (*self.deployments.values(), *self._leaving.values()):
                 with self._one_fault_stays_one():
                     deployment.turns.expire(now_s)
             if now_s - swept_s >= SWEEP_S:

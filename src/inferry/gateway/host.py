@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from inferry.core.api_key import ApiKey
 from inferry.core.errors import InferryError
 from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.outcome import Outcome
@@ -36,7 +37,6 @@ class Host(Protocol):
     pools: dict[str, UpstreamPool]
     active: set[Active]
     """Exchanges add and remove themselves."""
-    names: Sequence[str]
     edge: Edge
     callers: Callers
     admission: Admission
@@ -48,7 +48,9 @@ class Host(Protocol):
 
     def borrow(self, deployment: str) -> BorrowedReplica | None: ...
 
-    def deployment_for(self, model: str) -> ServedDeployment: ...
+    def deployment_for(self, model: str, key: ApiKey | None) -> ServedDeployment: ...
+
+    def names_for(self, key: ApiKey | None) -> Iterable[str]: ...
 
     def why_none(self, deployment: ServedDeployment, because: str) -> str: ...
 

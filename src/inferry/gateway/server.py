@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from inferry.core.errors import ConfigError
+from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.gateway.asgi import GatewayApp
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.protocol import InferenceProtocol
@@ -146,9 +147,16 @@ class GatewayServer:
                 if isinstance(connection, InferenceProtocol):
                     connection.check_trickle(now_s)
 
+    def configure(self, settings: GatewaySettings) -> None:
+        """The gateway serves by other settings now: follow it. TLS may change its files, but not come or go."""
+        if self._tls is not None and settings.tls is not None:
+            self._tls.follow(settings.tls)
+
     def shut_down(self, *, at_once: bool = False) -> None:
         """Take no new connections; let running answers finish within `gateway.drain_s`, or cut them."""
         self._gateway.closing = True
+        # As the settings are now, not as they were at the start.
+        self._server.config.timeout_graceful_shutdown = max(1, round(self._gateway.settings.drain_s))
         self._server.should_exit = True
         if at_once:
             self._server.force_exit = True

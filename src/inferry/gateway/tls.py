@@ -112,6 +112,10 @@ class TlsReload:
     def _hand_over(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
         connection.context = self._current
 
+    def follow(self, settings: Tls) -> None:
+        """Other files from now on; `check` loads them."""
+        self._settings = settings
+
     def check(self) -> bool:
         """Load the files if they changed; whether new ones are in use now.
 

@@ -154,6 +154,8 @@ class GatewayWorker:
         assert prepared.generation == generation
         assert self._gateway is not None
         self._gateway.configure(prepared.settings, prepared.served, prepared.tenants, generation, filters)
+        assert self._server is not None
+        self._server.configure(prepared.settings)
         log.info("configuration_applied", generation=generation)
 
 

@@ -36,6 +36,12 @@ from inferry.gateway.snapshot import Snapshot, add_up
 log = structlog.get_logger()
 
 REPLY_TIMEOUT_S = 5.0
+NUMBERS_TIMEOUT_S = 2.0
+"""For the numbers of one process; who waits for them gives up later than this."""
+SILENT_MAX_S = 10.0
+"""A process that answers nothing for so long hangs: it is killed, and another takes its place."""
+LOOK_S = 1.0
+"""Between two looks at whether it still answers; also how long it has to answer a last time."""
 RESTART_PAUSE_S = 0.2
 RESTART_PAUSE_MAX_S = 10.0
 WELL_AFTER_S = 30.0
@@ -59,6 +65,11 @@ class _Worker:
         self.ended = Snapshot()
         """What the processes before it counted."""
         self.started = asyncio.Event()
+        """Set for good once one of them has served."""
+        self.serves = False
+        """Whether the one that runs now accepts connections."""
+        self.is_silent = False
+        """It did not answer the last question in time."""
         self.restarts = 0
 
 
@@ -157,10 +168,11 @@ class GatewayWorkers:
             link.say(self._make_setup(worker.name))
             if self._stopping.is_set():
                 link.say(Drain(at_once=True))
-            return await self._wait_end(process)
+            return await self._wait_end(worker, link, process)
         finally:
             link.close()
             worker.link = None
+            worker.serves = worker.is_silent = False
             worker.ended = add_up([worker.ended, worker.snapshot.counters_only()])
             worker.snapshot = Snapshot()
             if process.returncode is None:
@@ -168,17 +180,44 @@ class GatewayWorkers:
                 await process.wait()
             self._on_worker_gone(worker.name)
 
-    async def _wait_end(self, process: asyncio.subprocess.Process) -> int:
+    async def _wait_end(self, worker: _Worker, link: Link, process: asyncio.subprocess.Process) -> int:
         async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._end_if_it_hangs(worker, link, process))
             ending = group.create_task(process.wait())
             stopping = group.create_task(self._stopping.wait())
             await asyncio.wait([ending, stopping], return_when=asyncio.FIRST_COMPLETED)
+            watching.cancel()
             if not ending.done():
                 await asyncio.wait([ending], timeout=self._drain_s() + END_GRACE_S)
                 if not ending.done():
                     process.kill()
             stopping.cancel()
         return ending.result()
+
+    async def _end_if_it_hangs(
+        self, worker: _Worker, link: Link, process: asyncio.subprocess.Process
+    ) -> None:
+        """Its connections are lost then; those that wait in its socket's queue are served by the next one."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if not worker.serves or await self._answers(link, SILENT_MAX_S):
+                continue
+            # Once more: perhaps it was this process that stood still (Ctrl-Z, a laptop's lid), not that one.
+            if not await self._answers(link, LOOK_S):
+                log.error(
+                    "gateway_process_hangs", name=worker.name, silent_s=SILENT_MAX_S, killed=process.pid
+                )
+                process.kill()
+                return
+
+    async def _answers(self, link: Link, timeout_s: float) -> bool:
+        try:
+            await link.ask(SnapshotWanted(), timeout_s)
+        except TimeoutError:
+            return False
+        except LinkLost:
+            return True  # it is ending by itself
+        return True
 
     def _log_path(self, worker: _Worker) -> Path:
         self._log_folder.mkdir(parents=True, exist_ok=True)
@@ -204,35 +243,51 @@ class GatewayWorkers:
 
         async def fetch(worker: _Worker, link: Link) -> None:
             try:
-                worker.snapshot = await link.ask(SnapshotWanted(), REPLY_TIMEOUT_S)
-            except (LinkLost, TimeoutError):
-                log.warning("gateway_process_silent", name=worker.name)
+                found = await link.ask(
+                    SnapshotWanted(), LOOK_S / 10 if worker.is_silent else NUMBERS_TIMEOUT_S
+                )
+            except LinkLost:
+                return
+            except TimeoutError:
+                if not worker.is_silent:
+                    worker.is_silent = True
+                    log.warning("gateway_process_silent", name=worker.name)
+                return
+            worker.is_silent = False
+            if worker.link is link:  # if not, its counts have been closed already, and must not come twice
+                worker.snapshot = found
 
         async with asyncio.TaskGroup() as group:
             for worker in self._workers:
-                if worker.link is not None and worker.started.is_set():
+                if worker.link is not None and worker.serves:
                     group.create_task(fetch(worker, worker.link))
         return add_up(each for worker in self._workers for each in (worker.ended, worker.snapshot))
 
     async def configure(self, configuration: Configuration) -> None:
         """Have every process serve by `configuration`, all or none. Raises ConfigError with the reason."""
-        links = [worker.link for worker in self._workers if worker.link is not None]
-        for link in links:
-            try:
-                problem: str | None = await link.ask(Prepare(configuration), REPLY_TIMEOUT_S)
-            except TimeoutError:
-                problem = "a gateway process does not answer"
-            except LinkLost:
-                continue  # the next one in its place starts with what is in force then
-            if problem is not None:
-                raise ConfigError(problem)
-        for link in links:
+        prepared: list[Link] = []
+        # Again, while there is one more: a process that starts meanwhile starts with what is in force now.
+        while waiting := [
+            worker.link for worker in self._workers if worker.link is not None and worker.link not in prepared
+        ]:
+            for link in waiting:
+                prepared.append(link)
+                try:
+                    problem: str | None = await link.ask(Prepare(configuration), REPLY_TIMEOUT_S)
+                except TimeoutError:
+                    problem = "A gateway process does not answer; nothing was changed. Try again."
+                except LinkLost:
+                    continue  # the next one in its place is another link
+                if problem is not None:
+                    raise ConfigError(problem)
+        for link in prepared:
             link.call(Commit(configuration.generation), lambda _: None)
 
     def _on_message(self, worker: _Worker, link: Link, message: Any, number: int | None) -> None:
         match message:
             case Started():
                 worker.started.set()
+                worker.serves = True
             case ReplicaFailed():
                 self._on_replica_failure(message.replica_id, message.reason)
             case LeasesWanted():
