@@ -26,6 +26,7 @@ from inferry.admin.status import Status, StatusBoard
 from inferry.cli.bookkeeping import Bookkeeping
 from inferry.cli.config import shown_model
 from inferry.cli.control_server import control_server, control_socket
+from inferry.cli.limit_counts import make_limit_bank
 from inferry.cli.reload import Reloader
 from inferry.cli.serving import make_serving
 from inferry.core.clock import SystemClock
@@ -39,7 +40,6 @@ from inferry.gateway.messages import KeysChanged, LeasesWanted, ReplicaGone, Set
 from inferry.gateway.snapshot import Snapshot
 from inferry.gateway.tls import load_tls
 from inferry.gateway.workers import GatewayWorkers
-from inferry.policy.lease_bank import LeaseBank
 from inferry.runtime.local import LocalRuntime
 
 SAMPLE_S = 1.0
@@ -92,11 +92,16 @@ class Stack:
         self._say = say
         self._folder = run_folder(place.home, place.port)
         clock = self._clock = SystemClock()
-        self._bank = LeaseBank()
-        self._granting = asyncio.Lock()
         serving = make_serving(place.loaded.config, model_paths)
         self._books = Bookkeeping(
-            place.loaded.config, place.home, clock, lambda keys: self.gateways.tell(KeysChanged(keys))
+            place.loaded.config,
+            place.home,
+            clock,
+            on_keys=lambda keys: self.gateways.tell(KeysChanged(keys)),
+            views=lambda: self.fleet.views(),
+        )
+        self._bank = make_limit_bank(
+            place.loaded.config.gateway.shared_limits, clock, self._books.used_before
         )
         children_environ = engine_environ(environ, place.loaded)
         self.runtime = LocalRuntime(self._folder / "logs", children_environ)
@@ -209,6 +214,7 @@ class Stack:
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(self.fleet.run())
                 keeping = group.create_task(self._keep_books())
+                counting = group.create_task(self._bank.run())
                 serving = group.create_task(self._serve())
                 group.create_task(control.serve(sockets=[listener]))
                 if admin is not None:
@@ -226,7 +232,7 @@ class Stack:
                     control.should_exit = True
                     if admin is not None:
                         admin.should_exit = True
-                    for task in (sampling, watching, keeping):
+                    for task in (sampling, watching, keeping, counting):
                         task.cancel()
         finally:
             self.gateways.kill_now()
@@ -327,6 +333,7 @@ class Stack:
         if view.state is ReplicaState.DRAINING:
             self._draining_since_s.setdefault(view.id, self._clock.now_s())
         self.gateways.tell(view)
+        self._books.look_at(view)
         if not self._at_once:  # engines that we kill ourselves are no news
             self._on_view(view)
 
@@ -347,13 +354,7 @@ class Stack:
         return metrics_page(await self.gateways.snapshot(), self.fleet.views())
 
     async def _grant_leases(self, name: str, wanted: LeasesWanted) -> object:
-        async with self._granting:
-            for bucket, period in list(self._bank.unknown(wanted.wishes, self._clock.wall_s())):
-                used = await self._books.used_before(bucket, period)
-                self._bank.begin_period(bucket, period, used, self._clock.now_s())
-            return self._bank.handle(
-                name, wanted.wishes, wanted.returns, self._clock.now_s(), self._clock.wall_s()
-            )
+        return await self._bank.serve(name, wanted.wishes, wanted.returns)
 
 
 def engine_environ(environ: Mapping[str, str], loaded: LoadedFile) -> dict[str, str]:

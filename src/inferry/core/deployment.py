@@ -165,6 +165,12 @@ class OpenAIDeployment(_Deployment):
         None, description="Key that the endpoints ask for, as a reference: ${OUTSIDE_API_KEY}."
     )
 
+    ask_usage: bool = Field(
+        True,
+        description="Ask for token counts in streams (stream_options.include_usage), and keep the answer to that from "
+        "clients that did not. false for servers that refuse it: their streams are counted by events.",
+    )
+
     @field_validator("endpoints")
     @classmethod
     def _endpoints_are_urls(cls, value: list[str]) -> list[str]:

@@ -16,8 +16,6 @@ class OpenAIAdapter:
     engine = "openai"
     simulated = False
     routes = frozenset(ROUTES)
-    # A remote that doesn't know `stream_options` may answer 400 to it.
-    reports_stream_usage = False
     probe_path = "/v1/models"
     metrics_path: str | None = None
     warmup: WarmupRequest | None = None
@@ -25,6 +23,10 @@ class OpenAIAdapter:
     def __init__(self, name: str, deployment: OpenAIDeployment) -> None:
         self._name = name
         self._deployment = deployment
+
+    @property
+    def reports_stream_usage(self) -> bool:
+        return self._deployment.ask_usage
 
     @property
     def served_name(self) -> str:

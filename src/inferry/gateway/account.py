@@ -24,11 +24,12 @@ class Account:
         "received_s", "received_wall_s", "relaying", "replica_id", "request", "route", "sent_s", "slot", "status",
     )  # fmt: skip
 
-    def __init__(self, route: Route, arrival: Arrival, received_s: float, received_wall_s: float) -> None:
+    def __init__(self, route: Route, arrival: Arrival) -> None:
         self.route = route
         self.arrival = arrival
-        self.received_s = received_s
-        self.received_wall_s = received_wall_s
+        self.received_s = 0.0
+        """When the whole request was here."""
+        self.received_wall_s = 0.0
         self.caller: Caller | None = None
         self.request: InferenceRequest | None = None
         self.deployment: ServedDeployment | None = None

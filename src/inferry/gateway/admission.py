@@ -130,7 +130,12 @@ class Admission:
 
         `on_answer` is called only after a Pending was returned.
         """
-        rules = self.rules(caller, deployment, deployment_limits)
+        return self.ask_under(self.rules(caller, deployment, deployment_limits), estimate, on_answer)
+
+    def ask_under(
+        self, rules: Rules, estimate: Estimate, on_answer: OnAnswer
+    ) -> Admitted | Refused | Pending:
+        """`ask`, for a caller whose rules are at hand."""
         if rules.has_caps:
             wrong = rules.check_caps(estimate)
             if wrong is not None:
@@ -231,7 +236,10 @@ class Admission:
 
     def header_lines(self, caller: Caller, deployment: str, deployment_limits: Limits) -> bytes:
         """`x-ratelimit-*` for any answer to this caller, of its tightest limits; empty where there are none."""
-        rules = self.rules(caller, deployment, deployment_limits)
+        return self.header_lines_of(self.rules(caller, deployment, deployment_limits))
+
+    def header_lines_of(self, rules: Rules) -> bytes:
+        """`header_lines`, for a caller whose rules are at hand."""
         if not rules.is_limited:
             return b""
         now_s = self._now_s()

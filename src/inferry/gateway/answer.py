@@ -74,7 +74,8 @@ class Answer:
     # --- at the end -----------------------------------------------------------------------------------
 
     def usage(self, complete: bool, prompt_estimate: int) -> tuple[Usage, UsageFrom]:
-        """The engine's own count, of a `complete` answer that has one; else what was relayed."""
+        """The engine's own count, of a `complete` answer that has one; else what was relayed, and nothing for
+        nothing."""
         found = read_usage(self._last)
         if self.is_stream and (found is None or found.prompt_tokens is None):
             # Anthropic's streams say it in their first event.
@@ -87,8 +88,11 @@ class Answer:
         if not self.is_stream:
             return Usage(), UsageFrom.NONE
         known = found or Usage()
+        tokens = self._events.tokens(self._last)
+        if not tokens:  # as for a client that left before the answer began, or a crash then
+            return Usage(), UsageFrom.NONE
         prompt = prompt_estimate if known.prompt_tokens is None else known.prompt_tokens
-        return Usage(prompt, self._events.tokens(self._last), known.cached_tokens), UsageFrom.COUNTED
+        return Usage(prompt, tokens, known.cached_tokens), UsageFrom.COUNTED
 
     def prompt_tokens(self) -> int | None:
         """As the engine counted them, if its answer has said so by now."""

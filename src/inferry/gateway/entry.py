@@ -48,7 +48,7 @@ class Entry:
     """One request on its way in; later, what must be given back for it."""
 
     __slots__ = (
-        "_applicant", "_calls", "_gateway", "_pending", "_request", "_ticket", "admitted", "caller", "deployment",
+        "_applicant", "_calls", "_gateway", "_pending", "_request", "_rules", "_ticket", "admitted", "caller", "deployment",
         "findings", "is_over", "prompt_check", "prompt_tokens", "warning",
     )  # fmt: skip
 
@@ -75,20 +75,19 @@ class Entry:
         """Of the prompt, for the client."""
         self.findings: set[tuple[str, str]] | None = None
         """(action, name) of the filters that found something."""
+        self._rules = gateway.admission.rules(caller, deployment.name, deployment.spec.limits)
         self.prompt_tokens = deployment.estimates.prompt_tokens(len(request.body))
         """Estimated."""
 
     @property
     def length_max(self) -> int | None:
         """The cap that an answer gets whose client names none."""
-        cap = self._rules().completion_cap
+        cap = self._rules.completion_cap
         return None if cap is None else cap.value
 
     def header_lines(self) -> bytes:
         """`x-ratelimit-*`, where limits stand over the request; what filters and the prompt's count found."""
-        lines = self._gateway.admission.header_lines(
-            self.caller, self.deployment.name, self.deployment.spec.limits
-        )
+        lines = self._gateway.admission.header_lines_of(self._rules)
         if self.findings is not None:
             flags = sorted(rule for action, rule in self.findings if action == "flag")
             if flags:
@@ -155,19 +154,14 @@ class Entry:
         checks = self._gateway.prompt_checks
         if checks is not None:
             self.prompt_check = checks.start(self.deployment.name, self._request.route, self._request.body)
-        answer = self._gateway.admission.ask(
-            self.caller, self.deployment.name, self.deployment.spec.limits, self._estimate(), self._on_limits
-        )
+        answer = self._gateway.admission.ask_under(self._rules, self._estimate(), self._on_limits)
         if isinstance(answer, Pending):
             self._pending = answer
         else:
             self._on_limits(answer)
 
-    def _rules(self) -> Rules:
-        return self._gateway.admission.rules(self.caller, self.deployment.name, self.deployment.spec.limits)
-
     def _estimate(self) -> Estimate:
-        rules = self._rules()
+        rules = self._rules
         if not rules.counts_tokens and not rules.counts_cost and not rules.has_caps:
             return _NO_ESTIMATE
         request, deployment, prompt_tokens = self._request, self.deployment, self.prompt_tokens

@@ -18,7 +18,6 @@ from inferry.core.errors import (
     EngineError,
     EngineTimeout,
     InferryError,
-    NoReadyReplica,
     Rejected,
 )
 from inferry.core.outcome import Ending
@@ -38,7 +37,7 @@ from inferry.ledger.keyring import require_deployment
 from inferry.policy.retry import GiveUp, Retry, decide_retry
 from inferry.policy.routing import NoReplica
 
-_NO_REPLICA_RETRY_S = 2.0
+_FAILED_RETRY_S = 2.0
 
 
 class Exchange(Account):
@@ -50,8 +49,8 @@ class Exchange(Account):
     )  # fmt: skip
 
     def __init__(self, gateway: Host, sink: ClientSink, route: Route, arrival: Arrival) -> None:
-        now_s = self.activity_s = gateway.now_s()
-        super().__init__(route, arrival, now_s, gateway.wall_s())
+        super().__init__(route, arrival)
+        self.activity_s = 0.0
         self._gateway = gateway
         self._sink = sink
         self._connection: UpstreamConnection | None = None
@@ -81,8 +80,7 @@ class Exchange(Account):
         """The whole body is here."""
         gateway = self._gateway
         gateway.active.add(self)
-        self.received_s = self.activity_s = gateway.now_s()
-        self.received_wall_s = gateway.wall_s()
+        self._stamp()
         caller = self.caller
         assert caller is not None
         try:
@@ -100,11 +98,18 @@ class Exchange(Account):
 
     def reject(self, error: InferryError) -> None:
         """The front will not take the request (too large, too slow, no key): answer `error` and end."""
+        self._stamp()
         self._fail(error, Ending.REJECTED)
+
+    def _stamp(self) -> None:
+        self.received_s = self.activity_s = self._gateway.now_s()
+        self.received_wall_s = self._gateway.wall_s()
 
     def on_client_lost(self) -> None:
         """The client went away. Whatever the engine still does is in vain: stop it."""
         if not self._ended:
+            if not self.received_s:  # before its body was here
+                self._stamp()
             self._end(Ending.CANCELLED, 499, "client_disconnected")
 
     def pause(self) -> None:
@@ -171,14 +176,7 @@ class Exchange(Account):
         assert deployment is not None
         choice = deployment.balancer.choose(self._spent())
         if isinstance(choice, NoReplica):
-            self._fail(
-                NoReadyReplica(
-                    f"'{deployment.name}' has no replica that takes requests now: "
-                    f"{self._gateway.why_none(deployment, choice.because)}. Try again soon.",
-                    retry_after_s=_NO_REPLICA_RETRY_S,
-                ),
-                Ending.FAILED,
-            )
+            self._fail(self._gateway.no_replica(deployment, choice.because), Ending.FAILED)
             return
         self.slot = choice
         self.replica_id = choice.id
@@ -232,7 +230,7 @@ class Exchange(Account):
         self._give_up(
             type(error)(
                 f"Replica {self.replica_id} failed: {error.message}; {decision.because}.",
-                retry_after_s=None if self.relaying else _NO_REPLICA_RETRY_S,
+                retry_after_s=None if self.relaying else _FAILED_RETRY_S,
             )
         )
 
@@ -397,3 +395,5 @@ class Exchange(Account):
         if self.entry is not None:
             self.entry.settle(outcome.prompt_tokens or 0, outcome.completion_tokens or 0, outcome.cost_nano)
         gateway.on_outcome(self, outcome)
+        # They refer back to this: without the cycle, all of it is freed now, and not by the collector some day.
+        self.entry = self._out = None

@@ -14,7 +14,7 @@ import structlog
 
 from inferry.core.api_key import ApiKey
 from inferry.core.clock import Clock
-from inferry.core.errors import EngineUnreachable, UnknownModel
+from inferry.core.errors import EngineUnreachable, NoReadyReplica, UnknownModel
 from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.gateway_settings import Tenant
 from inferry.core.outcome import Outcome, UsageFrom
@@ -44,6 +44,7 @@ from inferry.policy.routing import Slot
 log = structlog.get_logger()
 
 SWEEP_S = 1.0
+NO_REPLICA_RETRY_S = 2.0
 _NO_TENANTS: Mapping[str, Tenant] = {}
 
 
@@ -161,15 +162,19 @@ class Gateway:
         allowed = key.deployments
         return (name for name, each in self._by_public_name.items() if each.name in allowed)
 
-    def why_none(self, deployment: ServedDeployment, because: str) -> str:
-        """`because`, with what the probes of its replicas said last. What engines print is not for clients."""
+    def no_replica(self, deployment: ServedDeployment, because: str) -> NoReadyReplica:
+        """The error that says why, with what the probes said last. What engines print is not for clients."""
         shown = (ReplicaState.STARTING, ReplicaState.SUSPECT)
         reasons = {
             view.message.partition("\n")[0][:200]
             for view in self.views.values()
             if view.deployment == deployment.name and view.state in shown and view.message
         }
-        return f"{because} ({'; '.join(sorted(reasons)[:3])})" if reasons else because
+        why = f"{because} ({'; '.join(sorted(reasons)[:3])})" if reasons else because
+        return NoReadyReplica(
+            f"'{deployment.name}' has no replica that takes requests now: {why}. Try again soon.",
+            retry_after_s=NO_REPLICA_RETRY_S,
+        )
 
     def on_sent(self, account: Account, replica_id: str, attempts: int) -> int:
         """The request goes to a replica: note it where a crash of this process finds it."""
@@ -252,8 +257,11 @@ class Gateway:
         slots = [slot for each in everywhere for slot in each.balancer.slots.values()]
         if self.prompt_checks is not None:
             self.metrics.prompt_truth = dict(self.prompt_checks.counts)
+        if self._log is not None:
+            self.metrics.journal = self._log.troubles()
         return Snapshot(
             metrics=self.metrics,
+            journal_waiting=0 if self._log is None else self._log.journal.waiting,
             waiting={each.name: each.turns.waiting for each in self.deployments.values()},
             in_flight={slot.id: slot.in_flight for slot in slots},
             sent={slot.id: slot.served for slot in slots},

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from inferry.core.api_key import ApiKey
-from inferry.core.errors import InferryError
+from inferry.core.errors import InferryError, NoReadyReplica
 from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.outcome import Outcome
 from inferry.gateway.account import Account
@@ -52,7 +52,7 @@ class Host(Protocol):
 
     def names_for(self, key: ApiKey | None) -> Iterable[str]: ...
 
-    def why_none(self, deployment: ServedDeployment, because: str) -> str: ...
+    def no_replica(self, deployment: ServedDeployment, because: str) -> NoReadyReplica: ...
 
     def on_sent(self, account: Account, replica_id: str, attempts: int) -> int:
         """The request goes to a replica: note it where a crash of this process finds it. Returns its slot."""

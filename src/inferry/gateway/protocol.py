@@ -27,6 +27,8 @@ from inferry.gateway.gateway import Gateway
 HEADER_BYTES_MAX = 64 * 1024
 REQUEST_TIMEOUT_S = 60.0
 """For a request's head and body to come in: ends connections that trickle to hold them open."""
+KEEP_ALIVE_S = 75.0
+"""For a connection between two requests: above the 60 s of most load balancers, so that they close first."""
 DISCARD_BYTES_MAX = 64 * 1024 * 1024
 
 _ROUTES = {route.path_bytes: route for route in ROUTES.values()}
@@ -78,6 +80,9 @@ class InferenceProtocol(HttpToolsProtocol):
         self._head = b""
         self._chunked = False
         self._framed = False
+        self.idle_since_s: float | None = None
+        """Since its last answer; uvicorn's own timer, set and cancelled for each request, costs more than all else
+        here."""
 
     # --- connection -----------------------------------------------------------------------------------
 
@@ -92,7 +97,9 @@ class InferenceProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
+        self.idle_since_s = None
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         was_awaiting, self._head_moved = self._awaits_head, False
         try:
             self.parser.feed_data(data)
@@ -151,7 +158,10 @@ class InferenceProtocol(HttpToolsProtocol):
             exchange.on_client_lost()
 
     def check_trickle(self, now_s: float) -> None:
-        """End a connection whose request takes too long to come in."""
+        """End a connection that has idled too long, or whose request takes too long to come in."""
+        if self.idle_since_s is not None and now_s - self.idle_since_s > KEEP_ALIVE_S:
+            self.transport.close()
+            return
         if self.receiving_since_s is None or now_s - self.receiving_since_s < REQUEST_TIMEOUT_S:
             return
         if self.flow.read_paused or (self._exchange is not None and not self._receiving):
@@ -174,7 +184,10 @@ class InferenceProtocol(HttpToolsProtocol):
         if self._head_bytes > HEADER_BYTES_MAX:
             raise ValueError("request head too long")  # the parser turns it into a 400
         if self._awaits_head:  # else a trailer: no header of the request (RFC 9110, 6.5.1)
-            super().on_header(name, value)
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._awaits_head = False
@@ -347,7 +360,11 @@ class InferenceProtocol(HttpToolsProtocol):
             self.transport.close()
         if self.receiving_since_s is not None:
             self.receiving_since_s = self.loop.time()  # the next request has waited for this answer
-        self.on_response_complete()
+        if self.pipeline or self.flow.read_paused:
+            self.on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self.idle_since_s = self.loop.time()
 
     def cut(self) -> None:
         self._exchange = None

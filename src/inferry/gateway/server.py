@@ -15,7 +15,7 @@ from inferry.core.errors import ConfigError
 from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.gateway.asgi import GatewayApp
 from inferry.gateway.gateway import Gateway
-from inferry.gateway.protocol import InferenceProtocol
+from inferry.gateway.protocol import KEEP_ALIVE_S, InferenceProtocol
 from inferry.gateway.tls import TlsReload
 
 CHECK_S = 1.0
@@ -107,7 +107,7 @@ class GatewayServer:
             server_header=False,
             proxy_headers=False,
             ssl_context_factory=None if tls is None else lambda _config, _default: tls.context,
-            timeout_keep_alive=75,
+            timeout_keep_alive=int(KEEP_ALIVE_S),
             timeout_graceful_shutdown=max(1, round(gateway.settings.drain_s)),
         )
         self._server = EmbeddedServer(config)

@@ -67,10 +67,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.reused = False
         self.lost = False
         self.idle_since_s = 0.0
+        self._parser = httptools.HttpResponseParser(self)
         self._reset()
 
     def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._headers: Headers = []
         self._header_bytes = 0
         self._parts: list[bytes] = []

@@ -187,5 +187,5 @@ def test_why_none_says_what_probes_say_and_no_more(gateway: Gateway) -> None:
     failed = replace(view(1, S.FAILED), message="could not load /models/m.gguf\n  line")
     gateway.apply(starting)
     gateway.apply(failed)
-    text = gateway.why_none(gateway.deployments["chat"], "1 failed, 1 starting")
-    assert text == "1 failed, 1 starting (answers 401, so it refuses our key)"
+    text = gateway.no_replica(gateway.deployments["chat"], "1 failed, 1 starting").message
+    assert ": 1 failed, 1 starting (answers 401, so it refuses our key). Try" in text
