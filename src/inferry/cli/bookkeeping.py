@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -17,17 +19,22 @@ from inferry.core.clock import Clock
 from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import ConfigError, InferryError
 from inferry.core.leases import Bucket, Kind, owner_of
+from inferry.core.replica import ReplicaView
 from inferry.ledger.database import default_url, open_database
+from inferry.ledger.engine_counters import note_lives
 from inferry.ledger.key_watch import watch_keys
 from inferry.ledger.keyring import KeyRing
 from inferry.ledger.keys import KeyStore
 from inferry.ledger.loader import Loader
+from inferry.ledger.reconcile import Counters, EngineLife
 from inferry.ledger.retention import horizon_wall_s, prune
 from inferry.ledger.usage import Spent, spent_since
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 LOAD_S = 0.5
+NOTE_S = 2.0
 PRUNE_S = 3600.0
 _MONEY = ("cost_per_day", "cost_per_month")
 
@@ -41,13 +48,17 @@ class Bookkeeping:
         home: Path,
         clock: Clock,
         on_keys: Callable[[Sequence[ApiKey]], None],
+        views: Callable[[], Sequence[ReplicaView]],
     ) -> None:
-        """`on_keys`: called on the event loop with all keys, at each change. Raises ConfigError for a store that can't
-        be opened at all."""
+        """`on_keys`: called on the event loop with all keys, at each change. `views`: the replicas now.
+
+        Raises ConfigError for a store that can't be opened at all.
+        """
         self.settings = config.ledger
         self.asks_keys = config.gateway.auth == "keys"
         self._clock = clock
         self._on_keys = on_keys
+        self._views = views
         self.journal_folder = home / "ledger" / "journal"
         self._database = open_database(config.ledger.url or default_url(home))
         self.store = KeyStore(self._database, clock)
@@ -55,7 +66,12 @@ class Bookkeeping:
         self.keyring = KeyRing()
         self.keys: Sequence[ApiKey] = ()
         self._away = False
+        self._problems: frozenset[str] = frozenset()
+        self._lives: dict[tuple[str, float], EngineLife] = {}
+        """By replica and start, those that are not in the store as they are now."""
         self._loading = asyncio.Lock()
+        self._writing = ThreadPoolExecutor(1, "bookkeeping")
+        """One after the other: what `close` writes comes after whatever was under way when `run` was cancelled."""
         self.is_open = asyncio.Event()
 
     async def open(self) -> str | None:
@@ -84,18 +100,35 @@ class Bookkeeping:
             raise ConfigError(f"{error.filename}: {error.strerror or error}.") from error
         self._loader.load_once()
 
+    def look_at(self, view: ReplicaView) -> None:
+        """Remember what the engine has counted, for `inferry ledger reconcile`. Before `open`, nothing."""
+        if view.started_wall_s is None or view.counted_wall_s is None or self._loader is None:
+            return
+        self._lives[view.id, view.started_wall_s] = EngineLife(
+            self._loader.source,
+            view.id,
+            view.deployment,
+            view.engine,
+            view.started_wall_s,
+            Counters(view.started_wall_s, 0, 0),
+            Counters(view.counted_wall_s, view.tokens_prompt, view.tokens_generated),
+        )
+
     async def run(self) -> None:
-        """Load journals, watch keys, forget what is too old; until cancelled."""
+        """Load journals, note what engines count, watch keys, forget what is too old; until cancelled."""
         await self.is_open.wait()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._load_forever())
+            group.create_task(self._note_forever())
             group.create_task(self._prune_forever())
             group.create_task(watch_keys(self.store, self._take_keys))
 
     async def close(self) -> None:
-        """Load what the gateways wrote last, and let go of the store."""
+        """Load what the gateways wrote last, note what the engines counted last, and let go of the store."""
         if self._loader is not None:
             await self._load()
+            await self._note_lives()
+        self._writing.shutdown()
         await asyncio.to_thread(self._database.close)
 
     async def used_before(self, bucket: Bucket, period: int) -> int:
@@ -125,7 +158,7 @@ class Bookkeeping:
         assert self._loader is not None
         try:
             async with self._loading:
-                await asyncio.to_thread(self._loader.load_once)
+                report = await self._write(self._loader.load_once)
         except InferryError as error:
             if not self._away:
                 self._away = True
@@ -134,6 +167,31 @@ class Bookkeeping:
             if self._away:
                 self._away = False
                 log.info("ledger_back")
+            for problem in report.problems:
+                if problem not in self._problems:  # a file that can't be read is tried twice a second
+                    log.error("journal_problem", problem=problem)
+            self._problems = frozenset(report.problems)
+
+    async def _note_forever(self) -> None:
+        while True:
+            await asyncio.sleep(NOTE_S)
+            for view in self._views():
+                self.look_at(view)
+            await self._note_lives()
+
+    async def _note_lives(self) -> None:
+        noted, self._lives = self._lives, {}
+        if not noted:
+            return
+        try:
+            await self._write(lambda: note_lives(self._database, noted.values()))
+        except (InferryError, asyncio.CancelledError) as error:
+            self._lives = noted | self._lives
+            if isinstance(error, asyncio.CancelledError):
+                raise
+
+    async def _write(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writing, work)
 
     async def _prune_forever(self) -> None:
         while True:

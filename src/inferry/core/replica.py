@@ -86,3 +86,9 @@ class ReplicaView:
     log_path: str | None = None
     tokens_generated: int | None = None
     """The engine's own counter of generated tokens, where it has one; falls back to 0 at a restart."""
+    tokens_prompt: int | None = None
+    """The same of prompts, cached tokens included."""
+    started_wall_s: float | None = None
+    """When this engine process was started; None: it was not, or not by us."""
+    counted_wall_s: float | None = None
+    """When the engine was last asked for these counters; None: it never was, or has none."""

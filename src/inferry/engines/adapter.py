@@ -37,6 +37,8 @@ class EngineMetrics:
     waiting: int | None = None
     tokens_generated: int | None = None
     """Counter since the process started."""
+    tokens_prompt: int | None = None
+    """The same of prompts, with the tokens that a cache knew."""
     kv_cache_use: float | None = None
     """0 to 1."""
 

@@ -143,10 +143,13 @@ class LlamaCppAdapter:
 
     def read_metrics(self, page: str) -> EngineMetrics:
         sums = sum_by_name(page)
+        computed = whole(sums, "llamacpp:prompt_tokens_total")
+        cached = whole(sums, "llamacpp:prompt_tokens_cached_total")  # builds before 2026 don't count these
         return EngineMetrics(
             running=whole(sums, "llamacpp:requests_processing"),
             waiting=whole(sums, "llamacpp:requests_deferred"),
             tokens_generated=whole(sums, "llamacpp:tokens_predicted_total"),
+            tokens_prompt=None if computed is None or cached is None else computed + cached,
         )
 
     def read_exit(self, code: int, log_tail: Sequence[str]) -> ExitReading:

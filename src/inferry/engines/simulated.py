@@ -74,6 +74,7 @@ class SimulatedAdapter:
             running=whole(sums, "vllm:num_requests_running"),
             waiting=whole(sums, "vllm:num_requests_waiting"),
             tokens_generated=whole(sums, "vllm:generation_tokens_total"),
+            tokens_prompt=whole(sums, "vllm:prompt_tokens_total"),
             kv_cache_use=sums.get("vllm:kv_cache_usage_perc"),
         )
 

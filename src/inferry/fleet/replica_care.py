@@ -98,11 +98,16 @@ class ReplicaCare:
                 case BecomeReady(because):
                     self._record.move(ReplicaState.READY, because)
             if good:
-                metrics = await self._prober.metrics(self._adapter, self._endpoint, self._health.timeout_s)
-                if metrics is not None and metrics.tokens_generated is not None:
-                    self._record.count_tokens(metrics.tokens_generated)
+                await self.count(self._health.timeout_s)
             if report is not None:
                 await asyncio.sleep(REPORT_PAUSE_S)
+
+    async def count(self, timeout_s: float) -> None:
+        """Read the engine's counters, if it can be asked now."""
+        asked_wall_s = self._clock.wall_s()
+        metrics = await self._prober.metrics(self._adapter, self._endpoint, timeout_s)
+        if metrics is not None:
+            self._record.count_tokens(metrics, asked_wall_s)
 
     async def _next_probe(self) -> str | None:
         """Waits for the interval, or for a report: that is returned."""

@@ -32,6 +32,8 @@ log = structlog.get_logger()
 
 LOOPBACK = "127.0.0.1"
 LOG_LINES = 10
+LAST_LOOK_S = 1.0
+"""For its counters, before an engine is stopped."""
 CRASHES_MAX = 1001
 """To remember; above the file's bound of restart.crashes_max."""
 
@@ -118,12 +120,22 @@ class ReplicaKeeper:
     async def end(self) -> None:
         """Stop the engine, if there is one."""
         if self._handle is not None:
+            await self._count_last()
             await self._runtime.stop(self._handle, self._deployment.stop_grace_s)
             self._handle = None
         self.record.place(None, None, self.record.view.log_path)
         if self.record.state is ReplicaState.DRAINING:
             self.record.move(ReplicaState.STOPPED)
         self.settled.set()
+
+    async def _count_last(self) -> None:
+        """What the engine counted up to its end; its requests are over."""
+        endpoint = self.record.view.endpoint
+        if endpoint is not None:
+            asked_wall_s = self._clock.wall_s()
+            metrics = await self._prober.metrics(self._adapter, endpoint, LAST_LOOK_S)
+            if metrics is not None:
+                self.record.count_tokens(metrics, asked_wall_s)
 
     async def _keep_alive(self) -> None:
         while True:
@@ -170,12 +182,11 @@ class ReplicaKeeper:
             secret=secrets.token_urlsafe(32),
         )
         spec = self._adapter.launch(context, self._environ)
+        self.record.begin_life(self._clock.wall_s(), self._adapter.metrics_path is not None)
         self.record.move(ReplicaState.STARTING)
         handle = await self._runtime.start(spec)
         self._handle = handle
         self.record.place(spec.endpoint, handle.pid, str(handle.log_path))
-        if self._adapter.metrics_path is not None:
-            self.record.count_tokens(0)
         care = ReplicaCare(
             self.record, self._adapter, spec.endpoint, self._deployment.health, self._prober, self._clock
         )

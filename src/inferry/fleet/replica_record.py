@@ -9,6 +9,7 @@ import structlog
 
 from inferry.core.clock import Clock
 from inferry.core.replica import TRANSITIONS, Endpoint, ReplicaState, ReplicaView
+from inferry.engines.adapter import EngineMetrics
 
 log = structlog.get_logger()
 
@@ -56,9 +57,26 @@ class ReplicaRecord:
         """Where it is now; published with the next change."""
         self._view = replace(self._view, endpoint=endpoint, pid=pid, log_path=log_path)
 
-    def count_tokens(self, tokens_generated: int | None) -> None:
-        """The engine's counter, as of now. Not published: readers of `view` see it."""
-        self._view = replace(self._view, tokens_generated=tokens_generated)
+    def begin_life(self, started_wall_s: float, has_counters: bool) -> None:
+        """A new engine process. Published with the next change."""
+        zero = 0 if has_counters else None
+        self._view = replace(
+            self._view,
+            started_wall_s=started_wall_s,
+            counted_wall_s=started_wall_s if has_counters else None,
+            tokens_generated=zero,
+            tokens_prompt=zero,
+        )
+
+    def count_tokens(self, metrics: EngineMetrics, asked_wall_s: float) -> None:
+        """The engine's counters, as of then. Not published: readers of `view` see them."""
+        if metrics.tokens_generated is not None:
+            self._view = replace(
+                self._view,
+                tokens_generated=metrics.tokens_generated,
+                tokens_prompt=metrics.tokens_prompt,
+                counted_wall_s=asked_wall_s,
+            )
 
     def count_restart(self) -> None:
         self._view = replace(self._view, restarts=self._view.restarts + 1)

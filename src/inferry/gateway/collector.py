@@ -68,6 +68,7 @@ class _Families:
         yield ttft
         yield from self._times()
         yield from self._counts()
+        yield from self._journal()
         yield from self._replicas()
 
     def _times(self) -> Iterable[Metric]:
@@ -131,6 +132,24 @@ class _Families:
         for name, count in self._snapshot.waiting.items():
             waiting.add_metric((name,), count)
         yield waiting
+
+    def _journal(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily(
+            "inferry_journal_waiting",
+            "Outcomes in memory that the disk does not take.",
+            value=self._snapshot.journal_waiting,
+        )
+        troubles = self._snapshot.metrics.journal
+        for name, trouble, about in (
+            ("inferry_journal_lost", "lost", "Outcomes that are nowhere."),
+            ("inferry_journal_write_failures", "write_failures", "Writes that the disk refused or cut."),
+            (
+                "inferry_inflight_without_slot",
+                "without_slot",
+                "Requests that a crash of their gateway process would lose.",
+            ),
+        ):
+            yield CounterMetricFamily(name, about, value=troubles.get(trouble, 0))
 
     def _replicas(self) -> Iterable[Metric]:
         labels = ("deployment", "replica")

@@ -81,6 +81,8 @@ class GatewayMetrics:
         """By deployment and finding."""
         self.replica_tokens: dict[str, int] = {}
         """Completion tokens by replica, for engines without a counter of their own."""
+        self.journal: dict[str, int] = {}
+        """What went wrong with outcomes on their way to the disk: RequestLog.troubles."""
 
     def observe(self, outcome: Outcome) -> None:
         """Count one outcome."""
@@ -151,5 +153,6 @@ class GatewayMetrics:
 
 _COUNTERS = (
     "requests", "tokens", "retries", "replica_tokens", "rejects", "cost_nano", "resumes", "filtered", "prompt_truth",
+    "journal",
 )  # fmt: skip
 _HISTOGRAMS = ("duration", "ttft", "queue", "itl")

@@ -18,6 +18,8 @@ class Snapshot:
     """Requests ever sent there."""
     waiting: dict[str, int] = field(default_factory=dict)
     """By deployment: requests that wait for a turn."""
+    journal_waiting: int = 0
+    """Lines that the disk did not take yet."""
 
     def counters_only(self) -> Snapshot:
         """Of a process that has ended: what it counted stays, what it held is gone."""
@@ -28,6 +30,7 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
     """One snapshot over all."""
     total = Snapshot()
     for each in snapshots:
+        total.journal_waiting += each.journal_waiting
         total.metrics.add(each.metrics)
         for into, more in (
             (total.in_flight, each.in_flight),

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, insert, or_, select, true, update
 
-from inferry.core.outcome import UsageFrom
+from inferry.core.outcome import Ending, UsageFrom
 from inferry.ledger.database import Database
 from inferry.ledger.inflight_book import CRASHED
 from inferry.ledger.outcome_tables import engine_lives, outcomes
@@ -16,8 +16,10 @@ from inferry.ledger.reconcile import Counters, EngineLife, LedgerShare
 _SAME_LIFE_S = 0.001
 """Times go through doubles and JSON; two starts of one replica are further apart."""
 
-_REFUSED = 400
-"""From this status on, an answer is an error, and no tokens are missed."""
+_LOOK_S = 1.0
+"""A look takes a moment: what came and ended meanwhile may be counted, too."""
+_ANSWERED = 400
+"""Below this status, an engine's whole answer went to the client."""
 
 
 def note_lives(database: Database, lives: Iterable[EngineLife]) -> None:
@@ -74,6 +76,12 @@ def ledger_share(database: Database, life: EngineLife) -> LedgerShare:
         ended_wall_s > life.first.wall_s,
     )
     seen = and_(here, ended_wall_s <= life.last.wall_s)
+    crash = func.coalesce(table.error_code, "") == CRASHED
+    none = and_(
+        table.usage_from == UsageFrom.NONE.value,
+        table.ending != Ending.REJECTED.value,
+        ~crash,
+    )
     exact = table.usage_from == UsageFrom.ENGINE.value
     counted = table.usage_from == UsageFrom.COUNTED.value
     resumed = table.resumes > 0
@@ -81,11 +89,13 @@ def ledger_share(database: Database, life: EngineLife) -> LedgerShare:
         "requests": _count(exact),
         "prompt_tokens": _sum(exact, table.prompt_tokens),
         "completion_tokens": _sum(exact, table.completion_tokens),
-        "counted_streams": _count(and_(counted, table.stream)),
-        "counted_calls": _count(and_(counted, ~table.stream)),
+        "cut": _count(and_(counted, ~crash)),
+        "cut_unseen": _count(and_(none, table.status >= _ANSWERED)),
+        "crashed_calls": _count(and_(crash, ~table.stream)),
+        "crashed_tokens": _sum(crash, table.completion_tokens),
         "counted_tokens": _sum(counted, table.completion_tokens),
         "counted_prompt_tokens": _sum(counted, table.prompt_tokens),
-        "without_usage": _count(and_(table.usage_from == UsageFrom.NONE.value, table.status < _REFUSED)),
+        "without_usage": _count(and_(none, table.status < _ANSWERED)),
         "resumed": _count(resumed),
         "resumed_tokens": _sum(resumed, table.completion_tokens),
     }
@@ -102,9 +112,9 @@ def ledger_share(database: Database, life: EngineLife) -> LedgerShare:
         table.received_wall_s <= life.last.wall_s,
         or_(table.attempts > 1, resumed),
     )
-    crashed = select(table.id).where(seen, counted, table.error_code == CRASHED).order_by(table.id)
+    crashed = select(table.id).where(seen, crash).order_by(table.id)
+    late = and_(here, ended_wall_s > life.last.wall_s, table.received_wall_s <= life.last.wall_s + _LOOK_S)
     with database.read() as connection:
-        late = and_(here, ended_wall_s > life.last.wall_s, table.received_wall_s <= life.last.wall_s)
         return LedgerShare(
             **_one_row(connection, seen_sums, seen),
             **_one_row(connection, late_sums, late),

@@ -56,7 +56,6 @@ class Begun(msgspec.Struct, kw_only=True, omit_defaults=True):
     model: str | None = None
     engine: str | None = None
     replica_id: str | None = None
-    """None: sent to no engine yet, so that nothing was generated."""
     key_id: str | None = None
     tenant: str | None = None
     stream: bool = False
@@ -166,8 +165,8 @@ class Recovered:
 def recover(path: Path) -> Recovered:
     """What the requests in the book of a dead process had come to. Raises OSError.
 
-    Tokens are those that were relayed, the prompt's are the estimate; how long the request had run is not known, and
-    its duration 0. An id that is there twice is counted once, with the larger count.
+    Tokens are those that were relayed, the prompt's are the estimate; where nothing was relayed, nothing is billed.
+    How long the request had run is not known, and its duration 0. An id that is there twice is counted once, with the larger count.
     """
     found: dict[str, Outcome] = {}
     unreadable = 0
@@ -193,7 +192,7 @@ def recover(path: Path) -> Recovered:
 
 
 def _crashed(begun: Begun, tokens: int) -> Outcome:
-    sent = begun.replica_id is not None
+    relayed = tokens > 0
     return Outcome(
         id=begun.id,
         request_id=begun.request_id,
@@ -210,10 +209,10 @@ def _crashed(begun: Begun, tokens: int) -> Outcome:
         tenant=begun.tenant,
         stream=begun.stream,
         attempts=begun.attempts,
-        prompt_tokens=begun.prompt_tokens if sent else None,
-        completion_tokens=tokens if sent else None,
-        usage_from=UsageFrom.COUNTED if sent else UsageFrom.NONE,
-        cost_nano=begun.rates.cost_nano(begun.prompt_tokens, 0, tokens) if sent else 0,
+        prompt_tokens=begun.prompt_tokens if relayed else None,
+        completion_tokens=tokens if relayed else None,
+        usage_from=UsageFrom.COUNTED if relayed else UsageFrom.NONE,
+        cost_nano=begun.rates.cost_nano(begun.prompt_tokens, 0, tokens) if relayed else 0,
         error_code=CRASHED,
     )
 

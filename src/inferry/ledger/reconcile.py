@@ -59,17 +59,21 @@ class LedgerShare:
     """Ended in that time, with the engine's usage."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    counted_streams: int = 0
-    """Cut off by their client or by an engine: their tokens are those relayed."""
-    counted_calls: int = 0
-    """The same without streaming, where nothing is relayed before the end."""
     counted_tokens: int = 0
+    """Relayed of streams that were cut off, whoever did it."""
     counted_prompt_tokens: int = 0
-    """Estimates."""
+    """Of the same; estimates."""
+    cut: int = 0
+    """Cut off in the middle by their client or by an engine."""
+    cut_unseen: int = 0
+    """Ended before any of their answer was relayed: no tokens are billed, whatever the engine did."""
     crashed: tuple[str, ...] = ()
-    """Ids of requests that a gateway process had under way when it was killed; part of those counted."""
+    """Ids of requests that a gateway process had under way when it was killed."""
+    crashed_calls: int = 0
+    """Those of them that are no streams."""
+    crashed_tokens: int = 0
     without_usage: int = 0
-    """Asked the engine, and nothing is known of tokens."""
+    """Answered whole, and nothing is known of tokens."""
     resumed: int = 0
     """Begun elsewhere and finished here: a part of their tokens is another engine's."""
     resumed_tokens: int = 0
@@ -141,16 +145,17 @@ def in_doubt(share: LedgerShare) -> str:
 def _completion_causes(
     life: EngineLife, share: LedgerShare, running: int | None, warm_ups: int
 ) -> list[Cause]:
-    cut = share.counted_streams - len(share.crashed)
+    crashed = len(share.crashed)
     causes = _warm_up(life, warm_ups, 1)
     causes += [
-        Cause("streams cut off: generated and not relayed", cut, 0, cut * ABORT_TOKENS_MAX),
-        Cause("answers cut off that were not streamed", share.counted_calls, 0, None),
+        Cause("streams cut off: generated and not relayed", share.cut, 0, share.cut * ABORT_TOKENS_MAX),
+        Cause("cut off before anything was relayed", share.cut_unseen, 0, None),
+        # Nobody saw their end: it may have come after the last look at the engine.
         Cause(
             "under way when a gateway process was killed",
-            len(share.crashed),
-            0,
-            len(share.crashed) * ABORT_TOKENS_MAX,
+            crashed,
+            -share.crashed_tokens,
+            None if share.crashed_calls else crashed * ABORT_TOKENS_MAX,
         ),
         Cause("ended after the engine was last looked at", share.late, 0, share.late_tokens),
     ]
@@ -158,11 +163,12 @@ def _completion_causes(
 
 
 def _prompt_causes(life: EngineLife, share: LedgerShare, running: int | None, warm_ups: int) -> list[Cause]:
-    counted = share.counted_streams + share.counted_calls
+    counted = share.cut + len(share.crashed)
     causes = _warm_up(life, warm_ups, WARM_UP_PROMPT_TOKENS_MAX)
     causes += [
         # An estimate may be off either way, and a request that was cut off early never reached prefill.
         Cause("requests cut off: their prompts are estimates", counted, -share.counted_prompt_tokens, None),
+        Cause("cut off before anything was relayed", share.cut_unseen, 0, None),
         Cause("ended after the engine was last looked at", share.late, 0, share.late_prompt_tokens),
     ]
     return causes + _open_causes(share, running, 0)

@@ -39,6 +39,14 @@ class RequestLog:
                 self.book.end(slot)
             self._unwritten.clear()
 
+    def troubles(self) -> dict[str, int]:
+        """Counters for operators: `lost` outcomes, `write_failures` of the disk, requests `without_slot` in the book."""
+        return {
+            "lost": self.journal.lost,
+            "write_failures": self.journal.failures,
+            "without_slot": self.book.overflowed,
+        }
+
     def close(self) -> None:
         """At shutdown, when all requests have ended. Slots whose lines never reached the disk stay for the loader."""
         self.journal.flush()

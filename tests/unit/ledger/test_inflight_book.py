@@ -30,10 +30,10 @@ def test_an_open_request_is_recovered_with_its_count(tmp_path: Path) -> None:
     book.close()
 
 
-def test_a_request_that_no_engine_saw_costs_nothing(tmp_path: Path) -> None:
-    """Cut off in the queue: an outcome, but no tokens."""
+def test_a_request_that_relayed_nothing_costs_nothing(tmp_path: Path) -> None:
+    """Cut off before its first token, whatever the engine did: an outcome, but no tokens."""
     book = InflightBook(tmp_path, "gateway-0")
-    book.begin(a_begun("a", replica_id=None))
+    book.begin(a_begun("a"))
     (outcome,) = recover(book.path).outcomes
     assert (outcome.prompt_tokens, outcome.completion_tokens, outcome.cost_nano) == (None, None, 0)
     assert outcome.usage_from is UsageFrom.NONE
@@ -51,7 +51,7 @@ def test_ended_requests_are_not_recovered(tmp_path: Path) -> None:
     assert book.open_slots == 0
     first, second = book.begin(a_begun("b")), book.begin(a_begun("c"))
     assert first == slot != second
-    assert [outcome.completion_tokens for outcome in recover(book.path).outcomes] == [0, 0]
+    assert [outcome.completion_tokens for outcome in recover(book.path).outcomes] == [None, None]
     book.close()
 
 
@@ -141,7 +141,7 @@ def test_a_full_book_counts_what_it_has_no_slot_for(tmp_path: Path, monkeypatch:
         book.end(slot)
     assert book.overflowed == 2
     assert not set(over) & set(slots)
-    assert {outcome.completion_tokens for outcome in recover(book.path).outcomes} == {0}
+    assert {outcome.completion_tokens for outcome in recover(book.path).outcomes} == {None}
     book.end(slots[0])
     assert book.begin(a_begun("again")) == slots[0]
     book.close()
@@ -182,5 +182,5 @@ def test_any_order_of_steps_leaves_what_is_open(tmp_path: Path, seed: int) -> No
             book.counts[slot] += 3
             open_requests[id] = (slot, count + 3)
     recovered = {outcome.id: outcome.completion_tokens for outcome in recover(book.path).outcomes}
-    assert recovered == {id: count for id, (_, count) in open_requests.items()}
+    assert recovered == {id: count or None for id, (_, count) in open_requests.items()}
     book.close()

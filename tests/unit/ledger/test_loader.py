@@ -62,7 +62,7 @@ def stored(database: Database) -> dict[str, tuple[str, int | None]]:
         rows = [dict(row._mapping) for row in connection.execute(select(outcomes))]
         sums = [dict(row._mapping) for row in connection.execute(select(daily_usage))]
     assert sorted(sums, key=lambda row: [row[name] for name in DIMENSIONS]) == daily_sums(rows)
-    return {row["id"]: (row["ending"], row["completion_tokens"]) for row in rows}
+    return {row["id"]: (row["ending"], row["completion_tokens"] or 0) for row in rows}
 
 
 def leftovers(folder: Path) -> list[str]:

@@ -57,10 +57,11 @@ def test_equal_is_exact() -> None:
     ("share", "running", "warm_ups", "most"),
     [
         (LedgerShare(), 0, 1, 1),
-        (LedgerShare(counted_streams=2), 0, 0, 2 * ABORT_TOKENS_MAX),
-        (LedgerShare(counted_streams=1, crashed=("a",)), 0, 0, ABORT_TOKENS_MAX),
+        (LedgerShare(cut=2), 0, 0, 2 * ABORT_TOKENS_MAX),
+        (LedgerShare(crashed=("a",)), 0, 0, ABORT_TOKENS_MAX),
+        (LedgerShare(crashed=("a",), crashed_calls=1), 0, 0, None),
         (LedgerShare(late=1, late_tokens=40), 0, 0, 40),
-        (LedgerShare(counted_calls=1), 0, 0, None),
+        (LedgerShare(cut_unseen=1), 0, 0, None),
         (LedgerShare(moved_away=1), 0, 0, None),
         (LedgerShare(without_usage=1), 0, 0, None),
         (LedgerShare(), 1, 0, None),
@@ -86,12 +87,15 @@ def test_requests_past_the_gateway_are_left_over() -> None:
 
 
 def test_a_ledger_that_has_more_is_never_explained_away() -> None:
-    """Nothing but a resumed request lets the ledger have more than its engine: that would be tokens billed twice."""
-    share = LedgerShare(completion_tokens=100, counted_streams=5, late=3, late_tokens=50, without_usage=1)
+    """Only resumed requests and those of a crash let the ledger have more than its engine: it would be billed twice."""
+    share = LedgerShare(completion_tokens=100, cut=5, late=3, late_tokens=50, without_usage=1)
     found = completion(a_life(90), share, running=2, warm_ups=1)
     assert (found.verdict, found.unexplained_tokens) == ("unexplained", -10)
     resumed = replace(share, resumed=1, resumed_tokens=10)
     assert completion(a_life(90), resumed, running=2, warm_ups=1).verdict == "explained"
+    crashed = replace(share, crashed=("a",), crashed_tokens=10)
+    assert completion(a_life(90), crashed, running=2, warm_ups=1).verdict == "explained"
+    assert completion(a_life(89), crashed, running=2, warm_ups=1).verdict == "unexplained"
 
 
 def test_an_engine_without_counters_is_unknown() -> None:
@@ -131,6 +135,7 @@ def test_the_store_knows_the_share_of_each_life(database: Database) -> None:
         "completion_tokens": 3,
         "stream": True,
     }
+    unseen = {"usage_from": UsageFrom.NONE, "completion_tokens": None, "prompt_tokens": None}
     OutcomeStore(database, SOURCE).store(
         "f" * 32,
         0,
@@ -139,10 +144,12 @@ def test_the_store_knows_the_share_of_each_life(database: Database) -> None:
             at("exact", 10.0, 5.0),
             at("cut", 20.0, 5.0, **counted),
             at("crashed", 30.0, 0.0, **counted | {"error_code": "gateway_crashed", "ending": Ending.FAILED}),
-            at("call", 30.0, 1.0, **counted | {"stream": False}),
+            at("gone", 30.0, 1.0, **unseen | {"ending": Ending.CANCELLED, "status": 499}),
+            at("crashed call", 30.0, 0.0, **unseen | {"error_code": "gateway_crashed", "status": 500}),
             at("late", 99.0, 5.0),
-            at("rejected", 40.0, 0.0, usage_from=UsageFrom.NONE, status=429, completion_tokens=None),
-            at("silent", 40.0, 1.0, usage_from=UsageFrom.NONE, completion_tokens=None, prompt_tokens=None),
+            at("later", 102.0, 5.0),
+            at("rejected", 40.0, 0.0, **unseen | {"ending": Ending.REJECTED, "status": 429}),
+            at("silent", 40.0, 1.0, **unseen),
             at("resumed", 50.0, 1.0, resumes=1, completion_tokens=9),
             at("elsewhere", 50.0, 1.0, replica_id="chat-1", attempts=2),
             at("next life", 210.0, 1.0),
@@ -152,8 +159,8 @@ def test_the_store_knows_the_share_of_each_life(database: Database) -> None:
     lives = known_lives(database)
     assert lives == [first, second]
     assert ledger_share(database, lives[0]) == LedgerShare(
-        requests=2, prompt_tokens=20, completion_tokens=16, counted_streams=2, counted_calls=1, counted_tokens=9,
-        counted_prompt_tokens=30, crashed=("crashed",), without_usage=1, resumed=1, resumed_tokens=9, moved_away=1,
+        requests=2, prompt_tokens=20, completion_tokens=16, counted_tokens=6, counted_prompt_tokens=20, cut=1,
+        cut_unseen=1, crashed=("crashed", "crashed call"), crashed_calls=1, crashed_tokens=3, without_usage=1, resumed=1, resumed_tokens=9, moved_away=1,
         late=1, late_prompt_tokens=10, late_tokens=7,
     )  # fmt: skip
     assert ledger_share(database, lives[1]) == LedgerShare(requests=1, prompt_tokens=10, completion_tokens=7)
