@@ -126,8 +126,8 @@ class Bookkeeping:
     async def close(self) -> None:
         """Load what the gateways wrote last, note what the engines counted last, and let go of the store."""
         if self._loader is not None:
-            await self._load()
-            await self._note_lives()
+            await self.load()
+            await self.note_lives()
         self._writing.shutdown()
         await asyncio.to_thread(self._database.close)
 
@@ -135,7 +135,7 @@ class Bookkeeping:
         """Units of a calendar budget that are spent already; 0 for what the ledger does not sum up."""
         scope, owner, measure = owner_of(bucket.id)
         await self.is_open.wait()
-        await self._load()
+        await self.load()
         spent = (await asyncio.to_thread(spent_since, self._database, self._clock.wall_s())).get(
             (scope, owner)
         )
@@ -152,9 +152,10 @@ class Bookkeeping:
     async def _load_forever(self) -> None:
         while True:
             await asyncio.sleep(LOAD_S)
-            await self._load()
+            await self.load()
 
-    async def _load(self) -> None:
+    async def load(self) -> None:
+        """What the gateways have written, into the store."""
         assert self._loader is not None
         try:
             async with self._loading:
@@ -177,9 +178,10 @@ class Bookkeeping:
             await asyncio.sleep(NOTE_S)
             for view in self._views():
                 self.look_at(view)
-            await self._note_lives()
+            await self.note_lives()
 
-    async def _note_lives(self) -> None:
+    async def note_lives(self) -> None:
+        """What was looked at since the last time, into the store."""
         noted, self._lives = self._lives, {}
         if not noted:
             return

@@ -121,6 +121,13 @@ def test_metrics_under_our_names() -> None:
     assert metrics.kv_cache_use is None
 
 
+def test_prompt_tokens_are_those_computed_and_those_cached() -> None:
+    """As in its usage, which counts both; a build that does not count cached ones tells nothing comparable."""
+    page = "llamacpp:prompt_tokens_total 44\n"
+    assert adapter().read_metrics(page).tokens_prompt is None
+    assert adapter().read_metrics(page + "llamacpp:prompt_tokens_cached_total 42\n").tokens_prompt == 86
+
+
 def test_exit_readings() -> None:
     """The child's own words are the message; only its 'don't try again' is final; signals have names."""
     subject = adapter()

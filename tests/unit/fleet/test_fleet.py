@@ -266,6 +266,35 @@ async def test_tokens_are_counted_without_publishing() -> None:
         assert len(house.changes.views) == published
 
 
+async def test_each_life_counts_from_its_own_start() -> None:
+    """A crash publishes what the engine had last counted; the next process begins at 0, with its own start."""
+    prober = FakeProber()
+    house = house_of(prober=prober, chat=managed())
+    async with running(house):
+        await house.fleet.wait_settled()
+        prober.tokens_generated = 42
+        await until(lambda: house.view("chat-0").tokens_generated == 42)
+        prober.tokens_generated = 0
+        house.runtime.latest("chat-0").end(-9)
+        await until(lambda: house.view("chat-0").restarts == 1)
+    first, *_ = (view for view in house.changes.views if view.state is ReplicaState.FAILED)
+    begun = [view for view in house.changes.views if view.state is ReplicaState.STARTING]
+    assert first.tokens_generated == 42
+    assert [view.tokens_generated for view in begun] == [0, 0]
+    assert begun[0].started_wall_s == first.started_wall_s
+    assert (begun[1].started_wall_s or 0.0) > (first.started_wall_s or 0.0)
+
+
+async def test_counters_are_read_once_more_before_an_engine_is_stopped() -> None:
+    """What it did since the last probe is in its last view."""
+    prober = FakeProber()
+    house = house_of(prober=prober, chat=managed(health=Health(interval_s=60)))
+    async with running(house):
+        await house.fleet.wait_settled()
+        prober.tokens_generated = 42
+    assert house.view("chat-0").tokens_generated == 42
+
+
 async def test_draining_is_published_for_all_before_anything_is_stopped() -> None:
     """The gateway hears that all replicas are leaving before the first process gets its signal."""
     house = house_of(a=managed(replicas=2), b=managed())
