@@ -119,9 +119,29 @@ class Up:
         wait_for("inferry up is ready", ready, 60.0)
         return self.output().split()[2].removesuffix("/v1")
 
-    def replicas(self) -> dict[str, dict[str, Any]]:
-        """Replica records of the control API by id, asked directly: a verb's start costs half a second."""
+    def control(self, method: str, path: str, body: object = None) -> httpx.Response:
+        """Asks the control API, directly: a verb's start costs half a second."""
         [record] = [json.loads(p.read_text()) for p in self.inferry.home.glob("run/*/instance.json")]
-        with httpx.Client(transport=httpx.HTTPTransport(uds=record["socket"])) as client:
-            status = client.get("http://control/status").json()
+        transport = httpx.HTTPTransport(uds=record["socket"])
+        with httpx.Client(transport=transport, base_url="http://control", timeout=60) as client:
+            return client.request(method, path, json=body)
+
+    def new_key(self, tenant: str, **settings: object) -> str:
+        """The text of a new key."""
+        made = self.control("POST", "/keys", {"tenant": tenant, **settings})
+        assert made.status_code == 201, made.text
+        return str(made.json()["key"])
+
+    def gateway_pids(self) -> list[int]:
+        """The gateway processes, in the order of their start."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [
+            int(pid)
+            for pid in children
+            if b"inferry.cli.gateway_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+
+    def replicas(self) -> dict[str, dict[str, Any]]:
+        """Replica records of the control API by id."""
+        status = self.control("GET", "/status").json()
         return {each["id"]: each for one in status["deployments"] for each in one["replicas"]}

@@ -38,6 +38,7 @@ def control_server(app: ASGIApp, tls: ssl.SSLContext | None = None) -> uvicorn.S
             ws="none",
             lifespan="off",
             log_config=None,
+            log_level="warning",
             access_log=False,
             ssl_context_factory=None if tls is None else lambda _config, _default: tls,
             timeout_graceful_shutdown=1,

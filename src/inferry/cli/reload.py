@@ -118,8 +118,8 @@ class Reloader:
         before, loaded_before = self.serving, self.loaded
         serving = await self._make_serving(loaded)
         await self._prepare(loaded.config)
-        self._last_generation = serving.generation
         await self._gateways.configure(serving.for_gateway)
+        self._last_generation = serving.generation
         self.serving, self.loaded = serving, loaded
         reasons = await self._fleet.apply(serving.plans, serving.config.gateway.drain_s)
         reasons |= self._dead_among(set(serving.config.deployments) - set(before.config.deployments))
