@@ -53,7 +53,12 @@ def init(
 @app.command()
 def check(file: File = DEFAULT_FILE) -> None:
     """Say whether the file is right, and everything that is not."""
+    from inferry.cli.serving import make_serving
+    from inferry.cli.weights import models_here
+    from inferry.core.home import inferry_home
+
     loaded = load_file(file, os.environ)
+    make_serving(loaded.config, models_here(loaded.config, inferry_home(os.environ)))
     names = ", ".join(loaded.config.deployments)
     typer.echo(f"{file} is right: {len(loaded.config.deployments)} deployment(s): {names}")
 
@@ -115,6 +120,9 @@ def effective_values(loaded: LoadedFile) -> list[tuple[str, Any, str]]:
         elif isinstance(value, dict) and value:
             for name, item in value.items():
                 walk(item, (*at, name))
+        elif isinstance(value, list) and any(isinstance(item, BaseModel) for item in value):
+            for index, item in enumerate(value):
+                walk(item, (*at, index))
         elif at in loaded.references:
             origin = "from the environment" if at in loaded.from_environment else "the default written there"
             rows.append((_dotted(at), shown_url(loaded.references[at]), f"{_line(at)}, {origin}"))

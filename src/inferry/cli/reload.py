@@ -142,7 +142,7 @@ class Reloader:
         paths = await asyncio.to_thread(
             fetch_models, loaded.config, self._home, self._environ, SilentProgress()
         )
-        return make_serving(loaded.config, paths, self._last_generation + 1)
+        return await asyncio.to_thread(make_serving, loaded.config, paths, self._last_generation + 1)
 
     async def _put_back(self, before: Serving) -> None:
         """What was in force, again. The gateways first: they must know a deployment before its replicas."""

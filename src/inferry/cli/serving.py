@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferry.core.deployment import Deployment, DeploymentFile, OpenAIDeployment
+from inferry.core.errors import ConfigError
 from inferry.core.filter_settings import Filter
 from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
 from inferry.engines.registry import adapter_for
 from inferry.fleet.plan import DeploymentPlan
+from inferry.gateway.gateway import compile_filters
 from inferry.gateway.messages import Configuration
+from inferry.gateway.prompt_counter import load_counter
 from inferry.gateway.prompt_truth import PromptTruthSpec
 from inferry.gateway.served import ServedSpec
 
@@ -33,14 +36,29 @@ class Serving:
 def make_serving(
     config: DeploymentFile, model_paths: Mapping[str, Path | None], generation: int = 1
 ) -> Serving:
-    """Raises ConfigError where an engine can't be run as the file says."""
+    """Compiles every filter and loads every tokenizer once, which can take seconds, and needs no event loop.
+
+    Raises ConfigError where an engine can't be run as the file says, a filter is wrong, or something that one of
+    them needs is missing: told here, nothing has been started yet.
+    """
     plans, served = [], []
     for name, deployment in config.deployments.items():
         adapter = adapter_for(name, deployment)
         path = model_paths.get(name)
         plans.append(DeploymentPlan(name, deployment, adapter, path))
         served.append(_spec(name, deployment, adapter, config.gateway.filters, path))
+    compile_filters(served)
+    for spec in served:
+        _try_tokenizer(spec)
     return Serving(generation, config, tuple(plans), tuple(served))
+
+
+def _try_tokenizer(spec: ServedSpec) -> None:
+    if spec.prompt_truth is not None:
+        try:
+            load_counter(Path(spec.prompt_truth.source), lambda layout: layout)
+        except ConfigError as error:
+            raise ConfigError(f"deployments.{spec.name}.prompt_truth: {error.message}") from error
 
 
 def _spec(

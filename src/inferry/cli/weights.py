@@ -29,6 +29,17 @@ def check_engines(config: DeploymentFile) -> None:
         )
 
 
+def models_here(config: DeploymentFile, home: Path) -> dict[str, Path | None]:
+    """The local path of each deployment's weights, as far as they are here already."""
+    store = ModelStore(home)
+    found = {
+        name: store.find(parse_model_ref(deployment.model))
+        for name, deployment in config.deployments.items()
+        if isinstance(deployment, LlamaCppDeployment)
+    }
+    return {name: stored.path for name, stored in found.items() if stored is not None}
+
+
 def fetch_models(
     config: DeploymentFile, home: Path, environ: Mapping[str, str], progress: Progress
 ) -> dict[str, Path | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,67 @@ def outside(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY", "sk-hunter2")
     monkeypatch.setenv("HOST", "hunter2.example.org")
     Path("inferry.yaml").write_text(OUTSIDE)
+
+
+FILTERED = """\
+gateway:
+  filters:
+    - {name: names, terms: [Nightjar, "${HOST}"]}
+    - name: judge
+      classifier: {url: "http://judge:1/v1/moderations", api_key: "${KEY}"}
+deployments:
+  chat: {engine: simulated}
+"""
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+@pytest.mark.usefixtures("outside")
+def test_show_takes_lists_of_sections_apart(run: Run, flags: tuple[str, ...]) -> None:
+    """Each key of each filter is a value of its own, and secrets in there stay references too."""
+    Path("inferry.yaml").write_text(FILTERED)
+    shown = run("config", "show", *flags)
+    assert shown.code == 0
+    assert "gateway.filters.0.terms" in shown.out
+    assert "gateway.filters.1.classifier.api_key" in shown.out
+    assert "${KEY}" in shown.out
+    assert "hunter2" not in shown.out
+
+
+MISTAKES = {
+    "a bad pattern": ("filters: [{name: numbers, patterns: ['(unclosed']}]", ["'numbers'", "(unclosed"]),
+    "a list that is not there": ("filters: [{name: words, terms_file: no.txt}]", ["'words'", "no.txt"]),
+    "a tokenizer that is not there": (
+        "prompt_truth: {tokenizer: nowhere}",
+        ["deployments.chat.prompt_truth: ", "nowhere does not exist"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_check_tries_filters_and_tokenizers(run: Run, mistake: str) -> None:
+    """What only shows when a filter is compiled or a tokenizer loaded is told by the check."""
+    section, words = MISTAKES[mistake]
+    Path("inferry.yaml").write_text(f"deployments: {{chat: {{engine: simulated, {section}}}}}\n")
+    refused = run("config", "check")
+    assert refused.code == 1
+    for word in words:
+        assert word in refused.err
+
+
+@pytest.mark.parametrize(("library", "section"), [
+    ("re2", "filters: [{name: numbers, patterns: ['[0-9]{4}']}]"),
+    ("tokenizers", "prompt_truth: {tokenizer: nowhere}"),
+])  # fmt: skip
+def test_check_names_what_is_not_installed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, library: str, section: str
+) -> None:
+    """A library that a filter or the prompt's count needs is asked for at once, with the command that brings it."""
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, "inferry.gateway.filters.pattern_matcher", raising=False)
+    Path("inferry.yaml").write_text(f"deployments: {{chat: {{engine: simulated, {section}}}}}\n")
+    refused = run("config", "check")
+    assert refused.code == 1
+    assert "pip install 'inferry[" in refused.err
 
 
 @pytest.mark.usefixtures("outside")
