@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from inferry.gateway.prompt_template import PromptTemplate
 
 _MISSING = (
-    "'prompt_truth' needs the packages tokenizers and jinja2: install inferry[prompt-truth], "
+    "'prompt_truth' needs the packages tokenizers and jinja2: pip install 'inferry[prompt-truth]', "
     "or leave 'prompt_truth' out"
 )
 _CONFIG_BYTES_MAX = 64 * 1024 * 1024
