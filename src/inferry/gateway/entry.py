@@ -15,7 +15,7 @@ from inferry.gateway.admission import Admission, Admitted, Pending, Refused
 from inferry.gateway.callers import Callers
 from inferry.gateway.filters.classifier_call import BorrowedReplica, CheckCalls, ClassifierPools
 from inferry.gateway.filters.verdict import Blocked, Masked, Verdict
-from inferry.gateway.limit_rules import Estimate, Rules
+from inferry.gateway.limit_rules import Estimate
 from inferry.gateway.prompt_truth import HEADER, PromptCheck, PromptChecks, rejection
 from inferry.gateway.served import ServedDeployment
 from inferry.gateway.turns import Answer, Ticket

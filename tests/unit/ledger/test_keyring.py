@@ -38,7 +38,9 @@ def test_a_good_key_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "credential", [TEXT[:-1], TEXT + "x", TEXT[:PREFIX_CHARS], TEXT.swapcase(), TEXT[:4]]
+    "credential",
+    [TEXT[:-1], TEXT + "x", TEXT[:PREFIX_CHARS], TEXT.swapcase(), TEXT[:4]],
+    ids=["cut", "longer", "prefix", "other case", "four signs"],
 )
 def test_nearly_the_key_is_not_the_key(credential: str) -> None:
     """Its prefix is no secret and opens nothing."""
