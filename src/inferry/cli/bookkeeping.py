@@ -7,6 +7,7 @@ journals wait on the disk.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,6 +70,10 @@ class Bookkeeping:
         self._problems: frozenset[str] = frozenset()
         self._lives: dict[tuple[str, float], EngineLife] = {}
         """By replica and start, those that are not in the store as they are now."""
+        self._started_wall_s: dict[str, float] = {}
+        """By replica: its latest life."""
+        self._new_life = asyncio.Event()
+        """Noted at once: if all is killed soon, it is known which engine its requests were at."""
         self._loading = asyncio.Lock()
         self._writing = ThreadPoolExecutor(1, "bookkeeping")
         """One after the other: what `close` writes comes after whatever was under way when `run` was cancelled."""
@@ -104,7 +109,11 @@ class Bookkeeping:
         """Remember what the engine has counted, for `inferry ledger reconcile`. Before `open`, nothing."""
         if view.started_wall_s is None or view.counted_wall_s is None or self._loader is None:
             return
-        self._lives[view.id, view.started_wall_s] = EngineLife(
+        life = (view.id, view.started_wall_s)
+        if self._started_wall_s.get(view.id) != view.started_wall_s:
+            self._started_wall_s[view.id] = view.started_wall_s
+            self._new_life.set()
+        self._lives[life] = EngineLife(
             self._loader.source,
             view.id,
             view.deployment,
@@ -175,10 +184,13 @@ class Bookkeeping:
 
     async def _note_forever(self) -> None:
         while True:
-            await asyncio.sleep(NOTE_S)
             for view in self._views():
                 self.look_at(view)
+            self._new_life.clear()
             await self.note_lives()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(NOTE_S):
+                    await self._new_life.wait()
 
     async def note_lives(self) -> None:
         """What was looked at since the last time, into the store."""

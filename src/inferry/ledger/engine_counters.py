@@ -70,13 +70,25 @@ def ledger_share(database: Database, life: EngineLife) -> LedgerShare:
     """The requests that ended at this engine process between the first and the last look at it. Raises LedgerError."""
     table = outcomes.c
     ended_wall_s = table.received_wall_s + table.duration_s
+    lives = engine_lives.alias().c
+    next_start = (
+        select(func.min(lives.started_wall_s))
+        .where(
+            lives.source == life.source,
+            lives.replica_id == life.replica_id,
+            lives.started_wall_s > life.started_wall_s + _SAME_LIFE_S,
+        )
+        .scalar_subquery()
+    )
     here = and_(
         table.source == life.source,
         table.replica_id == life.replica_id,
         ended_wall_s > life.first.wall_s,
     )
-    seen = and_(here, ended_wall_s <= life.last.wall_s)
     crash = func.coalesce(table.error_code, "") == CRASHED
+    # Nobody saw the end of those that a crash cut off: they belong to the life in which they began.
+    begun_here = or_(next_start.is_(None), table.received_wall_s <= next_start)
+    seen = and_(here, or_(and_(crash, begun_here), ended_wall_s <= life.last.wall_s))
     none = and_(
         table.usage_from == UsageFrom.NONE.value,
         table.ending != Ending.REJECTED.value,
@@ -113,7 +125,7 @@ def ledger_share(database: Database, life: EngineLife) -> LedgerShare:
         or_(table.attempts > 1, resumed),
     )
     crashed = select(table.id).where(seen, crash).order_by(table.id)
-    late = and_(here, ended_wall_s > life.last.wall_s, table.received_wall_s <= life.last.wall_s + _LOOK_S)
+    late = and_(here, ~crash, ended_wall_s > life.last.wall_s, table.received_wall_s <= life.last.wall_s + _LOOK_S)
     with database.read() as connection:
         return LedgerShare(
             **_one_row(connection, seen_sums, seen),

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from inferry.core.clock import Clock
@@ -22,6 +23,7 @@ from inferry.testing.simulated_generation import Generation, Generator, Powers
 from inferry.testing.simulated_http import Exchange
 from inferry.testing.simulated_metrics import metrics_page
 from inferry.testing.simulated_plain import PlainAnswers
+from inferry.testing.simulated_record import RequestRecord
 from inferry.testing.simulated_requests import Ask, BadRequest, RequestReader, read_object
 from inferry.testing.simulated_words import TokenTable
 
@@ -42,6 +44,8 @@ class Options:
     itl_s: float = 0.005
     faults: bool = False
     seed: int = 0
+    record_folder: Path | None = None
+    """Where each request is recorded, for tests of what others count; see simulated_record.py."""
     key: str | None = None
     """Asked for as `Authorization: Bearer KEY` on every route but /health and /simulate/fault."""
 
@@ -60,6 +64,7 @@ class SimulatedApp:
         self._started_s = int(clock.wall_s())
         self._loading_until_s = 0.0
         self._authorization = None if options.key is None else f"Bearer {options.key}"
+        self._record = None if options.record_folder is None else RequestRecord(options.record_folder)
         self.generator = Generator(
             table=self._table,
             parallel=options.parallel,
@@ -68,6 +73,7 @@ class SimulatedApp:
             itl_s=options.itl_s,
             seed=options.seed,
             powers=powers,
+            record=self._record,
         )
         plain = PlainAnswers(self._reader, self._table, options.served_name, options.context_tokens, clock)
         self._routes: dict[str, dict[str, Callable[[Exchange], None]]] = {
@@ -116,6 +122,11 @@ class SimulatedApp:
             anthropic = exchange.path.startswith("/v1/messages")
             body = error_body(anthropic, error.message, error.status, error.kind, error.param)
             exchange.reply(error.status, body)
+
+    def close(self) -> None:
+        """After the last answer."""
+        if self._record is not None:
+            self._record.close()
 
     # --- the engine's state ---------------------------------------------------------------------------
 
@@ -186,7 +197,9 @@ class SimulatedApp:
 
     def _plain(self, compute: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Exchange], None]:
         def handle(exchange: Exchange) -> None:
-            body = to_json(compute(read_object(exchange.body)))
+            answer = compute(read_object(exchange.body))
+            self._count_plain(exchange, answer)
+            body = to_json(answer)
             fault = self._fault_for(exchange)
             if fault is None:
                 exchange.reply(200, body)
@@ -197,6 +210,14 @@ class SimulatedApp:
                 self.generator.break_plain(exchange, fault)
 
         return handle
+
+    def _count_plain(self, exchange: Exchange, answer: dict[str, Any]) -> None:
+        if "usage" in answer:
+            tokens = answer["usage"]["prompt_tokens"]
+            self.generator.figures.prompt_tokens += tokens
+            if self._record is not None:
+                for event in ("begun", "finished"):
+                    self._record.write(exchange.headers.get("x-request-id"), event, tokens)
 
     # --- faults ---------------------------------------------------------------------------------------
 

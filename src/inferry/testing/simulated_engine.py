@@ -12,15 +12,18 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import uvloop
 
 from inferry.testing.simulated_app import Options
 from inferry.testing.simulated_server import SimulatedServer, kill_this_process, running_simulated_engine
 
-__all__ = ["KEY_VARIABLE", "main", "running_simulated_engine"]
+__all__ = ["KEY_VARIABLE", "RECORD_VARIABLE", "main", "running_simulated_engine"]
 
 KEY_VARIABLE = "INFERRY_ENGINE_KEY"
+RECORD_VARIABLE = "INFERRY_SIMULATED_RECORD"
+"""A folder: each request is recorded in a file there. In the environment, so that it needs no key in the file."""
 
 
 def _at_least(least: float, kind: type[int] | type[float]) -> Callable[[str], float]:
@@ -120,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         itl_s=wanted.itl_ms / 1000,
         faults=wanted.faults,
         seed=wanted.seed,
+        record_folder=Path(folder) if (folder := os.environ.get(RECORD_VARIABLE)) else None,
         key=os.environ.get(KEY_VARIABLE) or None,
     )
     return uvloop.run(_serve(options, wanted.host, wanted.port))

@@ -13,6 +13,7 @@ from inferry.testing.simulated_formats import AnswerFormat, Choice, Tally
 from inferry.testing.simulated_http import Exchange
 from inferry.testing.simulated_metrics import Figures
 from inferry.testing.simulated_model import BLOCK_TOKENS, Answer, Batch, Piece, PrefixCache, Sequence
+from inferry.testing.simulated_record import RequestRecord
 from inferry.testing.simulated_requests import Ask
 from inferry.testing.simulated_words import Speech, TokenTable
 
@@ -70,11 +71,13 @@ class Generator:
         itl_s: float,
         seed: int,
         powers: Powers,
+        record: RequestRecord | None = None,
     ) -> None:
         self.figures = Figures()
         self._table = table
         self._seed = seed
         self._powers = powers
+        self._record = record
         self._batch = Batch(parallel, ttft_s, itl_s)
         self._blocks_total = max(parallel * context_tokens // BLOCK_TOKENS, 1)
         self._cache = PrefixCache(min(self._blocks_total, _CACHE_BLOCKS_MAX))
@@ -138,6 +141,7 @@ class Generator:
                 )
                 generation.choices.append(Choice())
         generation.unfinished = len(generation.places)
+        self._note(generation, "begun")
         if ask.stream:
             generation.exchange.open_stream()
         for place in generation.places:
@@ -146,8 +150,17 @@ class Generator:
 
     def drop(self, generation: Generation, reason: str) -> None:
         """Forget a generation and free its places."""
-        if generation not in self._active:
-            return
+        if generation in self._active:
+            self._note(generation, "dropped")
+            self._forget(generation, reason)
+
+    def _note(self, generation: Generation, event: str) -> None:
+        if self._record is not None:
+            tally = generation.tally
+            id = generation.exchange.headers.get("x-request-id")
+            self._record.write(id, event, tally.prompt_tokens, tally.completion_tokens)
+
+    def _forget(self, generation: Generation, reason: str) -> None:
         self._active.remove(generation)
         generation.exchange.on_lost = None
         self.figures.finished[reason] += 1
@@ -211,6 +224,8 @@ class Generator:
         place.last_token_s = now_s
         figures.generated_tokens += 1
         generation.tally.completion_tokens += 1
+        if self._record is not None:
+            self._record.write(generation.exchange.headers.get("x-request-id"), "token")
         choice = generation.choices[place.index]
         choice.token_ids.append(piece.token_id)
         choice.texts.append(piece.text)
@@ -238,7 +253,8 @@ class Generator:
             generation.exchange.send(data)
 
     def _complete(self, generation: Generation, data: bytes, reason: str) -> None:
-        self.drop(generation, reason)
+        self._note(generation, "finished")
+        self._forget(generation, reason)
         if generation.ask.stream:
             generation.exchange.close_stream(data + generation.format.closing(generation.choices))
         else:

@@ -77,6 +77,7 @@ class SimulatedServer:
         except TimeoutError:  # a client that doesn't read its answer holds its connection open
             self._register.abort_all()
             await self._register.empty.wait()
+        self.app.close()
 
     def _stop_listening(self) -> None:
         if self._listener is not None:
