@@ -5,6 +5,8 @@ Each step answers at once or calls back later; nothing here waits, and nobody is
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -14,6 +16,7 @@ from inferry.core.request import InferenceRequest, Route
 from inferry.gateway.admission import Admission, Admitted, Pending, Refused
 from inferry.gateway.callers import Callers
 from inferry.gateway.filters.classifier_call import BorrowedReplica, CheckCalls, ClassifierPools
+from inferry.gateway.filters.large_bodies import LARGE_BYTES, FilterThreads, Looked, look_at
 from inferry.gateway.filters.verdict import Blocked, Masked, Verdict
 from inferry.gateway.limit_rules import Estimate
 from inferry.gateway.prompt_truth import HEADER, PromptCheck, PromptChecks, rejection
@@ -39,6 +42,7 @@ class Gatekeeper(Protocol):
     callers: Callers
     admission: Admission
     classifiers: ClassifierPools
+    filter_threads: FilterThreads
     prompt_checks: PromptChecks | None
 
     def borrow(self, deployment: str) -> BorrowedReplica | None: ...
@@ -48,7 +52,7 @@ class Entry:
     """One request on its way in; later, what must be given back for it."""
 
     __slots__ = (
-        "_applicant", "_calls", "_gateway", "_pending", "_request", "_rules", "_ticket", "admitted", "caller", "deployment",
+        "_applicant", "_calls", "_gateway", "_look", "_pending", "_request", "_rules", "_ticket", "admitted", "caller", "deployment",
         "findings", "is_over", "prompt_check", "prompt_tokens", "warning",
     )  # fmt: skip
 
@@ -68,6 +72,7 @@ class Entry:
         self.admitted: Admitted | None = None
         self._pending: Pending | None = None
         self._ticket: Ticket | None = None
+        self._look: asyncio.Future[Looked] | None = None
         self._calls: CheckCalls | None = None
         self.is_over = False
         self.prompt_check: PromptCheck | None = None
@@ -102,16 +107,26 @@ class Entry:
 
     def begin(self) -> None:
         """Go as far as is possible now."""
-        filters = self.deployment.filters
-        if filters is not None:
-            caller, request = self.caller, self._request
-            if not self._take(filters.input(request.route, request.body, caller.tenant, caller.key_id)):
-                return
-            checks = filters.pending_input(request.route, request.body, caller.tenant, caller.key_id)
-            if checks:
-                self._calls = CheckCalls(checks, self._gateway.classifiers, self._gateway, self._on_checked)
-                self._calls.start()
-                return
+        filters, caller, request = self.deployment.filters, self.caller, self._request
+        if filters is None or not filters.looks_at_requests(caller.tenant, caller.key_id):
+            self._ask_limits()
+            return
+        look = functools.partial(look_at, filters, request.route, request.body, caller.tenant, caller.key_id)
+        if len(request.body) < LARGE_BYTES:
+            self._on_looked(look())
+        else:
+            self._look = self._gateway.filter_threads.run(look, self._on_looked)
+
+    def _on_looked(self, looked: Looked) -> None:
+        self._look = None
+        if not self._take(looked.verdict):
+            return
+        if looked.checks:
+            self._calls = CheckCalls(
+                looked.checks, self._gateway.classifiers, self._gateway, self._on_checked
+            )
+            self._calls.start()
+            return
         self._ask_limits()
 
     def _on_checked(self, verdict: Verdict) -> None:
@@ -168,13 +183,8 @@ class Entry:
         completion_tokens = deployment.estimates.completion_tokens(
             request.max_tokens or self.length_max, request.choices
         )
-        return Estimate(
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            cost_nano=deployment.rates.cost_nano(prompt_tokens, 0, completion_tokens),
-            max_tokens=request.max_tokens,
-            choices=request.choices,
-        )
+        cost_nano = deployment.rates.cost_nano(prompt_tokens, 0, completion_tokens) if rules.counts_cost else 0
+        return Estimate(prompt_tokens, completion_tokens, cost_nano, request.max_tokens, request.choices)
 
     def _on_limits(self, answer: Admitted | Refused) -> None:
         self._pending = None
@@ -239,6 +249,8 @@ class Entry:
     def settle(self, prompt_tokens: int, completion_tokens: int, cost_nano: int) -> None:
         """The request is over, wherever it had got to: give back what it held. Once."""
         self.is_over = True
+        if self._look is not None:
+            self._look.cancel()
         if self._calls is not None:
             self._calls.cancel()
         if self._pending is not None:

@@ -28,6 +28,7 @@ from inferry.gateway.callers import Callers
 from inferry.gateway.edge import Edge
 from inferry.gateway.filters.classifier_call import BorrowedReplica, ClassifierPools
 from inferry.gateway.filters.filter_set import FilterSet
+from inferry.gateway.filters.large_bodies import FilterThreads
 from inferry.gateway.health import deployments_health
 from inferry.gateway.host import Active
 from inferry.gateway.metrics import GatewayMetrics
@@ -88,6 +89,7 @@ class Gateway:
         self.counts: Counts = [0] if request_log is None else request_log.counts
         self.callers = Callers(clock)
         self.classifiers = ClassifierPools(loop)
+        self.filter_threads = FilterThreads(loop)
         self.prompt_checks: PromptChecks | None = None
         self.admission = Admission(BankStore(LeaseBank(), clock) if leases is None else leases, clock)
         self.on_replica_failure = on_replica_failure
@@ -323,6 +325,7 @@ class Gateway:
         for pool in self.pools.values():
             await pool.wait_closed()
         await self.classifiers.close()
+        self.filter_threads.close()
         if self.prompt_checks is not None:
             await self.prompt_checks.close()
         if self._log is not None:

@@ -15,6 +15,7 @@ from inferry.gateway.answer import Counts
 from inferry.gateway.callers import Callers
 from inferry.gateway.edge import Edge
 from inferry.gateway.filters.classifier_call import BorrowedReplica, ClassifierPools
+from inferry.gateway.filters.large_bodies import FilterThreads
 from inferry.gateway.prompt_truth import PromptChecks
 from inferry.gateway.served import ServedDeployment
 from inferry.gateway.upstream import UpstreamPool
@@ -41,6 +42,7 @@ class Host(Protocol):
     callers: Callers
     admission: Admission
     classifiers: ClassifierPools
+    filter_threads: FilterThreads
     prompt_checks: PromptChecks | None
     counts: Counts
     """Tokens relayed so far, by the slots that `on_sent` gives."""

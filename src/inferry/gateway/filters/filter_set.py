@@ -49,6 +49,10 @@ class FilterSet:
         escape more. Streams that a classifier or guard looks at wait for its answers besides."""
         return max((rule.hold_back_chars_max for rule in self._output.local), default=0)
 
+    def looks_at_requests(self, tenant: str, key_id: str | None) -> bool:
+        """Whether `input` or `pending_input` have a rule for what this caller sends."""
+        return bool(self._input.local_for(tenant, key_id) or self._input.outside_for(tenant, key_id))
+
     def input(self, route: Route, body: bytes, tenant: str, key_id: str | None) -> Verdict:
         """The verdict on a request; on Masked, its body goes on in place of `body`."""
         rules = self._input.local_for(tenant, key_id)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import ahocorasick  # type: ignore[import-not-found]
 
 from inferry.gateway.filters.matcher import Spans
+
+_PIECE_CHARS = 256 * 1024
+"""The library lets no other thread run before it finds something: so much takes it some 2 ms."""
 
 
 class TermMatcher:
@@ -32,12 +35,20 @@ class TermMatcher:
         waits = len(text) if final else self._first_waiting(folded, start)
         spans = [
             (end - length + 1, end + 1)
-            for end, (length, _) in self._automaton.iter(folded, start)
+            for end, (length, _) in self._found(folded, start)
             if end - length + 1 < waits
         ]
         if self._whole_words:
             spans = [span for span in spans if _is_word(text, *span)]
         return sorted(spans), waits
+
+    def _found(self, folded: str, start: int) -> Iterator[tuple[int, tuple[int, bool]]]:
+        """(last place, what is known of the term) of each occurrence."""
+        found = self._automaton.iter(folded, start, min(len(folded), start + _PIECE_CHARS))
+        yield from found
+        for at in range(start + _PIECE_CHARS, len(folded), _PIECE_CHARS):
+            found.set(folded[at : at + _PIECE_CHARS])
+            yield from found
 
     def _folded(self, text: str) -> str:
         if self._fold is None:
