@@ -43,6 +43,10 @@ class Announcer:
                 amount = f"{deployment.replicas} replica(s)"
             engine = "SIMULATED engine" if deployment.engine == "simulated" else deployment.engine
             self._say(f"  {name}: {shown_model(deployment)} on {engine}, {amount}")
+        admin = self._loaded.config.admin
+        if admin.listen is not None:
+            scheme = "http" if admin.tls is None else "https"
+            self._say(f"  admin API: {scheme}://{admin.listen}, for keys with scope admin or read-only")
 
     def on_view(self, view: ReplicaView) -> None:
         before = self._views.get(view.id)
@@ -95,8 +99,11 @@ class Announcer:
             question = '{"role": "user", "content": "Where is the Eiffel Tower?"}'
             asks_keys = self._loaded.config.gateway.auth == "keys"
             if asks_keys:
-                self._say(f"Requests need a key: '{command} keys create --tenant NAME' makes one.")
-            header = ' -H "authorization: Bearer $KEY"' if asks_keys else ""
+                self._say(
+                    f"Requests need a key: '{command} keys create --tenant NAME' makes one. "
+                    "Put it into INFERRY_KEY (export INFERRY_KEY=...)."
+                )
+            header = ' -H "authorization: Bearer $INFERRY_KEY"' if asks_keys else ""
             self._say(
                 f"Ready after {seconds:.1f} s. Ask something:\n\n"
                 f"  curl {self._url}/v1/chat/completions{header} -H 'content-type: application/json' \\\n"
@@ -111,7 +118,8 @@ class Announcer:
 
 def first_key_text(text: str) -> str:
     return (
-        "The first admin key, shown this once. It is for the admin API; 'inferry keys' on this machine needs none:\n"
+        "The first admin key, shown only now. It is for the admin API of other machines; 'inferry keys' on this one "
+        "needs none:\n"
         f"  {text}"
     )
 

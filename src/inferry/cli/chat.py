@@ -15,6 +15,8 @@ from inferry.cli.down import Port
 from inferry.core.errors import ConfigError, EngineError
 from inferry.core.home import inferry_home
 
+KEY_VARIABLE = "INFERRY_KEY"
+
 
 def chat(
     prompt: Annotated[
@@ -27,7 +29,8 @@ def chat(
     port: Port = None,
     url: Annotated[str | None, typer.Option("--url", help="Any OpenAI base URL, ending in /v1.")] = None,
 ) -> None:
-    """Talk to a served model. Ctrl-C stops an answer, Ctrl-D ends the conversation."""
+    """Talk to a served model, with the API key in INFERRY_KEY if one is asked for. Ctrl-C stops an answer, Ctrl-D
+    ends the conversation."""
     if prompt is not None and not prompt.strip():
         raise ConfigError("The question is empty. Leave it out for a conversation.")
     base_url = _checked_url(url) if url is not None else _local_url(port)
@@ -89,18 +92,39 @@ def _ask() -> str | None:
         return None
 
 
+def _headers() -> dict[str, str]:
+    """From the environment, not from an option: command lines are seen by others."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
+def _refused(text: str) -> ConfigError:
+    return ConfigError(f"{_error_text(text)} Put the key into the environment variable {KEY_VARIABLE}.")
+
+
+def _no_connection(base_url: str, error: Exception) -> ConfigError:
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return ConfigError(
+            f"The certificate of {base_url} is not trusted here ({error}). Name the host that it is for with --url, "
+            "and the authority that signed it, if it is your own, in SSL_CERT_FILE."
+        )
+    return ConfigError(f"Nobody listens at {base_url} ({error}).")
+
+
 def _first_model(base_url: str) -> str:
     import httpx
 
     try:
-        answer = httpx.get(f"{base_url}/models", timeout=10.0)
+        answer = httpx.get(f"{base_url}/models", headers=_headers(), timeout=10.0)
+        if answer.status_code == 401:
+            raise _refused(answer.text)
         if answer.is_error:
             raise ConfigError(
                 f"{base_url}/models answers {answer.status_code}. Correct --url, or name a model with --model."
             )
         return str(answer.json()["data"][0]["id"])
     except httpx.ConnectError as error:
-        raise ConfigError(f"Nobody listens at {base_url} ({error}).") from error
+        raise _no_connection(base_url, error) from error
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
         raise ConfigError(f"{base_url} lists no models ({error}). Name one with --model.") from error
 
@@ -111,7 +135,12 @@ def _stream(base_url: str, body: dict[str, Any], notes: list[str]) -> Iterator[s
 
     timeout = httpx.Timeout(10.0, read=600.0)
     try:
-        with httpx.stream("POST", f"{base_url}/chat/completions", json=body, timeout=timeout) as answer:
+        with httpx.stream(
+            "POST", f"{base_url}/chat/completions", json=body, headers=_headers(), timeout=timeout
+        ) as answer:
+            if answer.status_code == 401:
+                answer.read()
+                raise _refused(answer.text)
             if answer.status_code != 200:
                 answer.read()
                 raise EngineError(_error_text(answer.text))

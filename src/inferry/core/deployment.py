@@ -306,7 +306,7 @@ class DeploymentFile(Section):
         return self
 
     def resolved_against(self, folder: Path) -> DeploymentFile:
-        """The same, with relative `file:` models, binaries, term files and tokenizers made absolute below `folder`."""
+        """The same, with relative `file:` models, binaries, certificates, term files and tokenizers made absolute below `folder`."""
         changed: dict[str, Deployment] = {}
         for name, deployment in self.deployments.items():
             filters = [each.resolved_against(folder) for each in deployment.filters]
@@ -323,4 +323,9 @@ class DeploymentFile(Section):
             changed[name] = deployment
         everywhere = [each.resolved_against(folder) for each in self.gateway.filters]
         gateway = self.gateway.model_copy(update={"filters": everywhere})
-        return self.model_copy(update={"deployments": changed, "gateway": gateway})
+        admin = self.admin
+        if gateway.tls is not None:
+            gateway = gateway.model_copy(update={"tls": gateway.tls.resolved_against(folder)})
+        if admin.tls is not None:
+            admin = admin.model_copy(update={"tls": admin.tls.resolved_against(folder)})
+        return self.model_copy(update={"deployments": changed, "gateway": gateway, "admin": admin})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ByteSize, Field, ValidationInfo, field_validator, model_validator
@@ -57,6 +58,15 @@ class Tls(Section):
 
     certificate: str = Field(description="PEM file: the certificate, then the chain.")
     key: str = Field(description="PEM file with the private key, without a password.")
+
+    def resolved_against(self, folder: Path) -> Tls:
+        """The same, with relative paths made absolute below `folder`."""
+        return self.model_copy(
+            update={
+                "certificate": str(folder / Path(self.certificate).expanduser()),
+                "key": str(folder / Path(self.key).expanduser()),
+            }
+        )
 
 
 class Cors(Section):

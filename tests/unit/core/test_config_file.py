@@ -11,6 +11,7 @@ import pytest
 from inferry.core.config_file import FILE_BYTES_MAX, LoadedFile, load_file, parse_text
 from inferry.core.deployment import LlamaCppDeployment, OpenAIDeployment, SimulatedDeployment
 from inferry.core.errors import ConfigError
+from inferry.core.gateway_settings import Tls
 
 CHAT = "deployments:\n  chat:\n    engine: simulated\n"
 OUTSIDE = "deployments:\n  out:\n    engine: openai\n    model: m\n    endpoints: [http://h:1/v1]\n"
@@ -306,3 +307,16 @@ def test_key_that_fits_no_header(key: str, why: str) -> None:
     said = problem(OUTSIDE + "    api_key: ${KEY}\n", KEY=key)
     assert said.startswith(f"inferry.yaml:6: deployments.out.api_key: {why}")
     assert "Evil" not in said
+
+
+def test_relative_certificates_stand_beside_the_file(tmp_path: Path) -> None:
+    """Paths below `tls:` are meant from the file's folder, wherever `inferry` is started."""
+    path = tmp_path / "inferry.yaml"
+    path.write_text(
+        "gateway: {tls: {certificate: certs/a.pem, key: /etc/a.key}}\n"
+        "admin: {tls: {certificate: b.pem, key: b.key}}\n"
+        "deployments: {chat: {engine: simulated}}\n"
+    )
+    config = load_file(path, {}).config
+    assert config.gateway.tls == Tls(certificate=str(tmp_path / "certs/a.pem"), key="/etc/a.key")
+    assert config.admin.tls == Tls(certificate=str(tmp_path / "b.pem"), key=str(tmp_path / "b.key"))

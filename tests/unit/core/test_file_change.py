@@ -87,10 +87,10 @@ deployments:
 
 def test_the_rest_of_the_file_changes_live() -> None:
     """Tenants, limits per key, CORS, TLS's files and more apply to what runs."""
-    old = "gateway: {tls: {certificate: a.pem, key: a.key}}\n" + with_chat()
+    old = "gateway: {tls: {certificate: /a.pem, key: /a.key}}\n" + with_chat()
     new = """
 gateway:
-  tls: {certificate: b.pem, key: a.key}
+  tls: {certificate: /b.pem, key: /a.key}
   key_limits: {requests_per_minute: 60}
   cors: {origins: ["https://x.example"]}
   auth: keys
@@ -101,7 +101,7 @@ tenants: {acme: {weight: 2}}
     assert change.refusal() is None
     assert [str(key) for key in change.live] == [
         "gateway.auth: none -> keys",
-        "gateway.tls.certificate: a.pem -> b.pem",
+        "gateway.tls.certificate: /a.pem -> /b.pem",
         'gateway.cors: not given -> {"origins": ["https://x.example"]}',
         "gateway.key_limits.requests_per_minute: not given -> 60",
         "ledger.keep_days: 90 -> 5",
