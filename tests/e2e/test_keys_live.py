@@ -282,6 +282,19 @@ async def test_anthropic_sdk_with_keys(live: Live) -> None:
         client.messages.create(model="chat", messages=said, max_tokens=3)
 
 
+def test_chat_takes_the_key_from_the_environment(live: Live) -> None:
+    """`inferry chat` without a key says which variable takes one; with it, it answers."""
+    refused = live.inferry.run("chat", "Hello")
+    assert refused.returncode == 1
+    assert "INFERRY_KEY" in refused.stderr
+    live.inferry.environ["INFERRY_KEY"] = live.new_key(name="talker")
+    try:
+        said = live.inferry.run("chat", "Hello", "--max-tokens", "3")
+    finally:
+        del live.inferry.environ["INFERRY_KEY"]
+    assert (said.returncode, said.stdout.strip() != "") == (0, True), said.stderr
+
+
 # --- the admin API on a port --------------------------------------------------------------------------
 
 
