@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from inferry.core.api_key import Caller
@@ -46,16 +47,15 @@ class Admitted(Claim):
 
     __slots__ = ("is_settled", "pending", "rules")
 
-    rules: Rules
-
-    def __init__(self, shelves: Sequence[Shelf], amounts: Sequence[int]) -> None:
-        super().__init__(shelves, amounts)
+    def __init__(self, rules: Rules | None, amounts: Sequence[int]) -> None:
+        super().__init__(() if rules is None else rules.shelves, amounts)
+        self.rules = rules
         self.is_settled = False
         self.pending: Pending | None = None
         """Whoever hears the answer, where the bank had to be asked."""
 
 
-UNLIMITED = Admitted((), ())
+UNLIMITED = Admitted(None, ())
 """No limit stands over the request. May be settled, to no effect, as often as one likes."""
 
 
@@ -142,14 +142,13 @@ class Admission:
                 return Refused(wrong)
         if not rules.is_limited:
             return UNLIMITED
-        amounts = rules.amounts(estimate)
-        if amounts is not rules.ones:
-            for shelf, amount in zip(rules.shelves, amounts, strict=True):
-                if amount > shelf.bucket.limit:
-                    return Refused(too_large_error(shelf.bucket, amount))
         now_s = self._now_s()
-        claim = Admitted(rules.shelves, amounts)
-        claim.rules = rules
+        claim = Admitted(rules, rules.amounts(estimate))
+        if self._holder.take_at_hand(claim, now_s):
+            return claim
+        for shelf, amount in zip(rules.shelves, claim.amounts, strict=True):
+            if amount > shelf.bucket.limit:
+                return Refused(too_large_error(shelf.bucket, amount))
         self._holder.take(claim, now_s)
         if claim.state is ClaimState.TAKEN:
             return claim
@@ -162,11 +161,11 @@ class Admission:
 
     def settle(self, admitted: Admitted, tokens: int, cost_nano: int) -> None:
         """The request is over and has taken so much: give back what was reserved beyond, charge what was not."""
-        if admitted is UNLIMITED:
+        rules = admitted.rules
+        if rules is None:
             return
         assert not admitted.is_settled, "an admitted request is settled once"
         admitted.is_settled = True
-        rules = admitted.rules
         for shelf in rules.permit_shelves:
             shelf.put_back(1)
         for place in rules.token_places:
@@ -243,25 +242,31 @@ class Admission:
         if not rules.is_limited:
             return b""
         now_s = self._now_s()
-        return _lines(b"requests", rules.request_shelves, now_s) + _lines(
-            b"tokens", rules.token_shelves, now_s
+        return _lines(_REQUEST_LINES, rules.request_shelves, now_s) + _lines(
+            _TOKEN_LINES, rules.token_shelves, now_s
         )
 
 
-def _lines(what: bytes, shelves: Sequence[Shelf], now_s: float) -> bytes:
-    """Names and formats: https://platform.openai.com/docs/guides/rate-limits, "Rate limits in headers"."""
+# Names and formats: https://platform.openai.com/docs/guides/rate-limits, "Rate limits in headers".
+_REQUEST_LINES, _TOKEN_LINES = (
+    b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
+    % (what, what, what)
+    for what in (b"requests", b"tokens")
+)
+
+
+def _lines(layout: bytes, shelves: Sequence[Shelf], now_s: float) -> bytes:
     if not shelves:
         return b""
     shelf = shelves[0] if len(shelves) == 1 else min(shelves, key=lambda each: each.remaining(now_s))
-    return b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n" % (
-        what, shelf.bucket.limit, what, shelf.remaining(now_s), what, _duration(shelf.reset_at_s - now_s),
-    )  # fmt: skip
+    wait_s = math.ceil(shelf.reset_at_s - now_s)
+    return layout % (shelf.bucket.limit, shelf.remaining(now_s), _duration(wait_s) if wait_s > 0 else b"0s")
 
 
-def _duration(seconds: float) -> bytes:
+@lru_cache(maxsize=128)
+def _duration(seconds: int) -> bytes:
     """As OpenAI writes it: `1s`, `6m0s`."""
-    whole = max(0, math.ceil(seconds))
-    return b"%ds" % whole if whole < 60 else b"%dm%ds" % divmod(whole, 60)
+    return b"%ds" % seconds if seconds < 60 else b"%dm%ds" % divmod(seconds, 60)
 
 
 class BankStore:

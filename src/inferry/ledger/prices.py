@@ -22,6 +22,8 @@ class Rates(NamedTuple):
 
     def cost_nano(self, prompt: int | None, cached: int | None, completion: int | None) -> int:
         """See `cost_nano`."""
+        if self == _FREE:
+            return 0
         prompt_tokens = prompt or 0
         cached_tokens = min(cached or 0, prompt_tokens)
         total = (
@@ -30,6 +32,9 @@ class Rates(NamedTuple):
             + (completion or 0) * self.completion
         )
         return min(COST_NANO_MAX, (total + _MTOK // 2) // _MTOK)
+
+
+_FREE = Rates(0, 0, 0)
 
 
 def rates(price: Price) -> Rates:

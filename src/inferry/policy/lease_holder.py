@@ -67,13 +67,18 @@ class LeaseHolder:
 
     # --- a request ------------------------------------------------------------------------------------
 
-    def take(self, claim: Claim, now_s: float) -> None:
-        """Decide a new claim. If it is WAITING then, send `message()` and hear `on_grants`."""
+    def take_at_hand(self, claim: Claim, now_s: float) -> bool:
+        """Take a new claim if all of it is plainly here, which is the rule. False: nothing has happened."""
         for shelf, amount in zip(claim.shelves, claim.amounts):  # noqa: B905 - for every request; `strict` is dear
             if shelf.stock < amount or shelf.waiting or now_s >= shelf.until_s:
-                self._take_slowly(claim, now_s)
-                return
+                return False
         self._draw(claim)
+        return True
+
+    def take(self, claim: Claim, now_s: float) -> None:
+        """Decide a new claim. If it is WAITING then, send `message()` and hear `on_grants`."""
+        if not self.take_at_hand(claim, now_s):
+            self._take_slowly(claim, now_s)
 
     def settle(self, claim: Claim, shelf: Shelf, unused: int) -> None:
         """Of what the claim took from `shelf`, give back `unused`; below 0: charge that much more."""
@@ -81,8 +86,11 @@ class LeaseHolder:
             self._give_back(shelf, NOW, unused)
             return
         for drawn, slot, units in reversed(claim.drawn):
-            if drawn is shelf and unused > 0:
-                self._give_back(shelf, slot, min(units, unused))
+            if drawn is shelf:
+                if units >= unused:
+                    self._give_back(shelf, slot, unused)
+                    return
+                self._give_back(shelf, slot, units)
                 unused -= units
 
     def drop(self, claim: Claim) -> None:

@@ -136,9 +136,10 @@ class Shelf:
 
     def remaining(self, now_s: float) -> int:
         """Units that the next requests may have, as far as this process has heard."""
-        if not self.heard or now_s >= self.reset_at_s:
-            return self.bucket.limit
-        return max(0, min(self.left + self.stock, self.bucket.limit))
+        limit, known = self.bucket.limit, self.left + self.stock
+        if not self.heard or now_s >= self.reset_at_s or known > limit:
+            return limit
+        return known if known > 0 else 0
 
     # --- the bank's answers ---------------------------------------------------------------------------
 
