@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
-
 from inferry.testing.simulated_engine import RECORD_VARIABLE
 
 from .accounts import Findings, check_accounts
@@ -66,7 +64,7 @@ def run_chaos(folder: Path, dice: random.Random, plan: Plan) -> Findings:
     while begun < plan.asks:
         with inferry.up() as up:
             url = up.wait_ready()
-            begun = asyncio.run(_Life(up, url, dice, kills).run(asks, begun, plan.clients))
+            begun = asyncio.run(_Life(up, url, record, dice, kills).run(asks, begun, plan.clients))
     findings = check_accounts(inferry, asks, record)
     sys.stdout.write(f"{findings}\n")
     return findings
@@ -75,15 +73,15 @@ def run_chaos(folder: Path, dice: random.Random, plan: Plan) -> Findings:
 class _Life:
     """One `inferry up` under load, to its orderly end or until it is killed."""
 
-    def __init__(self, up: Up, url: str, dice: random.Random, kills: dict[int, str]) -> None:
+    def __init__(self, up: Up, url: str, record: Path, dice: random.Random, kills: dict[int, str]) -> None:
         self._up = up
+        self._record = record
         address = urlsplit(url)
         self._host, self._port = str(address.hostname), int(address.port or 0)
         self._dice = dice
         self._kills = kills
         self._next = 0
         self._over = False
-        self._killing: set[asyncio.Task[None]] = set()
 
     async def run(self, asks: list[Ask], begun: int, clients: int) -> int:
         """Ask from number `begun` on; returns the number at which the next life must go on."""
@@ -91,10 +89,6 @@ class _Life:
         async with asyncio.TaskGroup() as group:
             for _ in range(clients):
                 group.create_task(self._ask_on(asks))
-        if self._killing:
-            await asyncio.wait(self._killing)
-            for task in self._killing:
-                task.result()
         return self._next
 
     async def _ask_on(self, asks: list[Ask]) -> None:
@@ -106,18 +100,23 @@ class _Life:
                 self._over = True
                 self._kill_all()
             elif kind is not None:
-                self._killing.add(asyncio.create_task(asyncio.to_thread(self._kill_one, kind)))
+                self._kill_one(kind)
             await perform(asks[number], self._host, self._port)
 
     def _kill_one(self, kind: str) -> None:
         # All of it may be killed meanwhile, or this very process have been a moment ago.
-        with contextlib.suppress(OSError, httpx.TransportError):
-            if kind == "engine":
-                ready = [each["pid"] for each in self._up.replicas().values() if each["state"] == "ready"]
-            else:
-                ready = self._up.gateway_pids()
-            if ready:
-                os.kill(self._dice.choice(sorted(ready)), signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            pids = self._up.gateway_pids() if kind == "gateway" else self._engine_pids()
+            if pids:
+                os.kill(self._dice.choice(pids), signal.SIGKILL)
+
+    def _engine_pids(self) -> list[int]:
+        """Those that run, by the records that they write."""
+        pids = sorted(int(path.stem) for path in self._record.glob("*.jsonl"))
+        return [pid for pid in pids if not process_gone(pid) and self._is_ours(pid)]
+
+    def _is_ours(self, pid: int) -> bool:
+        return os.fsencode(self._record) in Path(f"/proc/{pid}/environ").read_bytes()
 
     def _kill_all(self) -> None:
         pids = [*self._up.gateway_pids(), self._up.process.pid]

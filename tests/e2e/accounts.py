@@ -81,7 +81,8 @@ def _check_one(ask: Ask, row: dict[str, Any] | None, tried: list[Attempt], findi
         assert billed == (None, None)
         return f"{case}, call"
     completion = row["completion_tokens"] or 0
-    generated = max((attempt.completion_tokens for attempt in tried), default=0)
+    # Only what the last replica gave can have gone on: before, the answer had not begun.
+    generated = tried[-1].completion_tokens if tried else 0
     assert ask.tokens_seen() <= completion <= generated
     unread = generated - completion
     assert unread <= UNREAD_TOKENS_MAX

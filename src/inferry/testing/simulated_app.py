@@ -64,7 +64,7 @@ class SimulatedApp:
         self._started_s = int(clock.wall_s())
         self._loading_until_s = 0.0
         self._authorization = None if options.key is None else f"Bearer {options.key}"
-        self._record = None if options.record_folder is None else RequestRecord(options.record_folder)
+        self._record = None if options.record_folder is None else RequestRecord(options.record_folder, clock)
         self.generator = Generator(
             table=self._table,
             parallel=options.parallel,
