@@ -18,19 +18,22 @@ up: $(VENV)/.local  ## Install, fetch the sample model, serve it (PORT=8000); Ct
 
 setup: $(VENV)/.dev  ## Make .venv with everything for development
 
+# Files side by side, one per core; a file's tests stay together and in order.
+PARALLEL := -n auto --dist loadfile
+
 # --- what a change must pass --------------------------------------------------------------------------
 
 test: $(VENV)/.dev  ## Run the default tests
 	@$(BIN)/python -m inferry models pull \
 	  || echo "Without the sample model, the tests with a real engine are skipped."
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 check: $(VENV)/.dev  ## Format, lint, types, import contracts, fast tests, documented commands
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m pytest -q tests/unit tests/docs
+	$(BIN)/python -m pytest -q tests/unit tests/docs $(PARALLEL)
 
 slow: $(VENV)/.dev  ## Run the slow suites: chaos and minutes of real engines
 	$(BIN)/python -m pytest -m slow

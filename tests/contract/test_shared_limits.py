@@ -25,9 +25,10 @@ WHO = caller(Limits(requests_per_minute=LIMIT))
 
 
 def due(seconds: float, limit: float = LIMIT) -> float:
-    """What clients that hammer must get at least in any interval of that length: 90 % of the limit, once per
-    `kept_s`. (They take it at once, in bursts, so an interval may have caught the fewer of them.)"""
-    return 0.9 * limit * math.floor(seconds / TIMES.kept_s)
+    """What clients that hammer must get at least in any interval of that length, once per `kept_s`: half of the limit,
+    since windows last a second here and a busy machine may sleep through some. (How close to the limit it comes is
+    proved on a hand-moved clock: tests/unit/policy/test_leases.py.)"""
+    return 0.5 * limit * math.floor(seconds / TIMES.kept_s)
 
 
 @pytest.fixture(params=["valkey", "redis"])
