@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -42,6 +44,9 @@ class Running:
 
     def _is_known(self, key: str) -> bool:
         return self.statuses(6, key=key) == {200: 6}
+
+    def all_know(self, model: str) -> bool:
+        return self.statuses(12, model=model) == {200: 12}
 
     def close(self) -> None:
         self._client.close()
@@ -255,3 +260,15 @@ def test_a_file_that_is_written_slowly_is_not_applied_half(running: Running) -> 
     assert names == ["chat", "b", "c", "d", "e"]
     wait_for("the terminal says so", lambda: "has changed" in running.up.output())
     assert running.up.output().count("has changed") == 1
+
+
+@pytest.mark.slow
+def test_a_gateway_process_that_starts_during_a_change_gets_it(running: Running) -> None:
+    """Killed right before, while and after a change is applied: the next process serves the new generation, too."""
+    for round_number, pause_s in enumerate((0.0, 0.1, 0.25, 0.4, 0.8, 1.2)):
+        wait_for("two are there", lambda: len(running.up.gateway_pids()) == 2)
+        running.chat["aliases"] = [f"round-{round_number}"]
+        os.kill(running.up.gateway_pids()[0], signal.SIGKILL)
+        time.sleep(pause_s)
+        running.apply()
+        wait_for("all know the new name", partial(running.all_know, f"round-{round_number}"), 10.0)

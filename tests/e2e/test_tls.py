@@ -156,6 +156,20 @@ async def test_a_new_certificate_is_used_without_a_restart(
         assert not reload.check()
 
 
+async def test_other_files_are_taken_up(authority: trustme.CA, files: Tls, tmp_path: Path) -> None:
+    """When the deployment file names others, they are in use from the next look on."""
+    issue(authority, files, "one")
+    others = Tls(certificate=str(tmp_path / "other.pem"), key=str(tmp_path / "other.key"))
+    issue(authority, others, "two")
+    reload = TlsReload(files)
+    async with serving(reload.context) as port:
+        reload.follow(others)
+        assert reload.check()
+        async with connected(port, authority) as client:
+            assert await client.ask() == b"https"
+            assert client.name == "two"
+
+
 async def test_bad_new_files_change_nothing_and_are_told_once(authority: trustme.CA, files: Tls) -> None:
     """While the new pair does not fit, is garbage or is gone, the former certificate serves; when it fits, it is used."""
     issue(authority, files, "one")
