@@ -53,7 +53,7 @@ class _JsonLines(logging.Formatter):
                 "logger": record.name,
                 "message": text,
                 "level": record.levelname.lower(),
-                "timestamp": utc_text(record.created),
+                "timestamp": utc_text(record.created).replace(" ", "T"),
             },
             ensure_ascii=False,
         )
