@@ -35,3 +35,24 @@ def test_hundreds_of_requests_are_accounted_for_through_kills(tmp_path: Path) ->
         "crashed, call",
     ):
         assert cases[met] > 0, (met, cases)
+
+
+@pytest.mark.timeout(120)
+def test_in_peace_engines_and_ledger_differ_by_the_warm_up_alone(tmp_path: Path) -> None:
+    """Where nobody leaves and nothing dies, all is completed, and each engine's own counters are those of the ledger
+    and of its one warm-up request."""
+    findings = run_chaos(
+        tmp_path,
+        seeded_dice(),
+        Plan(
+            asks=300,
+            clients=32,
+            replicas=3,
+            engine_kills=0,
+            gateway_kills=0,
+            whole_kills=0,
+            clients_leave=False,
+        ),
+    )
+    assert findings.cases["completed"] == 300
+    assert findings.differences == {("completion_tokens", 1), ("prompt_tokens", 1)}

@@ -47,6 +47,7 @@ class Plan:
     engine_kills: int
     gateway_kills: int
     whole_kills: int
+    clients_leave: bool = True
 
 
 def run_chaos(folder: Path, dice: random.Random, plan: Plan) -> Findings:
@@ -57,6 +58,9 @@ def run_chaos(folder: Path, dice: random.Random, plan: Plan) -> Findings:
     inferry.environ[RECORD_VARIABLE] = str(record)
     inferry.write(FILE.format(replicas=plan.replicas))
     asks = [random_ask(dice, f"{number:04}") for number in range(plan.asks)]
+    if not plan.clients_leave:
+        for ask in asks:
+            ask.leave = "never"
     kinds = ["engine"] * plan.engine_kills + ["gateway"] * plan.gateway_kills + ["whole"] * plan.whole_kills
     places = dice.sample(range(1, plan.asks - 1), len(kinds))
     kills = dict(zip(places, kinds, strict=True))

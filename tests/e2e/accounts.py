@@ -28,6 +28,8 @@ class Findings:
 
     cases: Counter[str] = field(default_factory=Counter)
     unread_tokens_max: int = 0
+    differences: set[tuple[str, int]] = field(default_factory=set)
+    """Of the engines' own counters from the ledger, as reconciled: counter and tokens."""
 
 
 def check_accounts(inferry: Inferry, asks: Sequence[Ask], record: Path) -> Findings:
@@ -115,6 +117,7 @@ def _check_reconcile(inferry: Inferry, rows: list[dict[str, Any]], findings: Fin
     for life in lives:
         for each in life["comparisons"]:
             findings.cases[f"{each['counter']} {each['verdict']}"] += 1
+            findings.differences.add((each["counter"], each["difference"]))
 
 
 def _rows(inferry: Inferry) -> list[dict[str, Any]]:
