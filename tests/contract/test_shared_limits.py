@@ -31,7 +31,7 @@ def due(seconds: float, limit: float = LIMIT) -> float:
     return 0.5 * limit * math.floor(seconds / TIMES.kept_s)
 
 
-@pytest.fixture(params=["valkey", "redis"])
+@pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LimitServer]:
     server = server_of(request.param, tmp_path)
     server.start()
