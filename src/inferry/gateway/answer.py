@@ -35,13 +35,15 @@ class Answer:
     ) -> None:
         """`counts[slot]` is kept at the number of tokens relayed, for whoever must account for it if we die."""
         self.is_stream = is_stream
-        self._gate = EventGate(drop_usage) if is_stream else None
-        self._events = TokenEvents(request.route)
         self._last: deque[bytes] = deque(maxlen=_LAST_READS)
-        self._first = b""
-        self._counts = counts
-        self._slot = slot
-        self._without = 0
+        self._gate: EventGate | None = None
+        if is_stream:
+            self._gate = EventGate(drop_usage)
+            self._events = TokenEvents(request.route)
+            self._first = b""
+            self._counts = counts
+            self._slot = slot
+            self._without = 0
 
     def feed(self, data: bytes) -> bytes:
         """One read, not empty; returns what may go on, maybe nothing."""
@@ -49,13 +51,12 @@ class Answer:
         gate = self._gate
         if gate is None:
             return data
-        events = self._events
-        events.count(data)
+        marks = self._events.count(data)
         if not self._first:
             self._first = data
             self._without = int(any(mark in data for mark in _NO_TOKEN))
-        if events.marks > self._without:
-            self._counts[self._slot] = events.marks - self._without
+        if marks > self._without:
+            self._counts[self._slot] = marks - self._without
         return gate.feed(data)
 
     def finish(self) -> bytes:
@@ -69,7 +70,7 @@ class Answer:
 
     @property
     def tokens_so_far(self) -> int:
-        return max(0, self._events.marks - self._without)
+        return max(0, self._events.marks - self._without) if self.is_stream else 0
 
     # --- at the end -----------------------------------------------------------------------------------
 

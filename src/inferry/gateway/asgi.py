@@ -84,7 +84,7 @@ class GatewayApp:
             except InferryError as error:
                 dialect = Dialect.ANTHROPIC if path.startswith(MESSAGES.path) else Dialect.OPENAI
                 status, kind, body = error.status, _JSON, render_error(error, dialect)
-                extra += b"x-request-id: " + arrival.request_id.encode("ascii") + b"\r\n"
+                extra += arrival.id_line
                 if isinstance(error, MethodNotAllowed):
                     extra += b"allow: POST\r\n" if path in ROUTES else b"allow: GET, HEAD\r\n"
         headers = [] if status == 204 else [(b"content-length", b"%d" % len(body))]

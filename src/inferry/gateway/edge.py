@@ -33,14 +33,17 @@ class Arrival:
     """What the head of one request says."""
 
     __slots__ = (
-        "authorization", "client", "explain", "forward", "id", "origin", "refusal", "request_id", "trace", "x_api_key",
+        "authorization", "client", "explain", "forward", "id", "id_line", "origin", "refusal", "request_id", "trace",
+        "x_api_key",
     )  # fmt: skip
 
     def __init__(self, own_id: str) -> None:
         self.id = own_id
         """Ours, for the ledger: unique whatever clients send."""
-        self.request_id = self.id
+        self.request_id = own_id
         """The client's `x-request-id` if it is sane; shown to client and engine."""
+        self.id_line = b""
+        """Header line with the request's id, for both sides."""
         self.forward = b""
         """Header lines for the engine."""
         self.authorization: bytes | None = None
@@ -112,8 +115,8 @@ class Edge:
             forward.append(arrival.trace.lines)
         if self._wants_client:
             arrival.client = self._addresses.find(peer, self._scheme, headers)[0]
-        forward += (b"x-request-id: ", arrival.request_id.encode("ascii"), b"\r\n")
-        arrival.forward = b"".join(forward)
+        arrival.id_line = id_line = f"x-request-id: {arrival.request_id}\r\n".encode("ascii")
+        arrival.forward = b"".join(forward) + id_line if forward else id_line
         return arrival
 
     def answer_lines(self, arrival: Arrival) -> bytes:

@@ -183,7 +183,9 @@ class Entry:
         completion_tokens = deployment.estimates.completion_tokens(
             request.max_tokens or self.length_max, request.choices
         )
-        cost_nano = deployment.rates.cost_nano(prompt_tokens, 0, completion_tokens) if rules.counts_cost else 0
+        cost_nano = (
+            deployment.rates.cost_nano(prompt_tokens, 0, completion_tokens) if rules.counts_cost else 0
+        )
         return Estimate(prompt_tokens, completion_tokens, cost_nano, request.max_tokens, request.choices)
 
     def _on_limits(self, answer: Admitted | Refused) -> None:

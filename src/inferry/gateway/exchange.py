@@ -199,10 +199,8 @@ class Exchange(Account):
     def _send(self, connection: UpstreamConnection) -> None:
         self._connection = connection
         pool = connection.pool
-        head = (
-            b"POST " + pool.base_path + self.route.path_bytes + b" HTTP/1.1\r\n" + pool.head_lines
-            + self.arrival.forward
-            + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(self._body)
+        head = b"POST %b%b HTTP/1.1\r\n%b%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (
+            pool.base_path, self.route.path_bytes, pool.head_lines, self.arrival.forward, len(self._body),
         )  # fmt: skip
         if self._paused:
             connection.transport.pause_reading()
@@ -270,7 +268,7 @@ class Exchange(Account):
             self._try_next()
             return
         self.status = status
-        lines, is_events = relayed_head(headers, self.arrival.request_id, self.replica_id)
+        lines, is_events = relayed_head(headers, self.arrival.id_line, self.replica_id)
         drop_usage = deployment.asks_usage and self.route.asks_usage and not request.client_wants_usage
         assert self.book_slot is not None
         self.answer = Answer(request, is_events, drop_usage, self._gateway.counts, self.book_slot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable
 
 from inferry.core.outcome import Ending, Outcome
@@ -63,10 +64,10 @@ class GatewayMetrics:
     """All counters of one gateway process. Labels hold names from the file only, never a client's words."""
 
     def __init__(self) -> None:
-        self.requests: dict[tuple[str, str, Ending, int], int] = {}
+        self.requests: dict[tuple[str, str, Ending, int], int] = defaultdict(int)
         self.duration: dict[tuple[str, str], Histogram] = {}
         self.ttft: dict[str, Histogram] = {}
-        self.tokens: dict[tuple[str, str], int] = {}
+        self.tokens: dict[tuple[str, str], int] = defaultdict(int)
         self.retries: dict[str, int] = {}
         self.rejects: dict[tuple[str, str], int] = {}
         """By deployment and error code."""
@@ -79,7 +80,7 @@ class GatewayMetrics:
         """By deployment, filter and action."""
         self.prompt_truth: dict[tuple[str, str], int] = {}
         """By deployment and finding."""
-        self.replica_tokens: dict[str, int] = {}
+        self.replica_tokens: dict[str, int] = defaultdict(int)
         """Completion tokens by replica, for engines without a counter of their own."""
         self.journal: dict[str, int] = {}
         """What went wrong with outcomes on their way to the disk: RequestLog.troubles."""
@@ -87,8 +88,7 @@ class GatewayMetrics:
     def observe(self, outcome: Outcome) -> None:
         """Count one outcome."""
         name = outcome.deployment or ""
-        key = (name, outcome.route, outcome.ending, outcome.status)
-        self.requests[key] = self.requests.get(key, 0) + 1
+        self.requests[name, outcome.route, outcome.ending, outcome.status] += 1
         pair = (name, outcome.route)
         histogram = self.duration.get(pair)
         if histogram is None:
@@ -118,15 +118,15 @@ class GatewayMetrics:
         if outcome.resumes:
             self.resumes[name] = self.resumes.get(name, 0) + outcome.resumes
         if outcome.prompt_tokens is not None:
-            self._add_tokens(name, "prompt", outcome.prompt_tokens)
+            self.tokens[name, "prompt"] += outcome.prompt_tokens
         if outcome.cached_tokens:
-            self._add_tokens(name, "cached", outcome.cached_tokens)
+            self.tokens[name, "cached"] += outcome.cached_tokens
         if outcome.reasoning_tokens:
-            self._add_tokens(name, "reasoning", outcome.reasoning_tokens)
+            self.tokens[name, "reasoning"] += outcome.reasoning_tokens
         if outcome.completion_tokens is not None:
-            self._add_tokens(name, "completion", outcome.completion_tokens)
-            if (replica := outcome.replica_id) is not None:
-                self.replica_tokens[replica] = self.replica_tokens.get(replica, 0) + outcome.completion_tokens
+            self.tokens[name, "completion"] += outcome.completion_tokens
+            if outcome.replica_id is not None:
+                self.replica_tokens[outcome.replica_id] += outcome.completion_tokens
         if outcome.attempts > 1:
             self.retries[name] = self.retries.get(name, 0) + outcome.attempts - 1
 
@@ -146,9 +146,6 @@ class GatewayMetrics:
             histograms: dict[object, Histogram] = getattr(self, name)
             for key, histogram in getattr(other, name).items():
                 histograms.setdefault(key, Histogram()).add(histogram)
-
-    def _add_tokens(self, name: str, kind: str, count: int) -> None:
-        self.tokens[name, kind] = self.tokens.get((name, kind), 0) + count
 
 
 _COUNTERS = (

@@ -59,8 +59,8 @@ class TokenEvents:
         self._head: list[bytes] = []
         self._head_room = _HEAD_BYTES
 
-    def count(self, data: bytes) -> None:
-        """One read, not empty: any number of events, cut anywhere."""
+    def count(self, data: bytes) -> int:
+        """One read, not empty: any number of events, cut anywhere. Returns the marks so far."""
         if self._head_room > 0:
             self._head.append(data)
             self._head_room -= len(data)
@@ -69,7 +69,8 @@ class TokenEvents:
             self._cut = b""
         if data[-1] != _LF:
             self._cut = data[self._overlap :]
-        self.marks += data.count(self._mark)
+        self.marks = marks = self.marks + data.count(self._mark)
+        return marks
 
     def tokens(self, last_chunks: Iterable[bytes]) -> int:
         """Tokens in the whole events so far. `last_chunks` are the last reads, the very objects, in order."""

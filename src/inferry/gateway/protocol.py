@@ -72,12 +72,16 @@ class InferenceProtocol(HttpToolsProtocol):
         self._awaits_head = True
         self._head_moved = False
         self._head_bytes = 0
+        """Received of a head that is not whole yet; then, of trailers."""
+        self._read_bytes = 0
         self._upgrading = False
         self._discarding = False
         self._in_line: list[RequestResponseCycle] = []
         self.receiving_since_s: float | None = None
         # Of the response that goes out:
         self._head = b""
+        self._server_headers: list[tuple[bytes, bytes]] | None = None
+        self._server_head = b""
         self._chunked = False
         self._framed = False
         self.idle_since_s: float | None = None
@@ -101,6 +105,7 @@ class InferenceProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         was_awaiting, self._head_moved = self._awaits_head, False
+        self._read_bytes = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -180,20 +185,22 @@ class InferenceProtocol(HttpToolsProtocol):
         self.receiving_since_s = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._awaits_head:
+            self.headers.append((name.lower(), value))
+            return
+        # A trailer: no header of the request (RFC 9110, 6.5.1).
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > HEADER_BYTES_MAX:
-            raise ValueError("request head too long")  # the parser turns it into a 400
-        if self._awaits_head:  # else a trailer: no header of the request (RFC 9110, 6.5.1)
-            name = name.lower()
-            if name == b"expect" and value.lower() == b"100-continue":
-                self.expect_100_continue = True
-            self.headers.append((name, value))
+            raise ValueError("request trailer too long")  # the parser turns it into a 400
 
     def on_headers_complete(self) -> None:
         self._awaits_head = False
         self._head_moved = True
+        headers, version = self.headers, self.parser.get_http_version()
+        named = dict(headers)
+        self._check_head(named, version)
         self._head_bytes = 0
-        self._check_head()
+        self.expect_100_continue = named.get(b"expect", b"").lower() == b"100-continue"
         if self.parser.should_upgrade():
             self._upgrading = True  # data_received takes it from here
             return
@@ -204,34 +211,40 @@ class InferenceProtocol(HttpToolsProtocol):
         turn = self._turn
         turn.response_complete = False
         turn.keep_alive = self.parser.should_keep_alive()
-        self._chunked = self.parser.get_http_version() == "1.1"
+        self._chunked = version == "1.1"
         self.cycle = turn  # type: ignore[assignment]
         gateway = self._gateway
         peer = None if self.client is None else self.client[0]
         self._exchange = exchange = Exchange(
-            gateway, self, route, gateway.edge.arrive(b"POST", self.headers, peer)
+            gateway, self, route, gateway.edge.arrive(b"POST", headers, peer)
         )
         self._receiving = True
         if self.flow.write_paused:
             # Earlier answers lie unread: neither fetch another one nor take more requests.
-            self._exchange.pause()
+            exchange.pause()
             self.flow.pause_reading()
         if (error := exchange.open()) is not None:
             self._refuse_and_discard(error)
             return
-        for name, value in self.headers:
-            if name == b"content-length" and int(value) > self._gateway.settings.body_max_bytes:
-                self._refuse_too_large(f"{int(value):,} bytes")
-                return
+        length = named.get(b"content-length")
+        if length is not None and int(length) > gateway.settings.body_max_bytes:
+            self._refuse_too_large(f"{int(length):,} bytes")
+            return
         if self.expect_100_continue:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _check_head(self) -> None:
-        """What RFC 9112 (2.3, 3.2) forbids and the parser lets pass; raising makes it a 400."""
-        version = self.parser.get_http_version()
-        hosts = [name for name, _ in self.headers].count(b"host")
+    def _check_head(self, named: dict[bytes, bytes], version: str) -> None:
+        """What RFC 9112 (2.3, 3.2) forbids and the parser lets pass, or too much; raising makes it a 400."""
+        headers = self.headers
+        if len(named) == len(headers):
+            hosts = int(b"host" in named)
+        else:
+            hosts = [name for name, _ in headers].count(b"host")
         if hosts > 1 or (hosts == 0 and version == "1.1") or version not in ("1.1", "1.0"):
             raise ValueError("no version, or not exactly one Host")
+        may_be_long = self._head_bytes + self._read_bytes > HEADER_BYTES_MAX
+        if may_be_long and sum(len(name) + len(value) for name, value in headers) > HEADER_BYTES_MAX:
+            raise ValueError("request head too long")
 
     def _relayed_route(self) -> Route | None:
         if not self._relay or self.parser.get_method() != b"POST":
@@ -319,22 +332,26 @@ class InferenceProtocol(HttpToolsProtocol):
     # --- ClientSink -----------------------------------------------------------------------------------
 
     def start(self, status: int, header_lines: bytes, length: int | None) -> None:
-        lines = [STATUS_LINE[status]]
-        for name, value in self.server_state.default_headers:
-            lines += (name, b": ", value, b"\r\n")
-        lines.append(header_lines)
         self._framed = length is not None or self._chunked
         if length is not None:
             self._chunked = False
-            lines.append(b"content-length: %d\r\n" % length)
+            framing = b"content-length: %d\r\n" % length
         elif self._chunked:
-            lines.append(b"transfer-encoding: chunked\r\n")
+            framing = b"transfer-encoding: chunked\r\n"
         else:
+            framing = b""
             self._turn.keep_alive = False  # HTTP/1.0: the end of the body is the end of the connection
         if not self._turn.keep_alive:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"\r\n")
-        self._head = b"".join(lines)
+            framing += b"connection: close\r\n"
+        self._head = STATUS_LINE[status] + self._server_lines() + header_lines + framing + b"\r\n"
+
+    def _server_lines(self) -> bytes:
+        """Of the server, the date among them: uvicorn makes a new list of them each second."""
+        headers = self.server_state.default_headers
+        if headers is not self._server_headers:
+            self._server_headers = headers
+            self._server_head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        return self._server_head
 
     def write(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -356,10 +373,10 @@ class InferenceProtocol(HttpToolsProtocol):
             self.transport.write(data)
         self._exchange = None
         self._turn.response_complete = True
-        if not self._turn.keep_alive and self.receiving_since_s is None:
-            self.transport.close()
         if self.receiving_since_s is not None:
             self.receiving_since_s = self.loop.time()  # the next request has waited for this answer
+        elif not self._turn.keep_alive:
+            self.transport.close()
         if self.pipeline or self.flow.read_paused:
             self.on_response_complete()
         else:

@@ -19,24 +19,22 @@ _DROPPED = frozenset(
 )  # fmt: skip
 
 
-def relayed_head(headers: Headers, request_id: str, replica_id: str) -> tuple[bytes, bool]:
+def relayed_head(headers: Headers, id_line: bytes, replica_id: str) -> tuple[bytes, bool]:
     """Header lines for the client, and whether the body is a stream of events that can be looked into.
 
     Compressed events can't: they are only passed on.
     """
     is_events = is_encoded = False
-    lines = [b"x-request-id: ", request_id.encode("ascii"), b"\r\n"]
-    lines += (b"x-inferry-replica: ", replica_id.encode("ascii"), b"\r\n")
+    lines = [id_line, b"x-inferry-replica: %b\r\n" % replica_id.encode("ascii")]
     for name, value in headers:
-        if name in _DROPPED or name.startswith(
-            b"x-ratelimit-"
-        ):  # those of a hosted engine are not the client's
+        # The limits of a hosted engine are not the client's.
+        if name in _DROPPED or name.startswith(b"x-ratelimit-"):
             continue
         if name == b"content-type":
             is_events = value.startswith(b"text/event-stream")
         elif name == b"content-encoding":
             is_encoded = True
-        lines += (name, b": ", value, b"\r\n")
+        lines.append(b"%b: %b\r\n" % (name, value))
     return b"".join(lines), is_events and not is_encoded
 
 
@@ -61,7 +59,7 @@ def own_lines(account: Account, gateway: Host) -> bytes:
 def refusal_lines(account: Account, gateway: Host, error: InferryError) -> bytes:
     """Header lines of an error of ours that stands in the place of an answer."""
     lines = (
-        b"content-type: application/json\r\nx-request-id: " + account.arrival.request_id.encode("ascii") + b"\r\n"
+        b"content-type: application/json\r\n" + account.arrival.id_line
         + error_headers(error) + gateway.edge.answer_lines(account.arrival)
     )  # fmt: skip
     return lines if account.entry is None else lines + account.entry.header_lines()
