@@ -12,7 +12,7 @@ from inferry.core.outcome import UsageFrom
 from inferry.core.request import InferenceRequest
 from inferry.gateway.progress import TokenEvents
 from inferry.gateway.sse import EventGate
-from inferry.gateway.usage import Usage, finish_reason, read_usage
+from inferry.gateway.usage import Usage, finish_reason, read_completion, read_usage
 
 Counts: TypeAlias = "memoryview[int] | list[int]"
 _LAST_READS = 4
@@ -23,7 +23,17 @@ _NO_TOKEN = (b'"content":""', b'"content":null', b'"content": ""', b'"content": 
 class Answer:
     """One attempt's answer. `feed` every read, then `finish` or `discard`."""
 
-    __slots__ = ("_counts", "_events", "_first", "_gate", "_last", "_slot", "_without", "is_stream")
+    __slots__ = (
+        "_completion",
+        "_counts",
+        "_events",
+        "_first",
+        "_gate",
+        "_last",
+        "_slot",
+        "_without",
+        "is_stream",
+    )
 
     def __init__(
         self,
@@ -36,6 +46,8 @@ class Answer:
         """`counts[slot]` is kept at the number of tokens relayed, for whoever must account for it if we die."""
         self.is_stream = is_stream
         self._last: deque[bytes] = deque(maxlen=_LAST_READS)
+        self._completion: tuple[Usage, str] | None = None
+        """Of a whole one in a single read: its usage and why it ended."""
         self._gate: EventGate | None = None
         if is_stream:
             self._gate = EventGate(drop_usage)
@@ -61,7 +73,11 @@ class Answer:
 
     def finish(self) -> bytes:
         """The answer is complete: what was still held."""
-        return b"" if self._gate is None else self._gate.finish()
+        if self._gate is not None:
+            return self._gate.finish()
+        if len(self._last) == 1:
+            self._completion = read_completion(self._last[0])
+        return b""
 
     def discard(self) -> None:
         """The stream broke off: half an event is of no use to anybody."""
@@ -77,7 +93,7 @@ class Answer:
     def usage(self, complete: bool, prompt_estimate: int) -> tuple[Usage, UsageFrom]:
         """The engine's own count, of a `complete` answer that has one; else what was relayed, and nothing for
         nothing."""
-        found = read_usage(self._last)
+        found = self._completion[0] if self._completion is not None else read_usage(self._last)
         if self.is_stream and (found is None or found.prompt_tokens is None):
             # Anthropic's streams say it in their first event.
             first = read_usage([self._first])
@@ -101,4 +117,4 @@ class Answer:
         return None if found is None else found.prompt_tokens
 
     def finish_reason(self) -> str | None:
-        return finish_reason(self._last)
+        return self._completion[1] if self._completion is not None else finish_reason(self._last)

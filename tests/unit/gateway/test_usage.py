@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from inferry.gateway.usage import Usage, finish_reason, read_usage
+from inferry.gateway.usage import Usage, finish_reason, read_completion, read_usage
 
 PLAIN = (
     b'{"id":"x","choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":7,"completion_tokens":3}}'
@@ -179,3 +179,42 @@ def test_a_model_can_not_write_its_own_end(key: str) -> None:
 def test_ends_are_sought_near_the_end(piece: bytes) -> None:
     """A long answer without an end does not hold up the event loop."""
     assert finish_reason([piece * (4 * 1024 * 1024 // len(piece))]) is None
+
+
+# --- both at once -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":7,"completion_tokens":3}}',
+        b'{"choices":[{"text":"a","finish_reason":"length"},{"text":"b","finish_reason":"stop"},{"finish_reason":null}],'
+        b'"usage":{"prompt_tokens":7,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":5}}}',
+        b'{"choices":[{"finish_reason":"tool_calls","message":{"content":"{\\"usage\\":{\\"prompt_tokens\\":1}}"}}],'
+        b'"usage":{"prompt_tokens":7,"completion_tokens":3},"timings":{"cache_n":4}}',
+    ],
+)
+def test_a_whole_completion_says_the_same_to_both_ways_of_reading(body: bytes) -> None:
+    """Decoding a short answer whole finds exactly what the searches from its end find."""
+    assert read_completion(body) == (read_usage([body]), finish_reason([body]))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"choices":[],"usage":{"prompt_tokens":7}}',
+        b'{"choices":[{"finish_reason":7}],"usage":{"prompt_tokens":7}}',
+        b'{"choices":[{"finish_reason":"a b"}],"usage":{"prompt_tokens":7}}',
+        b'{"choices":[{"finish_reason":"' + b"a" * 41 + b'"}],"usage":{"prompt_tokens":7}}',
+        b'{"choices":[{"finish_reason":"stop"}],"usage":{}}',
+        b'{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":-7}}',
+        b'{"stop_reason":"end_turn","usage":{"input_tokens":5,"output_tokens":6}}',
+        b'{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":7},"x":"' + b"a" * 5000 + b'"}',
+        b'{"choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":7},"x":' + b"[" * 4000,
+    ],
+)
+def test_odd_and_long_answers_are_left_to_the_searches(body: bytes) -> None:
+    """Other dialects, broken or long bodies and strange reasons are not read whole, and raise nothing."""
+    assert read_completion(body) is None

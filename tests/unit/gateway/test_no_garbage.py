@@ -1,0 +1,123 @@
+"""What a request leaves behind. One cycle per request cost 13 % of the gateway's CPU, in the collector."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from inferry.core.api_key import ApiKey
+from inferry.core.gateway_settings import Gateway as GatewaySettings
+from inferry.core.limits import Limits
+from inferry.core.replica import ReplicaState
+from inferry.gateway.gateway import Gateway
+from inferry.gateway.protocol import InferenceProtocol
+from inferry.gateway.upstream import UpstreamConnection
+from inferry.ledger.key_text import PREFIX_CHARS
+from inferry.ledger.request_log import RequestLog
+from inferry.testing.manual_clock import ManualClock
+
+from .stand import served, view
+
+REQUESTS = 2000
+KEY = "inf-" + "a" * 12 + "b" * 43 + "cccccc"
+BODY = b'{"model":"chat","messages":[{"role":"user","content":"hello"}]}'
+USAGE = b'"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}'
+PLAIN = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],' + USAGE + b"}"
+STREAM = b'data: {"choices":[{"delta":{"content":"hi"},"finish_reason":"stop"}],' + USAGE + b"}\n\n"
+
+
+def answer(kind: bytes, body: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n"
+    return head % (kind, len(body)) + body
+
+
+class Wire:
+    """A transport that ends here."""
+
+    def __init__(self) -> None:
+        self.statuses: set[bytes] = set()
+        self.on_write: Callable[[], None] = lambda: None
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("127.0.0.1", 1) if name in ("peername", "sockname") else None
+
+    def write(self, data: bytes) -> None:
+        self.statuses.add(data[:12])
+        self.on_write()
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def busy_gateway(loop: asyncio.AbstractEventLoop, folder: Path) -> Gateway:
+    """With keys, limits, routing and a journal on."""
+    limits = Limits(
+        requests_per_minute=10**6, tokens_per_minute=10**9, requests_in_flight=100, tokens_per_day=10**12
+    )
+    gateway = Gateway(
+        GatewaySettings(auth="keys", key_limits=limits),
+        [served("chat")],
+        clock=ManualClock(),
+        loop=loop,
+        request_log=RequestLog(folder, "g"),
+    )
+    digest = hashlib.sha256(KEY.encode()).digest()
+    gateway.callers.replace_keys([ApiKey("key_1", KEY[:PREFIX_CHARS], digest, "t", "n")])
+    gateway.apply(view(0, ReplicaState.READY))
+    gateway.apply(view(1, ReplicaState.READY))
+    return gateway
+
+
+async def _no_app(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("every request here is relayed")
+
+
+def connect_upstream(gateway: Gateway, reply: bytes) -> None:
+    """One open connection to each replica, which answers at once."""
+    for pool in gateway.pools.values():
+        connection, wire = UpstreamConnection(pool), Wire()
+        connection.connection_made(wire)  # type: ignore[arg-type]
+        wire.on_write = lambda connection=connection: connection.data_received(reply)  # type: ignore[misc]
+        connection.idle_since_s = float("inf")
+        pool.idle.append(connection)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [answer(b"application/json", PLAIN), answer(b"text/event-stream", STREAM)],
+    ids=["plain", "stream"],
+)
+async def test_requests_leave_nothing_for_the_collector(tmp_path: Path, reply: bytes) -> None:
+    """Everything that a request made is freed by reference counts when it ends: the collector finds nothing."""
+    loop = asyncio.get_running_loop()
+    gateway = busy_gateway(loop, tmp_path)
+    connect_upstream(gateway, reply)
+    config = uvicorn.Config(_no_app, interface="asgi3", log_config=None, ws="none")
+    config.load()
+    client, wire = InferenceProtocol(config, ServerState(), {}, loop, gateway=gateway), Wire()
+    client.connection_made(wire)  # type: ignore[arg-type]
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\nauthorization: Bearer %b\r\n\r\n"
+    request = head % (len(BODY), KEY.encode()) + BODY
+    client.data_received(request)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(REQUESTS):
+            client.data_received(request)
+        found = gc.collect()
+    finally:
+        gc.enable()
+    assert wire.statuses == {b"HTTP/1.1 200"}
+    assert sum(gateway.metrics.requests.values()) == REQUESTS + 1
+    assert found == 0
+    for pool in gateway.pools.values():
+        pool.idle.clear()
+    await gateway.close()
