@@ -258,3 +258,27 @@ def test_ctrl_c_while_detaching_leaves_nothing(inferry: Inferry) -> None:
         assert b"Stopping what had been started" in process.stderr.read()
     wait_for("the engine is gone", lambda: process_gone(engine))
     assert "Nothing is running" in inferry.run("status").stderr
+
+
+# --- the edge, wrong from the start -------------------------------------------------------------------
+
+
+def test_a_certificate_that_cannot_be_used_is_explained_before_anything_starts(inferry: Inferry) -> None:
+    """The message names key and file; no engine is started for it."""
+    inferry.write("gateway: {tls: {certificate: no.pem, key: no.key}}\n" + SIMULATED)
+    done = inferry.run("up", "--port", "0")
+    assert done.returncode == 1
+    assert f"tls.certificate: can't read '{inferry.folder / 'no.pem'}'" in done.stderr
+    assert "starting" not in done.stdout
+
+
+def test_a_taken_admin_port_is_named_as_such(inferry: Inferry) -> None:
+    """The way out is the key that holds it, not the gateway's."""
+    [taken] = bind_sockets("127.0.0.1", 0)
+    with taken:
+        port = taken.getsockname()[1]
+        inferry.write(f"admin: {{listen: '127.0.0.1:{port}'}}\n" + SIMULATED)
+        done = inferry.run("up", "--port", "0")
+    assert done.returncode == 1
+    assert "admin.listen in the file" in done.stderr
+    assert "--port" not in done.stderr

@@ -17,6 +17,7 @@ from inferry.gateway.messages import Configuration
 from inferry.gateway.prompt_counter import load_counter
 from inferry.gateway.prompt_truth import PromptTruthSpec
 from inferry.gateway.served import ServedSpec
+from inferry.gateway.tls import load_tls
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ def make_serving(
 ) -> Serving:
     """Compiles every filter and loads every tokenizer once, which can take seconds, and needs no event loop.
 
-    Raises ConfigError where an engine can't be run as the file says, a filter is wrong, or something that one of
-    them needs is missing: told here, nothing has been started yet.
+    Raises ConfigError where an engine can't be run as the file says, a filter is wrong, a certificate can't be
+    used, or something that one of them needs is missing: told here, nothing has been started yet.
     """
     plans, served = [], []
     for name, deployment in config.deployments.items():
@@ -48,6 +49,9 @@ def make_serving(
         plans.append(DeploymentPlan(name, deployment, adapter, path))
         served.append(_spec(name, deployment, adapter, config.gateway.filters, path))
     compile_filters(served)
+    for tls in (config.gateway.tls, config.admin.tls):
+        if tls is not None:
+            load_tls(tls)
     for spec in served:
         _try_tokenizer(spec)
     return Serving(generation, config, tuple(plans), tuple(served))

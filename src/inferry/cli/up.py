@@ -53,7 +53,7 @@ def up(
         raise error
     try:
         admin = loaded.config.admin.listen
-        admin_listeners = [] if admin is None else bind_sockets(*split_listen(admin))
+        admin_listeners = [] if admin is None else bind_sockets(*split_listen(admin), setting="admin.listen")
         listeners += admin_listeners
         place = Place(
             loaded,

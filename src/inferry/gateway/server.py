@@ -21,21 +21,23 @@ from inferry.gateway.tls import TlsReload
 CHECK_S = 1.0
 
 
-def bind_sockets(host: str, port: int, count: int = 1) -> list[socket.socket]:
+def bind_sockets(
+    host: str, port: int, count: int = 1, setting: str = "gateway.listen"
+) -> list[socket.socket]:
     """`count` bound sockets that share HOST:PORT; raises ConfigError that says who has the port, and the way out.
 
     Several share it by SO_REUSEPORT: the kernel spreads connections over them. Other programs of the same user
     could join such a port unnoticed, so it is bound once alone before, which fails if somebody has it.
     """
-    first = _bind(host, port, shared=False)
+    first = _bind(host, port, setting, shared=False)
     if count == 1:
         return [first]
     port = int(first.getsockname()[1])
     first.close()
-    return [_bind(host, port, shared=True) for _ in range(count)]
+    return [_bind(host, port, setting, shared=True) for _ in range(count)]
 
 
-def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
+def _bind(host: str, port: int, setting: str, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -49,8 +51,9 @@ def _bind(host: str, port: int, *, shared: bool) -> socket.socket:
         where = f"{host}:{port}"
         if error.errno == errno.EADDRINUSE:
             other = port + 1 if port < 65535 else port - 1
+            option = f"--port {other}, or " if setting == "gateway.listen" else ""
             raise ConfigError(
-                f"{where} is taken by another program. Choose another port (--port {other}, or gateway.listen "
+                f"{where} is taken by another program. Choose another port ({option}{setting} "
                 f"in the file), or stop the other one ('inferry status' lists what Inferry runs)."
             ) from error
         if error.errno == errno.EACCES:

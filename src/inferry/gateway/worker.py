@@ -106,7 +106,10 @@ class GatewayWorker:
     def _on_message(self, message: Any, number: int | None) -> None:
         if self._gateway is None or self._server is None:
             assert isinstance(message, Setup), f"{type(message).__name__} before Setup"
-            self._begin(message)
+            try:
+                self._begin(message)
+            except Exception as error:  # noqa: BLE001 - it ends this process, and is the reason that is shown
+                self._ready.set_exception(error)
             return
         match message:
             case ReplicaView():
