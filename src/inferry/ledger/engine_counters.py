@@ -125,7 +125,9 @@ def ledger_share(database: Database, life: EngineLife) -> LedgerShare:
         or_(table.attempts > 1, resumed),
     )
     crashed = select(table.id).where(seen, crash).order_by(table.id)
-    late = and_(here, ~crash, ended_wall_s > life.last.wall_s, table.received_wall_s <= life.last.wall_s + _LOOK_S)
+    late = and_(
+        here, ~crash, ended_wall_s > life.last.wall_s, table.received_wall_s <= life.last.wall_s + _LOOK_S
+    )
     with database.read() as connection:
         return LedgerShare(
             **_one_row(connection, seen_sums, seen),
