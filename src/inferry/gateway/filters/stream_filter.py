@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from inferry.gateway.filters.argument_text import ArgumentText
 from inferry.gateway.filters.external_check import Check, CheckWindow
@@ -43,6 +43,15 @@ class Kind(Enum):
     END = 2
 
 
+class _Out(NamedTuple):
+    """An event on its way out."""
+
+    event: bytes
+    kind: Kind
+    closes: tuple[Any, ...] = ()
+    """What the client takes for ended when it has this."""
+
+
 class StreamFilter(ABC):
     """Feed what EventGate lets through; send what comes back. Then look at `blocked` and `checks`."""
 
@@ -55,12 +64,12 @@ class StreamFilter(ABC):
         self._end = b"\n"
         self._kind = Kind.FRAME
         self._blocking: Rule | None = None
-        self._last_words = b""
+        self._closes: list[Any] = []
         self._released: list[str] = []
         self._walk_flags: set[str] = set()
         self._masked: set[str] = set()
-        self._held_frames: list[tuple[bytes, Kind]] = []
-        self._asked: list[tuple[bytes, Kind]] = []
+        self._held_frames: list[_Out] = []
+        self._asked: list[_Out] = []
         self.blocked: Blocked | None = None
         """Set: what feed, finish or resolve has just returned ends the stream in its dialect's way. Send that, end
         the answer, abort the upstream. Every later call returns b""."""
@@ -101,9 +110,8 @@ class StreamFilter(ABC):
         if len(self._partial) > EVENT_BYTES_MAX and self.blocked is None:
             if self._fails_closed:
                 self._block(UNREADABLE_RULE, "an event of it is too long to be looked at")
-                out.append((self._last_words, Kind.END))
             else:
-                out.append((self._partial, Kind.TEXT))
+                out.append(_Out(self._partial, Kind.TEXT))
             self._partial = b""
         return self._through_window(out)
 
@@ -115,9 +123,8 @@ class StreamFilter(ABC):
         out = self._events(self._partial)
         self._partial = b""
         if self.blocked is None:
-            out.append((self._flush_all(), Kind.TEXT))
-            if self._stopped():
-                out.append((self._last_words, Kind.END))
+            out.append(_Out(self._flush_all(), Kind.TEXT))
+            self._stopped()
         if self._window is not None:
             self._window.closing = True
         return self._through_window(out)
@@ -137,14 +144,11 @@ class StreamFilter(ABC):
         if self.blocked is not None:
             return b""
         self._walk_flags |= verdict.flags
-        asked, self._asked = self._asked, []
         if isinstance(verdict, Blocked):
-            frames = b"".join(event for event, kind in asked + self._held_frames if kind is Kind.FRAME)
-            self._held_frames = []
-            self.held_bytes = 0
             self._block(verdict.rule, "")
-            return frames + self._last_words
-        passed = b"".join(event for event, _ in asked)
+            return self._through_window([])
+        asked, self._asked = self._asked, []
+        passed = b"".join(each.event for each in asked)
         self.held_bytes -= len(passed)
         return passed + self._through_window([])
 
@@ -161,6 +165,10 @@ class StreamFilter(ABC):
     @abstractmethod
     def _ending(self) -> bytes:
         """Events that end the answer because a filter stopped it."""
+
+    @abstractmethod
+    def _reopen(self, closed: Any) -> None:
+        """The client never got the event that had closed this (put into `_closes` then)."""
 
     # --- for dialects ---------------------------------------------------------------------------------
 
@@ -179,6 +187,8 @@ class StreamFilter(ABC):
         self._walk_flags |= running.flags
         self._masked |= running.masked_by
         del self._texts[key]
+        if rest:
+            self._kind = Kind.TEXT  # whatever event it goes out with
         return rest
 
     def _fed(self, running: RunningText, text: str, final: bool) -> str:
@@ -200,13 +210,13 @@ class StreamFilter(ABC):
 
     # --- events ---------------------------------------------------------------------------------------
 
-    def _events(self, data: bytes) -> list[tuple[bytes, Kind]]:
-        out: list[tuple[bytes, Kind]] = []
+    def _events(self, data: bytes) -> list[_Out]:
+        out: list[_Out] = []
         for event in split_events(data):
             self._kind = Kind.FRAME
-            out.append((self._event(event), self._kind))
+            self._closes.clear()
+            out.append(_Out(self._event(event), self._kind, tuple(self._closes)))
             if self.blocked is not None:
-                out.append((self._last_words, Kind.END))
                 break
         return out
 
@@ -242,19 +252,15 @@ class StreamFilter(ABC):
         found = blocked(rule, "answer", because)
         self.blocked = Blocked(rule, found.error, self.flags)
         self.checks = ()
-        self._last_words = self._ending()
 
-    def _through_window(self, out: list[tuple[bytes, Kind]]) -> bytes:
+    def _through_window(self, out: list[_Out]) -> bytes:
         window = self._window
-        if window is None:
-            return b"".join(event for event, _ in out)
         if self.blocked is not None:
-            # Nobody judged what waits: only the frame of the answer goes out, and its end.
-            waiting = self._asked + self._held_frames + out
-            self._asked, self._held_frames, self.held_bytes = [], [], 0
-            return b"".join(event for event, kind in waiting if kind is Kind.FRAME) + self._last_words
+            return self._last_words(out)
+        if window is None:
+            return b"".join(each.event for each in out)
         self._held_frames += out
-        self.held_bytes += sum(len(event) for event, _ in out)
+        self.held_bytes += sum(len(each.event) for each in out)
         window.add("".join(self._released))
         self._released.clear()
         if self.checks:
@@ -266,8 +272,21 @@ class StreamFilter(ABC):
             self._asked, self._held_frames = self._held_frames, []
         return b""
 
+    def _last_words(self, out: list[_Out]) -> bytes:
+        """What may still go out of a blocked answer, and its end. Of what waits for a verdict, which nobody will
+        give, only the frame."""
+        if self._window is not None:
+            waiting = [*self._asked, *self._held_frames, *out]
+            self._asked, self._held_frames, self.held_bytes = [], [], 0
+            out = [each for each in waiting if each.kind is Kind.FRAME]
+            for each in waiting:
+                if each.kind is not Kind.FRAME:
+                    for closed in each.closes:
+                        self._reopen(closed)
+        return b"".join(each.event for each in out) + self._ending()
+
     def _let_go(self) -> bytes:
-        passed = b"".join(event for event, _ in self._held_frames)
+        passed = b"".join(each.event for each in self._held_frames)
         self._held_frames = []
         self.held_bytes -= len(passed)
         return passed

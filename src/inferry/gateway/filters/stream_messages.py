@@ -48,6 +48,7 @@ class MessagesStream(StreamFilter):
                 if self._blocking is not None:
                     return before, b""  # the ending stops the block
                 self._open.discard(index)
+                self._closes.append(index)
             case "message_delta" | "message_stop":
                 before = self._flush_all()
                 if self._blocking is not None:
@@ -110,6 +111,9 @@ class MessagesStream(StreamFilter):
 
     def _made(self, kind: str, **fields: Any) -> bytes:
         return make_event(encode({"type": kind, **fields}), self._end, kind.encode())
+
+    def _reopen(self, closed: Any) -> None:
+        self._open.add(closed)
 
     def _ending(self) -> bytes:
         stops = b"".join(self._made("content_block_stop", index=index) for index in sorted(self._open))

@@ -74,7 +74,7 @@ class ChoicesStream(StreamFilter):
             for path in own:
                 self._rest_of(path)
             if self._blocking is None:
-                del self._open[index]
+                self._closes.append((index, self._open.pop(index)))
             else:
                 choice["finish_reason"] = Raw(b"null")
                 changed = True
@@ -137,6 +137,10 @@ class ChoicesStream(StreamFilter):
     def _made(self, choice: dict[str, Any]) -> bytes:
         head = {name: raw for name, raw in self._head.items() if name not in ("choices", "usage")}
         return make_event(encode({**head, "choices": [choice]}), self._end)
+
+    def _reopen(self, closed: Any) -> None:
+        index, chat = closed
+        self._open[index] = chat
 
     def _ending(self) -> bytes:
         events = [

@@ -125,6 +125,9 @@ class ResponsesStream(StreamFilter):
         self._next_number += 1
         return make_event(encode(body), self._end, kind.encode())
 
+    def _reopen(self, closed: Any) -> None:
+        pass  # the ending is the same, whatever has ended before
+
     def _ending(self) -> bytes:
         response: dict[str, Any] = {
             **self._response,

@@ -20,7 +20,7 @@ from inferry.gateway.filters.stream_filter import StreamFilter
 from inferry.gateway.filters.verdict import Blocked, Passed, Verdict
 from inferry.gateway.upstream import UpstreamPool
 
-from .wire import compiled, event, stream_of, text_of
+from .wire import DIALECTS, ROUTE_OF, bodies_of, compiled, ending_of, event, stream_of, text_of
 
 BODY = json.dumps(
     {
@@ -283,6 +283,25 @@ def test_a_verdict_ends_a_stream(dialect: str) -> None:
     assert "word6" not in out.decode()
     assert (b"content_filter" in out) if dialect == "chat" else (b"refusal" in out)
     assert stream.resolve(Passed()) == b""
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_verdict_on_an_answer_that_is_complete(dialect: str) -> None:
+    """The whole answer was there before the verdict: its end was not sent, so another one is, with the reason; and
+    each block of messages that has begun is stopped once."""
+    events = stream_of(dialect, ['{"a": "', 'some words"}'])
+    filters = compiled({"classifier": {"url": "http://x/"}}, {"action": "mask", "patterns": ["words.{0,9}!"]})
+    stream = filters.stream(ROUTE_OF[dialect], "t", None)
+    assert stream is not None
+    out = stream.feed(b"".join(events)) + stream.finish()
+    stop = compiled({"terms": ["x"]}).input(CHAT, b'{"messages":"x"}', "t", None)
+    out += stream.resolve(stop)
+    assert text_of(dialect, out) == ""
+    assert b"words" not in out
+    reason = "refusal" if ROUTE_OF[dialect] is MESSAGES else "content_filter"
+    assert ending_of(dialect, out) == reason
+    types = [body["type"] for body in bodies_of(out) if body != "[DONE]" and "type" in body]
+    assert types.count("content_block_start") == types.count("content_block_stop")
 
 
 def test_a_rule_ends_a_stream_that_waits() -> None:
