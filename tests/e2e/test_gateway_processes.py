@@ -108,12 +108,12 @@ def test_a_killed_gateway_process_costs_only_its_own_requests(up: Up, inferry: I
     url = up.wait_ready()
     for _ in range(10):
         assert ask(url) == 200
-    streams = [Stream(url, 150) for _ in range(12)]
-    victim, other = up.gateway_pids()
     before = counted(url)
     requests_before = sum(
         each["requests"] for one in inferry.status()["deployments"] for each in one["replicas"]
     )
+    streams = [Stream(url, 400) for _ in range(12)]
+    victim, other = up.gateway_pids()
     mine = connections_of(victim)
     lost = [stream.local[1] in mine for stream in streams]
     assert 0 < sum(lost) < len(streams), "both processes hold some"
