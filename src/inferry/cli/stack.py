@@ -45,7 +45,7 @@ from inferry.runtime.local import LocalRuntime
 SAMPLE_S = 1.0
 DRAIN_SAMPLE_S = 0.1
 """While a replica waits for its last answers."""
-_HUB_TOKENS = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}
+_NOT_FOR_ENGINES = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "INFERRY_KEY"}
 _ENGINES_NEED = {"HOME", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "USER"}
 """No secrets, and programs miss them; a file may well say `${HOME}/models/...`."""
 
@@ -360,5 +360,5 @@ class Stack:
 def engine_environ(environ: Mapping[str, str], loaded: LoadedFile) -> dict[str, str]:
     """The environment for engines: ours, without what is for us alone. Variables that the file refers to may be
     keys for others' endpoints; a model's hub token is not needed once the model is here."""
-    ours = (loaded.variables - _ENGINES_NEED) | _HUB_TOKENS
+    ours = (loaded.variables - _ENGINES_NEED) | _NOT_FOR_ENGINES
     return {name: value for name, value in environ.items() if name not in ours}

@@ -18,6 +18,7 @@ def test_engines_get_no_secrets_of_ours() -> None:
     environ = {
         "KEY": "secret",
         "HF_TOKEN": "secret",
+        "INFERRY_KEY": "secret",
         "HOME": "/h",
         "PATH": "/bin",
         "CUDA_VISIBLE_DEVICES": "0",
