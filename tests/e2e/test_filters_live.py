@@ -374,7 +374,6 @@ def test_others_judge_requests_and_answers(running: Running, model: str) -> None
     shown = text_of("chat", stream)
     assert ending_of("chat", stream) == "content_filter"
     assert shown == fine[: len(shown)]
-    assert shown
 
 
 @pytest.mark.parametrize("mode", ["slow", "down"])

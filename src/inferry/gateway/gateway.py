@@ -206,6 +206,7 @@ class Gateway:
             deployment.estimates.learn(
                 len(account.request.body), outcome.prompt_tokens or 0, outcome.completion_tokens or 0
             )
+            self._judge_stream(account, outcome)
         self.metrics.observe(outcome)
         if account.entry is not None and account.entry.findings is not None:
             self.metrics.observe_findings(outcome.deployment or "", account.entry.findings)
@@ -213,6 +214,14 @@ class Gateway:
             self._access_log.record(outcome, account.arrival.client)
         if self._traces is not None and account.arrival.trace is not None:
             self._traces.record(outcome, account.arrival.trace, account.arrival.client)
+
+    def _judge_stream(self, account: Account, outcome: Outcome) -> None:
+        """The count of a stream's prompt comes with its last event: too late for a warning, not for the metric, nor
+        to know where the engine cuts."""
+        check = None if account.entry is None else account.entry.prompt_check
+        is_stream = account.answer is not None and account.answer.is_stream
+        if check is not None and is_stream and outcome.prompt_tokens is not None:
+            check.verdict(outcome.prompt_tokens)
 
     # --- for the fleet --------------------------------------------------------------------------------
 
