@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -12,6 +13,10 @@ from inferry.core.outcome import Outcome
 from inferry.ledger.database import Database
 from inferry.ledger.outcome_rows import daily_sums, row_of
 from inferry.ledger.outcome_tables import SUMS, added, daily_usage, journal_offsets, outcomes, upsert_into
+
+_PAGE_ROWS = 50
+"""Each count of rows up to this is another statement, and the driver keeps them all, with up to a megabyte for a
+thousand rows: what loaded 200,000 outcomes had grown by 110 MB."""
 
 
 class OffsetMoved(Exception):
@@ -77,13 +82,32 @@ class OutcomeStore:
             rows.setdefault(row["id"], row)
         if not rows:
             return 0
+        ordered = [rows[id] for id in sorted(rows)]
+        try:
+            # The rule, and half the cost: one short statement for all of them.
+            with connection.begin_nested():
+                _insert_all(connection, ordered)
+            new = ordered
+        except IntegrityError:
+            new = [rows[id] for id in self._insert_unknown(connection, ordered)]
+        if new:
+            sums = added(upsert_into(self._database, daily_usage), daily_usage, SUMS)
+            connection.execute(sums, daily_sums(new))
+        return len(new)
+
+    def _insert_unknown(self, connection: Connection, ordered: list[dict[str, Any]]) -> Sequence[str]:
+        """Some are there already: insert the others; their ids."""
         statement = (
             upsert_into(self._database, outcomes)
             .on_conflict_do_nothing(index_elements=["id"])
             .returning(outcomes.c.id)
         )
-        new = connection.execute(statement, [rows[id] for id in sorted(rows)]).scalars().all()
-        if new:
-            sums = added(upsert_into(self._database, daily_usage), daily_usage, SUMS)
-            connection.execute(sums, daily_sums(rows[id] for id in new))
-        return len(new)
+        paged = connection.execution_options(insertmanyvalues_page_size=_PAGE_ROWS)
+        return paged.execute(statement, ordered).scalars().all()
+
+
+def _insert_all(connection: Connection, rows: list[dict[str, Any]]) -> None:
+    """By the driver itself: SQLAlchemy's look at each value costs as much as all else here."""
+    compiled = insert(outcomes).compile(dialect=connection.dialect)
+    order = compiled.positiontup  # None: the driver takes names
+    connection.exec_driver_sql(str(compiled), rows if order is None else list(map(itemgetter(*order), rows)))
