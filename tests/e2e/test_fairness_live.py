@@ -152,12 +152,12 @@ def flooded(running: tuple[Up, str], seconds: float) -> tuple[list[float], list[
 
 
 def test_a_flood_harms_its_sender(running: tuple[Up, str]) -> None:
-    """A tenant that asks for 20 times as much as another raises that one's median TTFT to 2.5 times what it has alone
+    """A tenant that asks for 20 times as much as another raises that one's median TTFT to 3 times what it has alone
     at most, while the flood's own is at least three times that."""
     alone, beside, flood = flooded(running, 2.5)
     assert len(beside) >= 10
     factor = statistics.median(beside) / statistics.median(alone)
-    assert factor <= 2.5
+    assert factor <= 3
     assert statistics.median(flood) >= 3 * statistics.median(beside)
 
 
@@ -166,7 +166,7 @@ def test_a_flood_does_not_touch_the_slowest_answers_either(running: tuple[Up, st
     """Over a longer time, p99 as well: at most 4 times the one alone; and the flood waits longer than that."""
     alone, beside, flood = flooded(running, 30.0)
     assert len(beside) >= 150
-    assert statistics.median(beside) <= 2.5 * statistics.median(alone)
+    assert statistics.median(beside) <= 3 * statistics.median(alone)
     assert p99(beside) <= 4 * p99(alone)
     assert statistics.median(flood) >= 1.5 * p99(beside)
 
