@@ -21,7 +21,7 @@ class Account:
 
     __slots__ = (
         "answer", "arrival", "attempts", "book_slot", "caller", "deployment", "entered_s", "entry", "first_byte_s",
-        "received_s", "received_wall_s", "relaying", "replica_id", "request", "route", "sent_s", "slot", "status",
+        "received_s", "received_wall_s", "relaying", "replica_id", "request", "route", "sent_s", "slot", "status", "whole",
     )  # fmt: skip
 
     def __init__(self, route: Route, arrival: Arrival) -> None:
@@ -46,6 +46,8 @@ class Account:
         self.answer: Answer | None = None
         self.status = 0
         self.relaying = False
+        self.whole = False
+        """The engine has given its whole answer, whatever becomes of it."""
         self.first_byte_s: float | None = None
 
 
@@ -69,7 +71,7 @@ def outcome_of(
     if answer is not None and account.relaying and account.status < 400:
         assert deployment is not None
         assert account.entry is not None
-        usage, usage_from = answer.usage(ending is Ending.COMPLETED, account.entry.prompt_tokens)
+        usage, usage_from = answer.usage(account.whole, account.entry.prompt_tokens)
         reason = answer.finish_reason()
         cost_nano = deployment.rates.cost_nano(
             usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens

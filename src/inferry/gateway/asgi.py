@@ -170,12 +170,12 @@ class GatewayApp:
         sink = _QueueSink()
         client = scope.get("client")
         arrival = self._gateway.edge.arrive(b"POST", scope["headers"], client[0] if client else None)
-        exchange = Exchange(self._gateway, sink, route, arrival)
+        exchange = sink.exchange = Exchange(self._gateway, sink, route, arrival)
         if (error := exchange.open()) is not None:
             sink.close_after = True
             exchange.reject(error)
             await _discard_rest(receive, {"more_body": True})
-            await sink.drain_to(send, exchange)
+            await sink.drain_to(send)
             return
         body = bytearray()
         while True:
@@ -200,7 +200,7 @@ class GatewayApp:
         async with asyncio.TaskGroup() as group:
             watcher = group.create_task(_watch_disconnect(receive, exchange, sink))
             try:
-                await sink.drain_to(send, exchange)
+                await sink.drain_to(send)
             finally:
                 watcher.cancel()
 
@@ -236,8 +236,11 @@ class _QueueSink:
     HIGH_BYTES = 64 * 1024
 
     def __init__(self) -> None:
+        self.exchange: Exchange | None = None
         self._messages: list[dict[str, Any]] = []
         self._bytes = 0
+        """Written and not sent yet."""
+        self._paused = False
         self._more = asyncio.Event()
         self._was_cut = False
         self._forsaken = False
@@ -254,6 +257,10 @@ class _QueueSink:
     def write(self, data: bytes) -> None:
         self._bytes += len(data)
         self._put({"type": "http.response.body", "body": data, "more_body": True})
+        # Here, and not where it is sent: that waits for a client that does not read.
+        if self._bytes > self.HIGH_BYTES and not self._paused and self.exchange is not None:
+            self._paused = True
+            self.exchange.pause()
 
     def end(self, data: bytes = b"") -> None:
         self._bytes += len(data)
@@ -272,26 +279,25 @@ class _QueueSink:
         self._messages.append(message)
         self._more.set()
 
-    async def drain_to(self, send: Send, exchange: Exchange) -> None:
-        paused = False
+    async def drain_to(self, send: Send) -> None:
         while True:
             await self._more.wait()
             self._more.clear()
             if self._forsaken:
                 return
-            if self._bytes > self.HIGH_BYTES and not paused:
-                paused = True
-                exchange.pause()
-            messages, self._messages, self._bytes = self._messages, [], 0
+            messages, self._messages = self._messages, []
             for message in messages:
                 await send(message)
-                if message["type"] == "http.response.body" and not message["more_body"]:
+                if message["type"] != "http.response.body":
+                    continue
+                if not message["more_body"]:
                     return
+                self._bytes -= len(message["body"])
             if self._was_cut:
                 raise _Cut
-            if paused and not self._messages:
-                paused = False
-                exchange.resume()
+            if self._paused and not self._messages and self.exchange is not None:
+                self._paused = False
+                self.exchange.resume()
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -6,7 +6,7 @@ import math
 
 import msgspec
 
-from inferry.core.errors import InferryError
+from inferry.core.errors import EngineError, InferryError
 from inferry.core.request import Dialect
 
 _encode = msgspec.json.encode
@@ -32,6 +32,10 @@ _ANTHROPIC_TYPES = {
 }
 
 
+FAILED_RETRY_S = 2.0
+"""After an engine's failure: about as long as a restart takes to begin."""
+
+
 def render_error(error: InferryError, dialect: Dialect) -> bytes:
     """The JSON body of an error answer."""
     return _encode(_payload(error, dialect))
@@ -48,6 +52,14 @@ def error_headers(error: InferryError) -> bytes:
     if error.retry_after_s is None:
         return b""
     return b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after_s))
+
+
+def of_replica(error: EngineError, replica_id: str, because: str, answer_begun: bool) -> EngineError:
+    """What a client is told of a replica that failed its request for good."""
+    return type(error)(
+        f"Replica {replica_id} failed: {error.message}; {because}.",
+        retry_after_s=None if answer_begun else FAILED_RETRY_S,
+    )
 
 
 def _payload(error: InferryError, dialect: Dialect) -> dict[str, object]:

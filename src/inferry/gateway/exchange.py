@@ -27,7 +27,7 @@ from inferry.gateway.answer import Answer
 from inferry.gateway.decode import body_for_engine, decode_request
 from inferry.gateway.edge import Arrival
 from inferry.gateway.entry import Entry
-from inferry.gateway.errors import render_error, render_error_event
+from inferry.gateway.errors import of_replica, render_error, render_error_event
 from inferry.gateway.host import Host
 from inferry.gateway.outgoing import StreamOut, WholeOut, way_out
 from inferry.gateway.response_head import own_lines, refusal_lines, relayed_head
@@ -36,8 +36,6 @@ from inferry.gateway.upstream import Headers, UpstreamConnection, UpstreamPool
 from inferry.ledger.keyring import require_deployment
 from inferry.policy.retry import GiveUp, Retry, decide_retry
 from inferry.policy.routing import NoReplica
-
-_FAILED_RETRY_S = 2.0
 
 
 class Exchange(Account):
@@ -214,23 +212,22 @@ class Exchange(Account):
         if stale and not self._stale_retried:
             # The engine closed an idle connection just as we used it: the replica may be as well as ever.
             self._stale_retried = True
-            self._release()
             self.attempts -= 1
-            self._try_next()
+            self._start_over()
             return
         assert self.replica_id is not None
         self._gateway.on_replica_failure(self.replica_id, error.message)
         decision = self._decide_retry()
         if isinstance(decision, Retry):
-            self._release()
-            self._try_next()
+            self._start_over()
             return
-        self._give_up(
-            type(error)(
-                f"Replica {self.replica_id} failed: {error.message}; {decision.because}.",
-                retry_after_s=None if self.relaying else _FAILED_RETRY_S,
-            )
-        )
+        self._give_up(of_replica(error, self.replica_id, decision.because, self.relaying))
+
+    def _start_over(self) -> None:
+        """Nothing of this attempt may reach the client any more; the next replica, please."""
+        self._release()
+        self.answer = None
+        self._try_next()
 
     def _decide_retry(self) -> Retry | GiveUp:
         """Whether another replica shall take what this one did not answer."""
@@ -264,8 +261,7 @@ class Exchange(Account):
             if self._connection is not None:
                 self._connection.abandon()
                 self._connection = None
-            self._release()
-            self._try_next()
+            self._start_over()
             return
         self.status = status
         lines, is_events = relayed_head(headers, self.arrival.id_line, self.replica_id)
@@ -287,6 +283,7 @@ class Exchange(Account):
             data = answer.feed(data)
         if complete:
             self._connection = None
+            self.whole = True
             data += answer.finish()
         if self._out is None:
             self.forward(data, complete)
@@ -295,6 +292,8 @@ class Exchange(Account):
 
     def forward(self, data: bytes, complete: bool) -> None:
         """Send on what the client may have."""
+        if self._ended:
+            return
         if not self.relaying:
             if not data and not complete:
                 return
@@ -376,6 +375,10 @@ class Exchange(Account):
             assert self.deployment is not None
             self.deployment.balancer.release(self.slot)
             self.slot = None
+        if self._out is not None:
+            self._out.cancel()
+            self._out = None
+        self._held = False
 
     def _end(self, ending: Ending, status: int, error_code: str | None) -> None:
         """The one place where a request ends."""
@@ -387,11 +390,9 @@ class Exchange(Account):
             self._connection.abandon()
             self._connection = None
         self._release()
-        if self._out is not None:
-            self._out.cancel()
         outcome = outcome_of(self, ending, status, error_code, gateway.now_s())
         if self.entry is not None:
             self.entry.settle(outcome.prompt_tokens or 0, outcome.completion_tokens or 0, outcome.cost_nano)
         gateway.on_outcome(self, outcome)
         # They refer back to this: without the cycle, all of it is freed now, and not by the collector some day.
-        self.entry = self._out = None
+        self.entry = None

@@ -185,6 +185,7 @@ class Gateway:
         begun = encode_begun(begun_of(account, replica_id, attempts))
         if account.book_slot is None:
             return self._log.begin(begun)
+        self.counts[account.book_slot] = 0  # what the last attempt had, nobody got
         return self._log.move(account.book_slot, begun)
 
     def borrow(self, deployment: str) -> BorrowedReplica | None:
@@ -204,7 +205,7 @@ class Gateway:
         deployment = account.deployment
         if deployment is not None and outcome.usage_from is UsageFrom.ENGINE and account.request is not None:
             deployment.estimates.learn(
-                len(account.request.body), outcome.prompt_tokens or 0, outcome.completion_tokens or 0
+                account.request.body, outcome.prompt_tokens or 0, outcome.completion_tokens or 0
             )
             self._judge_stream(account, outcome)
         self.metrics.observe(outcome)

@@ -77,6 +77,7 @@ class StreamOut:
             self._relay.hold_upstream(stream.held_bytes > HELD_BYTES_MAX)
             calls.start()
             return
+        self._relay.hold_upstream(self._calls is not None and stream.held_bytes > HELD_BYTES_MAX)
         over = self._complete and self._calls is None
         if over:
             for rule in stream.masked:
@@ -88,7 +89,6 @@ class StreamOut:
 
     def _on_verdict(self, verdict: Verdict) -> None:
         self._calls = None
-        self._relay.hold_upstream(False)
         self._send(self._filter.resolve(verdict))
 
     def cancel(self) -> None:
