@@ -327,13 +327,17 @@ def test_a_masked_stream_is_billed_by_the_engine_s_count(running: Running) -> No
 def test_a_blocked_stream_stops_the_engine(running: Running) -> None:
     """The client has its end at once, and the engine's connection is closed, though it would go on for ever."""
     events = stream_of("chat", ["a ", "Blue ", "Heron"])[:-3]
+
+    def asked() -> list[Seen]:
+        return [seen for seen in running.upstream.seen if seen.body]
+
     running.engine.hangs = True
     try:
         seed = running.engine.add(SSE_HEAD, *(chunk(each) for each in events))
         answer = running.ask("/v1/chat/completions", stream=True, seed=seed)
         assert bodies_of(answer.content)[-1] == "[DONE]"
         assert ending_of("chat", answer.content) == "content_filter"
-        wait_for("the engine is stopped", lambda: running.upstream.seen[-1].closed.is_set(), 5.0)
+        wait_for("the engine is stopped", lambda: asked()[-1].closed.is_set(), 5.0)
     finally:
         running.engine.hangs = False
 

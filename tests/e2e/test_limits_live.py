@@ -159,7 +159,7 @@ def test_fifty_clients_get_what_the_limit_says(one: tuple[Up, str], engine: Engi
     _, url = one
     key = key_for([one], requests_per_minute=300)
     with Hammer([url], key) as hammer:
-        time.sleep(2.0)
+        time.sleep(1.5)
     assert 270 <= len(hammer.admitted) <= 300
     assert codes(hammer.refused) == {(429, "rate_limit_exceeded")}
     assert all(0 < int(each.headers["retry-after"]) <= 62 for each in hammer.refused)
@@ -167,16 +167,16 @@ def test_fifty_clients_get_what_the_limit_says(one: tuple[Up, str], engine: Engi
 
     key = key_for([one], tokens_per_minute=300 * TOKENS)
     with Hammer([url], key, max_tokens=COMPLETION_TOKENS) as hammer:
-        time.sleep(3.0)
+        time.sleep(2.0)
     taken = sum(each.tokens for each in hammer.admitted)
     assert 270 * TOKENS <= taken <= 300 * TOKENS
     assert codes(hammer.refused) == {(429, "token_rate_limit_exceeded")}
 
     key = key_for([one], requests_in_flight=10)
     with Hammer([url], key, user="slow") as hammer:
-        time.sleep(2.0)
+        time.sleep(1.0)
     assert 9 <= engine.most["slow"] <= 10
-    assert len(hammer.admitted) > 100
+    assert len(hammer.admitted) > 50
     assert codes(hammer.refused) == {(429, "too_many_requests_in_flight")}
 
 
@@ -204,6 +204,7 @@ def test_what_killed_gateway_processes_had_in_flight_is_free_at_once(
     )
 
 
+@pytest.mark.slow
 def test_a_day_s_budget_survives_kill_9(tmp_path: Path, upstream: Upstream) -> None:
     """What was used before the kill is read from the ledger: both lives together get the budget, and nine tenths of it
     at least."""
