@@ -120,7 +120,7 @@ class InflightBook:
         In between, both are open under one id: `recover` counts it once.
         """
         new = self.begin(begun)
-        if new != self._spare:
+        if self._spare not in (new, slot):  # the spare slot's count is everybody's
             self.counts[new] = self.counts[slot]
         self.end(slot)
         return new
@@ -132,11 +132,19 @@ class InflightBook:
             self._free.append(slot)
 
     def close(self) -> None:
-        """Let go of the file; slots that are still open will be recovered by the loader."""
+        """Let go of the file; slots that are still open will be recovered by the loader.
+
+        Who begins a request later gets the spare slot, and counts in memory that nobody reads.
+        """
+        if self._map.closed:
+            return
         self._states.release()
         self.counts.release()
         self._map.close()
         os.close(self._handle)
+        self._states = self.counts = memoryview(bytearray(8 * SLOTS_MAX)).cast("Q")
+        self._free.clear()
+        self._can_grow = False
 
     def _grow(self) -> bool:
         slots = min(SLOTS_MAX - 1, max(_SLOTS_AT_FIRST, 2 * self._slots))

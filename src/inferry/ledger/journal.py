@@ -26,6 +26,8 @@ WAITING_BYTES_MAX = 8 * 1024 * 1024
 LINE_BYTES_MAX = 4096
 """Beyond it, clients' texts in an outcome are cut to TEXT_CHARS_MAX: nobody shall fill a disk with names."""
 TEXT_CHARS_MAX = 200
+CLOSED = -1
+"""No file has this handle."""
 
 
 class JournalWriter:
@@ -64,8 +66,12 @@ class JournalWriter:
     def append(self, outcome: Outcome) -> bool:
         """Write one line. True: it is in the file; False: it waits in memory for the next append, or is lost.
 
-        After False, leave the request's slot in the InflightBook open until `waiting` is 0 again.
+        After False, leave the request's slot in the InflightBook open until `waiting` is 0 again; if `lost` has
+        grown, for good.
         """
+        if self._handle == CLOSED:
+            self.lost += 1
+            return False
         try:
             line = self._encode(outcome) + b"\n"
             if len(line) > LINE_BYTES_MAX:
@@ -74,9 +80,9 @@ class JournalWriter:
             self.lost += 1
             log.error("journal_outcome_lost", id=outcome.id, error=str(error))
             return False
-        if self._waiting:
+        if self._waiting and not self.flush():
             self._keep(line)
-            return self.flush()
+            return False
         try:
             written = os.write(self._handle, line)
         except OSError as error:
@@ -113,11 +119,16 @@ class JournalWriter:
         return True
 
     def close(self) -> None:
-        """Write what waits, and let the loader finish the file."""
+        """Write what waits, and let the loader finish the file. What is appended later is lost."""
+        if self._handle == CLOSED:
+            return
         if not self.flush():
             self.lost += len(self._waiting)
             log.error("journal_closed_with_waiting_lines", path=str(self.path), lost=len(self._waiting))
+            self._waiting.clear()
+            self._waiting_bytes = 0
         os.close(self._handle)
+        self._handle = CLOSED  # the number may be another file's soon
 
     def _keep(self, line: bytes) -> None:
         if self._waiting and self._waiting_bytes + len(line) > self._waiting_bytes_max:

@@ -22,22 +22,29 @@ class RequestLog:
             raise
         self._unwritten: list[int] = []
         """Slots of requests whose lines wait in memory: they end when those are written."""
-        self.counts = self.book.counts
         self.begin = self.book.begin
         self.move = self.book.move
 
+    @property
+    def counts(self) -> memoryview[int]:
+        return self.book.counts
+
     def finish(self, slot: int | None, outcome: Outcome) -> None:
         """The request's end, in the journal before the answer ends. `slot` is None for one that never began."""
+        lost = self.journal.lost
         written = self.journal.append(outcome)
         if slot is not None:
             if written:
                 self.book.end(slot)
-            else:
+            elif self.journal.lost == lost:
                 self._unwritten.append(slot)
-        if self._unwritten and not self.journal.waiting:
-            for slot in self._unwritten:
-                self.book.end(slot)
-            self._unwritten.clear()
+            # else the slot is the only record of this request, and stays open for the loader.
+        self._end_written()
+
+    def flush(self) -> None:
+        """Try again to write what waits; to be called now and then, as the next outcome may be long in coming."""
+        self.journal.flush()
+        self._end_written()
 
     def troubles(self) -> dict[str, int]:
         """Counters for operators: `lost` outcomes, `write_failures` of the disk, requests `without_slot` in the book."""
@@ -49,9 +56,12 @@ class RequestLog:
 
     def close(self) -> None:
         """At shutdown, when all requests have ended. Slots whose lines never reached the disk stay for the loader."""
-        self.journal.flush()
-        if not self.journal.waiting:
-            for slot in self._unwritten:
-                self.book.end(slot)
+        self.flush()
         self.journal.close()
         self.book.close()
+
+    def _end_written(self) -> None:
+        if self._unwritten and not self.journal.waiting:
+            for slot in self._unwritten:
+                self.book.end(slot)
+            self._unwritten.clear()

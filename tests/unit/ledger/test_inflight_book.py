@@ -69,6 +69,32 @@ def test_a_move_keeps_the_count_and_one_outcome(tmp_path: Path) -> None:
     book.close()
 
 
+def test_a_move_from_the_spare_slot_takes_no_count_along(tmp_path: Path) -> None:
+    """What other requests without a slot counted is not billed to the one that finds a slot now."""
+    book = InflightBook(tmp_path, "gateway-0")
+    spare = book._spare
+    book.counts[spare] += 100
+    moved = book.move(spare, a_begun("a"))
+    book.counts[moved] += 2
+    assert [outcome.completion_tokens for outcome in recover(book.path).outcomes] == [2]
+    book.close()
+
+
+def test_who_comes_after_the_end_harms_nobody(tmp_path: Path) -> None:
+    """A closed book gives out its spare slot only, and its file stays as it was."""
+    book = InflightBook(tmp_path, "gateway-0")
+    slot = book.begin(a_begun("a"))
+    book.counts[slot] += 5
+    book.close()
+    book.close()
+    late = book.begin(a_begun("b"))
+    book.counts[late] += 7
+    book.end(book.move(late, a_begun("b")))
+    book.end(slot)
+    assert late == book._spare
+    assert [(outcome.id, outcome.completion_tokens) for outcome in recover(book.path).outcomes] == [("a", 5)]
+
+
 def test_a_cut_at_any_store_is_harmless(tmp_path: Path) -> None:
     """Whatever part of a new record was written when the process died, its slot is not taken for one in use."""
     book = InflightBook(tmp_path, "gateway-0")

@@ -211,6 +211,63 @@ def test_a_slot_stays_open_until_its_line_is_written(tmp_path: Path, monkeypatch
     both.close()
 
 
+def test_a_lost_line_leaves_its_slot_to_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the memory for lines full, each request is in the journal in the end or in the book, and in one only."""
+    both = RequestLog(tmp_path, "gateway-0")
+    both.journal._waiting_bytes_max = 1500
+    slots = {name: both.begin(a_begun(name)) for name in "abcdef"}
+    with monkeypatch.context() as patch:
+        disk(patch, full)
+        for name in "abcde":
+            both.finish(slots[name], an_outcome(name))
+    lost = both.journal.lost
+    both.finish(slots["f"], an_outcome("f"))
+    assert (lost > 0, both.journal.lost, both.journal.waiting) == (True, lost, 0)
+    in_book = sorted(outcome.id for outcome in recover(both.book.path).outcomes)
+    assert len(in_book) == lost
+    assert sorted([*ids_in(tmp_path), *in_book]) == list("abcdef")
+    assert "f" not in in_book
+    both.close()
+
+
+def test_an_outcome_without_a_line_leaves_its_slot_to_the_loader(tmp_path: Path) -> None:
+    """What can't be written is not forgotten: the book still has the request."""
+    both = RequestLog(tmp_path, "gateway-0")
+    both.finish(both.begin(a_begun("a")), an_outcome("a", request_id="\ud800"))
+    both.finish(both.begin(a_begun("b")), an_outcome("b"))
+    assert [outcome.id for outcome in recover(both.book.path).outcomes] == ["a"]
+    both.close()
+
+
+def test_what_waits_needs_no_next_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`flush` writes the lines that the disk had refused, and ends their slots."""
+    both = RequestLog(tmp_path, "gateway-0")
+    with monkeypatch.context() as patch:
+        disk(patch, full)
+        both.finish(both.begin(a_begun("a")), an_outcome("a"))
+        both.flush()
+        assert both.book.open_slots == 1
+    both.flush()
+    assert (ids_in(tmp_path), both.book.open_slots) == (["a"], 0)
+    both.close()
+
+
+def test_after_the_end_nothing_is_written_anywhere(tmp_path: Path) -> None:
+    """A file that got the journal's old handle stays empty; the late outcome is counted as lost."""
+    both = RequestLog(tmp_path / "log", "gateway-0")
+    handle = both.journal._handle
+    both.close()
+    both.close()
+    other = tmp_path / "other"
+    os.dup2(taken := os.open(other, os.O_RDWR | os.O_CREAT), handle)
+    both.finish(both.begin(a_begun("a")), an_outcome("a"))
+    both.flush()
+    both.close()
+    assert (other.read_bytes(), ids_in(tmp_path / "log"), both.journal.lost) == (b"", [], 1)
+    for each in {taken, handle}:
+        os.close(each)
+
+
 def test_no_room_for_the_book_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If one of the two files can't be made, the other is let go."""
 
