@@ -26,8 +26,8 @@ class Route:
     """The route knows `"stream": true`."""
     asks_usage: bool = False
     """`stream_options.include_usage` exists here."""
-    length_fields: tuple[str, ...] = ()
-    """Fields that bound the answer's tokens; where a client sends two of them, the last one counts."""
+    length_field: str | None = None
+    """The route's own field that bounds the answer's tokens. Engines know more of them: see LENGTH_FIELDS."""
     path_bytes: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -39,15 +39,25 @@ CHAT = Route(
     Dialect.OPENAI,
     True,
     asks_usage=True,
-    length_fields=("max_tokens", "max_completion_tokens"),
+    length_field="max_tokens",
 )
-COMPLETIONS = Route("/v1/completions", Dialect.OPENAI, True, asks_usage=True, length_fields=("max_tokens",))
+COMPLETIONS = Route("/v1/completions", Dialect.OPENAI, True, asks_usage=True, length_field="max_tokens")
 EMBEDDINGS = Route("/v1/embeddings", Dialect.OPENAI, False)
-RESPONSES = Route("/v1/responses", Dialect.OPENAI, True, length_fields=("max_output_tokens",))
-MESSAGES = Route("/v1/messages", Dialect.ANTHROPIC, True, length_fields=("max_tokens",))
+RESPONSES = Route("/v1/responses", Dialect.OPENAI, True, length_field="max_output_tokens")
+MESSAGES = Route("/v1/messages", Dialect.ANTHROPIC, True, length_field="max_tokens")
 COUNT_TOKENS = Route("/v1/messages/count_tokens", Dialect.ANTHROPIC, False)
 RERANK = Route("/v1/rerank", Dialect.OPENAI, False)
 TOKENIZE = Route("/tokenize", Dialect.OPENAI, False)
+
+LENGTH_FIELDS = (
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "n_predict",
+    "max_new_tokens",
+    "num_predict",
+)
+"""All names by which an engine may be told the length of an answer; which one it takes is its own affair."""
 
 ROUTES: dict[str, Route] = {
     route.path: route
@@ -65,6 +75,11 @@ class InferenceRequest:
     stream: bool
     client_wants_usage: bool
     max_tokens: int | None
-    """Longest answer that the client asks for; None: it does not say."""
+    """The longest answer that any of its fields asks for; None: it does not say, or says "no end"."""
     choices: int
+    """How many answers it asks for, over all its prompts."""
     body: bytes
+    max_tokens_param: str = "max_tokens"
+    """The field that `max_tokens` stands in."""
+    choices_param: str = "n"
+    """The field that makes `choices` what it is."""

@@ -19,6 +19,7 @@ from inferry.core.request import (
     COMPLETIONS,
     COUNT_TOKENS,
     EMBEDDINGS,
+    LENGTH_FIELDS,
     MESSAGES,
     RERANK,
     RESPONSES,
@@ -41,8 +42,20 @@ class _Head(msgspec.Struct):
 
 
 class _Sampled(_Head):
+    """Of all that an engine may go by, not only what the route's own document names: a cap that one field escapes
+    is none."""
+
     temperature: Annotated[float, Meta(ge=0)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    max_tokens: _NotNegative = None
+    max_completion_tokens: _NotNegative = None
+    max_output_tokens: _NotNegative = None
+    n_predict: int | None = None  # llama.cpp: less than 0 means without end
+    max_new_tokens: int | None = None
+    num_predict: int | None = None
+    n: _Positive = None
+    n_cmpl: int | None = None  # llama.cpp's `n`
+    best_of: int | None = None
 
 
 class _Message(msgspec.Struct):
@@ -55,16 +68,11 @@ _Messages = Annotated[list[_Message], Meta(min_length=1)]
 class _Chat(_Sampled, kw_only=True):
     messages: _Messages
     stream_options: _StreamOptions | UnsetType | None = UNSET
-    max_tokens: _NotNegative = None
-    max_completion_tokens: _NotNegative = None
-    n: _Positive = None
 
 
 class _Completions(_Sampled, kw_only=True):
     prompt: Raw
     stream_options: _StreamOptions | UnsetType | None = UNSET
-    max_tokens: _NotNegative = None
-    n: _Positive = None
 
 
 class _Embeddings(_Head, kw_only=True):
@@ -73,7 +81,6 @@ class _Embeddings(_Head, kw_only=True):
 
 class _Responses(_Sampled, kw_only=True):
     input: Raw
-    max_output_tokens: _NotNegative = None
 
 
 class _AnthropicMessages(_Sampled, kw_only=True):
@@ -110,6 +117,7 @@ _DECODERS: dict[Route, Callable[[bytes], _Head]] = {
     )
 }
 _decode_fields = msgspec.json.Decoder(dict[str, Raw] | None).decode
+_decode_items = msgspec.json.Decoder(list[Raw]).decode
 _encode = msgspec.json.encode
 
 
@@ -130,10 +138,8 @@ def decode_request(route: Route, body: bytes, request_id: str, models: Iterable[
         raise InvalidRequest("The request body is nested too deeply.") from None
     options = getattr(head, "stream_options", UNSET)
     stream = bool(head.stream)
-    max_tokens: int | None = None
-    for field in route.length_fields:
-        if (given := getattr(head, field, None)) is not None:
-            max_tokens = given
+    max_tokens, max_tokens_param = _length(head) if isinstance(head, _Sampled) else _NO_LENGTH
+    choices, choices_param = _choices(head) if isinstance(head, _Sampled) else _ONE_CHOICE
     if stream and not route.streams:
         raise InvalidRequest(f"{route.path} has no streaming: leave out 'stream'.", param="stream")
     if isinstance(head, _Tokenize) and head.content is head.prompt is head.messages is UNSET:
@@ -149,9 +155,63 @@ def decode_request(route: Route, body: bytes, request_id: str, models: Iterable[
         stream=stream,
         client_wants_usage=isinstance(options, _StreamOptions) and options.include_usage is True,
         max_tokens=max_tokens,
-        choices=getattr(head, "n", None) or 1,
+        choices=choices,
         body=body,
+        max_tokens_param=max_tokens_param,
+        choices_param=choices_param,
     )
+
+
+_NO_LENGTH: tuple[int | None, str] = (None, "max_tokens")
+_ONE_CHOICE = (1, "n")
+
+
+def _length(head: _Sampled) -> tuple[int | None, str]:
+    """(the longest answer that the client asks for, by which field).
+
+    A 0 beside another number counts for nothing, as for engines that take it for "not given"; less than 0 is
+    llama.cpp's "without end", so no length either.
+    """
+    given = head.max_tokens
+    if (
+        head.max_completion_tokens is None
+        and head.max_output_tokens is None
+        and head.n_predict is None
+        and head.max_new_tokens is None
+        and head.num_predict is None
+    ):
+        return _NO_LENGTH if given is None else (given, "max_tokens")
+    lengths = {name: length for name in LENGTH_FIELDS if (length := getattr(head, name)) is not None}
+    if min(lengths.values()) < 0:
+        return _NO_LENGTH
+    longest = max(lengths, key=lengths.__getitem__)
+    return lengths[longest], longest
+
+
+def _choices(head: _Sampled) -> tuple[int, str]:
+    """(how many answers, the field that is most to blame)."""
+    found = _ONE_CHOICE if head.n is None else (head.n, "n")
+    if head.n_cmpl is not None and head.n_cmpl > found[0]:
+        found = (head.n_cmpl, "n_cmpl")
+    if head.best_of is not None and head.best_of > found[0]:
+        found = (head.best_of, "best_of")
+    if isinstance(head, _Completions) and (prompts := _prompts(head.prompt)) > 1:
+        return found[0] * prompts, "prompt" if prompts > found[0] else found[1]
+    return found
+
+
+def _prompts(prompt: Raw) -> int:
+    """How many: each text or list of a list is one, the token ids that stand in it directly are one together."""
+    value = memoryview(prompt)
+    if value[0] != ord("["):
+        return 1
+    inner = bytes(value[1:])
+    if not any(sign in inner for sign in b'"[{'):
+        return 1  # Token ids only: perhaps a hundred thousand, so not one by one.
+    try:
+        return max(1, sum(memoryview(item)[0] in b'"[{' for item in _decode_items(prompt)))
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"The request body is not valid JSON: {error}.", param="prompt") from None
 
 
 def body_for_engine(
@@ -159,11 +219,13 @@ def body_for_engine(
 ) -> bytes:
     """The body as the engine shall get it: its own name for the model, and asked for usage if wished.
 
-    `length_max`: bound the answer to so many tokens if the client did not bound it. When nothing has to change,
-    this is the client's very bytes. Raises InvalidRequest.
+    `length_max`: bound the answer to so many tokens if the client did not bound it; a length of 0 becomes 1 then,
+    since engines differ in whether 0 means none or no bound. When nothing has to change, this is the client's very
+    bytes. Raises InvalidRequest.
     """
     add_usage = ask_usage and request.stream and request.route.asks_usage and not request.client_wants_usage
-    add_length = length_max is not None and request.max_tokens is None and bool(request.route.length_fields)
+    own_field = request.route.length_field
+    add_length = length_max is not None and not request.max_tokens and own_field is not None
     if request.model == served_name and not add_usage and not add_length:
         return request.body
     try:
@@ -177,8 +239,10 @@ def body_for_engine(
         raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
     if request.model != served_name:
         fields["model"] = Raw(_encode(served_name))
-    if add_length:
-        fields[request.route.length_fields[0]] = Raw(_encode(length_max))
+    if add_length and own_field is not None:
+        bound = Raw(_encode(length_max if request.max_tokens is None else 1))
+        # Whatever stands there says null, 0 or "without end".
+        fields.update({name: bound for name in LENGTH_FIELDS if name == own_field or name in fields})
     if add_usage:
         fields["stream_options"] = Raw(_encode({**options, "include_usage": True}))
     return _encode(fields)

@@ -11,13 +11,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 from inferry.core.api_key import Caller
-from inferry.core.errors import InferryError
+from inferry.core.errors import InferryError, InvalidRequest
 from inferry.core.request import InferenceRequest, Route
 from inferry.gateway.admission import Admission, Admitted, Pending, Refused
 from inferry.gateway.callers import Callers
+from inferry.gateway.estimates import capped_prompt_tokens
 from inferry.gateway.filters.classifier_call import BorrowedReplica, CheckCalls, ClassifierPools
 from inferry.gateway.filters.large_bodies import LARGE_BYTES, FilterThreads, Looked, look_at
 from inferry.gateway.filters.verdict import Blocked, Masked, Verdict
+from inferry.gateway.key_case import refuse_other_case
 from inferry.gateway.limit_rules import Estimate
 from inferry.gateway.prompt_truth import HEADER, PromptCheck, PromptChecks, rejection
 from inferry.gateway.served import ServedDeployment
@@ -108,9 +110,18 @@ class Entry:
     def begin(self) -> None:
         """Go as far as is possible now."""
         filters, caller, request = self.deployment.filters, self.caller, self._request
-        if filters is None or not filters.looks_at_requests(caller.tenant, caller.key_id):
+        filtered = filters is not None and filters.looks_at_requests(caller.tenant, caller.key_id)
+        is_restricted = caller.key is not None and caller.key.deployments is not None
+        if filtered or is_restricted or self._rules.has_caps:
+            try:
+                refuse_other_case(request.body)
+            except InvalidRequest as error:
+                self._applicant.on_refused(error)
+                return
+        if not filtered:
             self._ask_limits()
             return
+        assert filters is not None
         look = functools.partial(look_at, filters, request.route, request.body, caller.tenant, caller.key_id)
         if len(request.body) < LARGE_BYTES:
             self._on_looked(look())
@@ -186,7 +197,16 @@ class Entry:
         cost_nano = (
             deployment.rates.cost_nano(prompt_tokens, 0, completion_tokens) if rules.counts_cost else 0
         )
-        return Estimate(prompt_tokens, completion_tokens, cost_nano, request.max_tokens, request.choices)
+        return Estimate(
+            prompt_tokens,
+            completion_tokens,
+            cost_nano,
+            request.max_tokens,
+            request.choices,
+            request.max_tokens_param,
+            request.choices_param,
+            capped_prompt_tokens(len(request.body)),
+        )
 
     def _on_limits(self, answer: Admitted | Refused) -> None:
         self._pending = None

@@ -28,9 +28,13 @@ class Estimate:
     max_tokens: int | None = None
     """As the client wrote it, for the cap; None: it did not."""
     choices: int = 1
-    """As the client wrote `n`, for the cap."""
+    """Of all prompts together, for the cap."""
     max_tokens_param: str = "max_tokens"
-    """What the route calls it."""
+    """The field that `max_tokens` was read from."""
+    choices_param: str = "n"
+    """The field that has most to do with `choices`."""
+    capped_prompt_tokens: int = 0
+    """By a fixed ratio, for the cap: what others send must not move it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +123,19 @@ class Rules:
                 param=name,
             )
         cap = self.prompt_cap
-        if cap is not None and estimate.prompt_tokens > cap.value:
+        if cap is not None and estimate.capped_prompt_tokens > cap.value:
             return InvalidRequest(
-                f"The prompt has about {estimate.prompt_tokens} tokens, but {cap.whose} allows at most {cap.value} "
+                f"The prompt has about {estimate.capped_prompt_tokens} tokens, but {cap.whose} allows at most {cap.value} "
                 "(prompt_tokens_max). Shorten it.",
                 param="messages",
             )
         cap = self.choices_cap
         if cap is not None and estimate.choices > cap.value:
+            name = estimate.choices_param
+            asks = "'n' is" if name == "n" else f"With '{name}', the choices of all prompts are"
             return InvalidRequest(
-                f"'n' is {estimate.choices}, but {cap.whose} allows at most {cap.value} choices (choices_max).",
-                param="n",
+                f"{asks} {estimate.choices}, but {cap.whose} allows at most {cap.value} choices (choices_max).",
+                param=name,
             )
         return None
 

@@ -263,7 +263,7 @@ def test_settling_twice_is_our_own_mistake(stand: Stand) -> None:
             "max_completion_tokens",
             "is 101, but this key allows answers of at most 100",
         ),
-        (Limits(prompt_tokens_max=10), Estimate(prompt_tokens=11), "messages", "about 11 tokens"),
+        (Limits(prompt_tokens_max=10), Estimate(capped_prompt_tokens=11), "messages", "about 11 tokens"),
         (Limits(choices_max=2), Estimate(choices=3), "n", "'n' is 3, but this key allows at most 2"),
     ],
 )

@@ -22,6 +22,7 @@ from inferry.core.request import (
     Route,
 )
 from inferry.gateway.decode import body_for_engine, decode_request
+from inferry.gateway.key_case import refuse_other_case
 
 TURN = {"role": "user", "content": [{"type": "text", "text": 'é "quoted" \\ 😀'}]}
 VALID: dict[Route, dict[str, Any]] = {
@@ -276,6 +277,98 @@ def test_a_client_that_wants_usage_is_remembered() -> None:
         body = b'{"model":"m","messages":[{"role":"u"}],"stream":true,"stream_options":%b}' % text
         wants[text] = decode_request(CHAT, body, "r", KNOWN).client_wants_usage
     assert [text for text, wanted in wants.items() if wanted] == [b'{"include_usage":true}']
+
+
+# --- lengths and choices ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "max_tokens", "param"),
+    [
+        ({}, None, "max_tokens"),
+        ({"max_tokens": 5}, 5, "max_tokens"),
+        ({"max_tokens": 5, "max_completion_tokens": 900}, 900, "max_completion_tokens"),
+        ({"max_tokens": 900, "max_completion_tokens": 5}, 900, "max_tokens"),
+        ({"max_tokens": 900, "max_completion_tokens": 0}, 900, "max_tokens"),
+        ({"max_tokens": 0, "max_completion_tokens": 0}, 0, "max_tokens"),
+        ({"max_tokens": None, "n_predict": 7}, 7, "n_predict"),
+        ({"max_tokens": 5, "n_predict": -1}, None, "max_tokens"),
+        ({"max_tokens": 5, "max_new_tokens": 8}, 8, "max_new_tokens"),
+        ({"max_tokens": 5, "num_predict": 8}, 8, "num_predict"),
+        ({"max_tokens": 5, "max_output_tokens": 8}, 8, "max_output_tokens"),
+    ],
+)
+@pytest.mark.parametrize("route", [CHAT, COMPLETIONS, RESPONSES], ids=lambda route: route.path)
+def test_the_longest_length_counts(
+    route: Route, fields: dict[str, Any], max_tokens: int | None, param: str
+) -> None:
+    """Whichever field an engine goes by, the answer is not longer than what is read here."""
+    body = {**VALID[route], **fields}
+    if route is CHAT and "max_tokens" not in fields:
+        del body["max_tokens"]
+    elif route is RESPONSES and "max_output_tokens" not in fields:
+        del body["max_output_tokens"]
+    request = decode_request(route, encode(body), "r", KNOWN)
+    assert (request.max_tokens, request.max_tokens_param) == (max_tokens, param)
+
+
+@pytest.mark.parametrize(
+    ("given", "bounded"),
+    [
+        (b"", b',"max_tokens":50'),
+        (b',"max_completion_tokens":null', b',"max_completion_tokens":50,"max_tokens":50'),
+        (b',"n_predict":-1', b',"n_predict":50,"max_tokens":50'),
+        (b',"max_tokens":5,"n_predict":-1', b',"max_tokens":50,"n_predict":50'),
+        (b',"max_tokens":0', b',"max_tokens":1'),
+        (b',"num_predict":7', b',"num_predict":7'),
+    ],
+)
+def test_an_unbounded_answer_is_bounded(given: bytes, bounded: bytes) -> None:
+    """Where a cap stands, no field that says "without end" in some engine's language goes to the engine."""
+    body = b'{"model":"m","messages":[{"role":"u"}]%b}'
+    request = decode_request(CHAT, body % given, "r", KNOWN)
+    got = json.loads(body_for_engine(request, "m", ask_usage=False, length_max=50))
+    assert got == json.loads(body % bounded)
+
+
+@pytest.mark.parametrize(
+    ("fields", "choices", "param"),
+    [
+        ({}, 1, "n"),
+        ({"n": 3}, 3, "n"),
+        ({"n": 1, "n_cmpl": 4}, 4, "n_cmpl"),
+        ({"n": 2, "best_of": 5}, 5, "best_of"),
+        ({"prompt": ["a", "b", "c"]}, 3, "prompt"),
+        ({"prompt": ["a", "b"], "n": 4}, 8, "n"),
+        ({"prompt": [[1, 2], [3]]}, 2, "prompt"),
+        ({"prompt": [1, 2, 3]}, 1, "n"),
+        ({"prompt": ["a", [1, 2], {"prompt_string": "x"}]}, 3, "prompt"),
+        ({"prompt": '[1, "2"]'}, 1, "n"),
+    ],
+)
+def test_choices_over_all_prompts(fields: dict[str, Any], choices: int, param: str) -> None:
+    """Every way to ask for more than one answer is counted."""
+    body = {"model": "m", "prompt": "p", **fields}
+    request = decode_request(COMPLETIONS, encode(body), "r", KNOWN)
+    assert (request.choices, request.choices_param) == (choices, param)
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("Model", "model"),
+        ("Max_Tokens", "max_tokens"),
+        ("MESSAGES", "messages"),
+        ("max_to\u212aens", "max_tokens"),
+        ("me\u017fsages", "messages"),
+    ],
+)
+def test_fields_in_other_letters_are_refused(key: str, known: str) -> None:
+    """What only a decoder that ignores case would read is named, with the right spelling; unknown names pass."""
+    with pytest.raises(InvalidRequest, match=f"write '{known}'") as caught:
+        refuse_other_case(encode({**VALID[CHAT], key: 5}))
+    assert caught.value.param == key.encode("ascii", "backslashreplace").decode()
+    refuse_other_case(encode({**VALID[CHAT], "Seed": 1, "chat_template_kwargs": {"Model": 1}}))
 
 
 def test_a_key_that_is_no_text_is_refused() -> None:
