@@ -46,10 +46,19 @@ def key_of(row: Row[Any]) -> ApiKey:
     """The key in a row; LedgerError if another program wrote what this one does not know."""
     try:
         limits = _limits(tuple(sorted(row.limits.items())))
-    except (ValidationError, TypeError) as error:
+    except (ValidationError, TypeError, AttributeError) as error:
         raise LedgerError(
             f"The limits of key {row.id} can't be read: another version of Inferry may have set them."
         ) from error
+    try:
+        return _sound(_with_limits(row, limits))
+    except (TypeError, ValueError) as error:
+        raise LedgerError(
+            f"Key {row.id} can't be read: something else than Inferry may have changed its row."
+        ) from error
+
+
+def _with_limits(row: Row[Any], limits: Limits) -> ApiKey:
     return ApiKey(
         id=row.id,
         prefix=row.prefix,
@@ -64,6 +73,24 @@ def key_of(row: Row[Any]) -> ApiKey:
         expires_wall_s=row.expires_wall_s,
         disabled=bool(row.disabled),
     )
+
+
+def _sound(key: ApiKey) -> ApiKey:
+    """SQLite keeps any type in any column: one that would only be noticed at a request is noticed here."""
+    for text in (
+        key.id,
+        key.prefix,
+        key.tenant,
+        key.name,
+        key.priority,
+        *key.scopes,
+        *(key.deployments or ()),
+    ):
+        if not isinstance(text, str):
+            raise TypeError(f"not a text: {type(text).__name__}")
+    if not isinstance(key.expires_wall_s, float | int | None):
+        raise TypeError("not a time")
+    return key
 
 
 # Keys that have the same limits or names share one object: ten thousand keys are then read, and sent to the gateway
@@ -83,11 +110,16 @@ def usable_forms(row: Row[Any]) -> list[ApiKey]:
     key = key_of(row)
     if row.former_digest is None:
         return [key]
-    ends_wall_s = min(row.former_until_wall_s, math.inf if key.expires_wall_s is None else key.expires_wall_s)
-    former = replace(
-        key, prefix=row.former_prefix, digest=bytes(row.former_digest), expires_wall_s=ends_wall_s
-    )
-    return [key, former]
+    try:
+        ends_wall_s = min(
+            row.former_until_wall_s, math.inf if key.expires_wall_s is None else key.expires_wall_s
+        )
+        former = replace(
+            key, prefix=row.former_prefix, digest=bytes(row.former_digest), expires_wall_s=ends_wall_s
+        )
+        return [key, _sound(former)]
+    except (TypeError, ValueError) as error:
+        raise LedgerError(f"The former text of key {row.id} can't be read.") from error
 
 
 def check_key(key: ApiKey) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypedDict, Unpack
 
+import structlog
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -20,6 +21,8 @@ from inferry.ledger.database import Database
 from inferry.ledger.key_rows import ID_MARK, check_key, key_of, row_of, usable_forms
 from inferry.ledger.key_text import digest_of, looks_like_key, make_key_text, prefix_of
 from inferry.ledger.tables import key_changes, keys
+
+log = structlog.get_logger()
 
 ADMIN_TENANT = "admin"
 
@@ -63,9 +66,12 @@ class KeyStore:
             return _version(connection)
 
     def all(self) -> list[ApiKey]:
-        """What a KeyRing needs. A key that is being rotated is there twice: with its new text and with its old one."""
+        """What a KeyRing needs. A key that is being rotated is there twice: with its new text and with its old one.
+
+        A row that can't be read is left out and logged, so that its key is refused and all others are as they are.
+        """
         with self._database.read() as connection:
-            return [key for row in connection.execute(select(keys)) for key in usable_forms(row)]
+            return [key for row in _rows(connection) for key in _readable(row)]
 
     def list(self, tenant: str | None = None) -> list[ApiKey]:
         """The keys, by tenant and age; expired and disabled ones too."""
@@ -186,6 +192,29 @@ def _version(connection: Connection, *, lock: bool = False) -> int:
     if found is None:
         raise LedgerError("The store's counter of key changes is gone: its table key_changes is empty.")
     return int(found)
+
+
+def _rows(connection: Connection) -> Iterable[Row[Any]]:
+    try:
+        return connection.execute(select(keys)).all()
+    except (ValueError, TypeError):  # JSON that is none, somewhere: all but those rows
+        return _rows_one_by_one(connection)
+
+
+def _rows_one_by_one(connection: Connection) -> Iterator[Row[Any]]:
+    for id in connection.execute(select(keys.c.id)).scalars().all():
+        try:
+            yield from connection.execute(select(keys).where(keys.c.id == id)).all()
+        except (ValueError, TypeError) as error:
+            log.error("key_unreadable", key=id, error=type(error).__name__)
+
+
+def _readable(row: Row[Any]) -> Sequence[ApiKey]:
+    try:
+        return usable_forms(row)
+    except LedgerError as error:
+        log.error("key_unreadable", key=row.id, error=error.message)
+        return ()
 
 
 def _find(connection: Connection, which: str) -> Row[Any]:

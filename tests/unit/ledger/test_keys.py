@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import delete, select, update
+from structlog.testing import capture_logs
 
 from inferry.core.api_key import ApiKey
 from inferry.core.deployment import DeploymentFile
@@ -394,7 +395,43 @@ def test_limits_of_another_version(
     with sqlite_database.write() as connection:
         connection.execute(update(keys).values(limits=limits))
     with pytest.raises(LedgerError, match=f"limits of key {key.id} can't be read"):
-        sqlite_store.all()
+        sqlite_store.get(key.id)
+    assert sqlite_store.all() == []
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "limits = 'null'",
+        "limits = '[]'",
+        "limits = '{'",
+        "limits = '{\"windows\": 3}'",
+        "scopes = 'null'",
+        "scopes = 'no JSON'",
+        "scopes = '[[]]'",
+        "scopes = '[1]'",
+        "digest = 'text'",
+        "prefix = x'00'",
+        "tenant = x'00'",
+        "expires_wall_s = 'soon'",
+        "former_digest = x'00'",
+        "former_digest = x'00', former_until_wall_s = 1",
+        "deployments = '3'",
+    ],
+)
+def test_a_row_that_is_damaged_costs_its_own_key_alone(
+    sqlite_database: Database, sqlite_store: KeyStore, damage: str
+) -> None:
+    """Whatever stands in a row: its key is refused, the log names it, and other keys are changed as ever."""
+    bad, good, revoked = (sqlite_store.create("acme").key for _ in range(3))
+    with sqlite_database.write() as connection:
+        connection.exec_driver_sql(f"UPDATE keys SET {damage} WHERE id = '{bad.id}'")  # noqa: S608
+    sqlite_store.set_disabled(revoked.id, True)
+    with capture_logs() as logged:
+        found = sqlite_store.all()
+    KeyRing(found)
+    assert {key.id: key.disabled for key in found} == {good.id: False, revoked.id: True}
+    assert [(entry["event"], entry["key"]) for entry in logged] == [("key_unreadable", bad.id)]
 
 
 def test_a_lost_counter(sqlite_database: Database, sqlite_store: KeyStore) -> None:
