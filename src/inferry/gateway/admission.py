@@ -167,7 +167,9 @@ class Admission:
         assert not admitted.is_settled, "an admitted request is settled once"
         admitted.is_settled = True
         for shelf in rules.permit_shelves:
-            shelf.put_back(1)
+            message = self._holder.put_back(shelf, self._now_s())
+            if message is not None:
+                self._send(message)
         for place in rules.token_places:
             unused = admitted.amounts[place] - tokens
             if unused:

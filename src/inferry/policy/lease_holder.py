@@ -112,6 +112,12 @@ class LeaseHolder:
         self._hungry.clear()
         return self._send(wishes, shelves, now_s) if wishes else None
 
+    def put_back(self, shelf: Shelf, now_s: float) -> Message | None:
+        """A request that had a permit of `shelf` is over; what to send now, if anything."""
+        shelf.put_back(1)
+        wish = shelf.give_up_idle()
+        return None if wish is None else self._send([wish], [shelf], now_s)
+
     def tick(self, now_s: float) -> tuple[Message | None, list[Claim]]:
         """Every 50 to 100 ms: what to send now, and the claims that have waited too long."""
         late = [message for message in self._open if now_s - message.sent_s >= ANSWER_TIMEOUT_S]

@@ -16,6 +16,9 @@ from inferry.core.leases import Bucket, Grant, Kind, Times, Wish
 SHUT_S = 0.1
 """After a refusal, the bank is not asked again for so long: it would say the same, and a client that hammers
 must not cost it anything. Units that come back to it meanwhile wait that long at most."""
+FEW_PERMITS = 64
+"""Up to so many requests in flight, each permit goes back as soon as its request is over: one message for each. Above,
+processes keep some for their next requests."""
 RATE_LEARN_S = 0.5
 """Time constant of the moving average of use."""
 RATE_MIN = 0.01
@@ -126,6 +129,14 @@ class Shelf:
         self.in_use -= permits
         self.stock += permits
 
+    def give_up_idle(self) -> Wish | None:
+        """Of few permits, none is kept for later: another process may need the only one now. What to tell the bank
+        about that, if it can be told now; else it hears with the next tick."""
+        if self.bucket.limit > FEW_PERMITS or self.asked or self.waiting:
+            return None
+        self.stock = self._kept_in_tick = 0
+        return Wish(self.bucket, held=self.in_use)
+
     def is_shut_for(self, amount: int, now_s: float) -> bool:
         """Whether the bank has just said that it has not that many."""
         return now_s < self._shut_until_s and amount > self.stock + self._shut_above
@@ -232,6 +243,8 @@ class Shelf:
         """For requests that wait here and need `amounts`."""
         need = sum(amounts) - self.stock
         ahead = max(self._useful(times), self._used) - self.stock
+        if self.is_permits and self.bucket.limit <= FEW_PERMITS:
+            ahead = 0
         return Wish(
             self.bucket,
             least=max(1, min(amounts) - self.stock),

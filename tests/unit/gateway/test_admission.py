@@ -449,3 +449,17 @@ async def test_the_bank_of_one_host_serves_many() -> None:
         [30, 0],
         [0, 3],
     ]
+
+
+def test_the_only_permit_follows_its_client_from_process_to_process() -> None:
+    """One request at a time, each at another gateway process: none is refused, since no process keeps the permit."""
+    clock = ManualClock()
+    bank = LeaseBank()
+    processes = [Admission(BankStore(bank, clock, name), clock) for name in ("g0", "g1")]
+    who = caller(Limits(requests_in_flight=1))
+    for number in range(40):
+        process = processes[number % 3 % 2]
+        answer = process.ask(who, "chat", NONE, Estimate(), lambda answer: None)
+        assert isinstance(answer, Admitted), f"request {number}"
+        clock.advance(0.003)
+        process.settle(answer, 0, 0)
