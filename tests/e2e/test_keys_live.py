@@ -215,8 +215,20 @@ def test_a_key_knows_only_what_it_may_call(live: Live) -> None:
 
 
 def test_metrics_need_a_key_except_on_this_machine(live: Live) -> None:
-    """Loopback without X-Forwarded-For needs none; for whom a proxy asks, a key for looking is needed."""
+    """A program on this machine needs none; for whom a proxy asks, or a page, a key for looking is needed."""
     assert live.client.get("/metrics").status_code == 200
+    assert live.client.get("/metrics", headers={"host": "localhost:1"}).status_code == 200
+    for name, value in (
+        ("x-forwarded-for", "203.0.113.9"),
+        ("forwarded", "for=203.0.113.9"),
+        ("x-real-ip", "203.0.113.9"),
+        ("via", "1.1 proxy"),
+        ("origin", "http://127.0.0.1"),
+        ("host", "models.example.com"),
+        ("host", "127.0.0.1.example.com"),
+        ("host", "[::1"),
+    ):
+        assert live.client.get("/metrics", headers={name: value}).status_code == 401, (name, value)
     forwarded = {"x-forwarded-for": "203.0.113.9"}
     assert live.client.get("/metrics", headers=forwarded).status_code == 401
     for scope, status in (("inference", 403), ("read-only", 200), ("admin", 200)):

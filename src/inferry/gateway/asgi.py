@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -30,6 +31,8 @@ Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 _JSON = b"application/json"
+_NOT_FROM_HERE = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via", b"origin"})
+"""Headers that proxies and browsers send for somebody else."""
 
 
 class _Visit:
@@ -38,10 +41,27 @@ class _Visit:
     def __init__(self, arrival: Arrival, scope: Scope) -> None:
         self.arrival = arrival
         self.path: str = scope["path"]
-        client = scope.get("client")
-        forwarded = any(name == b"x-forwarded-for" for name, _ in scope["headers"])
-        self.is_local = client is not None and is_loopback(client[0]) and not forwarded
-        """From this machine itself, and not for somebody behind a proxy on it."""
+        self.is_local = _is_local(scope)
+        """From a program on this machine, and not for somebody behind a proxy on it or a page in its browser."""
+
+
+def _is_local(scope: Scope) -> bool:
+    client = scope.get("client")
+    if client is None or not is_loopback(client[0]):
+        return False
+    headers: list[tuple[bytes, bytes]] = list(scope["headers"])
+    if any(name in _NOT_FROM_HERE for name, _ in headers):
+        return False
+    # A tunnel or proxy that adds nothing still passes on the name that it was asked by; so does DNS rebinding.
+    hosts = [value for name, value in headers if name == b"host"]
+    return len(hosts) == 1 and is_loopback(_host_name(hosts[0]))
+
+
+def _host_name(authority: bytes) -> str:
+    try:
+        return urlsplit(f"//{authority.decode('latin-1')}").hostname or ""
+    except ValueError:
+        return ""
 
 
 class GatewayApp:
