@@ -25,7 +25,9 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What a walk raises when the JSON is none."""
 
 _QUOTE, _BRACE, _BRACKET = b'"{['
-_NOT_TEXT = frozenset({"model", "type", "role", "object", "encrypted_content", "signature"})
+_NOT_TEXT = frozenset({"model", "type", "object", "encrypted_content", "signature"})
+_ROLES = frozenset({b'"system"', b'"developer"', b'"user"', b'"assistant"', b'"tool"', b'"function"'})
+"""Any other role is looked at like a text: chat templates print what stands there."""
 # They spell the text once more, in pieces.
 _SPELLED = ("logprobs", "token_ids", "prompt_logprobs")
 _OPAQUE_KEYS = frozenset({"url", "image_url", "video_url", "audio_url", "file_url", "file_data"})
@@ -86,7 +88,7 @@ class Walk:
         any_changed = False
         tool_use = b"tool_use" in bytes(members.get("type", b""))
         for name, raw in members.items():
-            if name in self._leave or name in _SPELLED:
+            if name in self._leave or name in _SPELLED or (name == "role" and bytes(raw) in _ROLES):
                 continue
             first = memoryview(raw)[0]
             if first == _QUOTE:

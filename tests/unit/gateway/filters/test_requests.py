@@ -24,6 +24,7 @@ PLACES: list[tuple[Route, dict[str, Any]]] = [
     (CHAT, {"messages": [{"role": "tool", "tool_call_id": "1", "content": BAD}]}),
     (CHAT, {"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": json.dumps({"a": BAD})}}]}]}),
     (CHAT, {"messages": [], "tools": [{"type": "function", "function": {"name": "f", "description": BAD}}]}),
+    (CHAT, {"messages": [{"role": BAD, "content": "x"}]}),
     (COMPLETIONS, {"prompt": BAD}),
     (COMPLETIONS, {"prompt": ["x", BAD], "suffix": "y"}),
     (EMBEDDINGS, {"input": BAD}),
@@ -40,6 +41,16 @@ PLACES: list[tuple[Route, dict[str, Any]]] = [
     (RERANK, {"query": "x", "documents": ["y", {"text": BAD}]}),
     (TOKENIZE, {"content": BAD}),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "user", "assistant", "tool", "function"])
+def test_known_roles_are_no_texts(role: str) -> None:
+    """A term that is also a role stops no chat; the same word within another role does."""
+    body = json.dumps({"model": "m", "messages": [{"role": role, "content": "x"}]}).encode()
+    rules = compiled({"terms": [role]})
+    assert rules.input(CHAT, body, "t", None) == Passed()
+    odd = body.replace(role.encode(), b"a " + role.encode())
+    assert isinstance(rules.input(CHAT, odd, "t", None), Blocked)
 
 
 @pytest.mark.parametrize(("route", "body"), PLACES)
