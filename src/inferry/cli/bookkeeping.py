@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
+from inferry.cli.period_sums import PeriodSums
 from inferry.core.api_key import ApiKey
 from inferry.core.clock import Clock
 from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import ConfigError, InferryError
-from inferry.core.leases import Bucket, Kind, owner_of
+from inferry.core.leases import Bucket, Kind, Measure, owner_of
 from inferry.core.replica import ReplicaView
 from inferry.ledger.database import default_url, open_database
 from inferry.ledger.engine_counters import note_lives
@@ -29,7 +30,7 @@ from inferry.ledger.keys import KeyStore
 from inferry.ledger.loader import Loader
 from inferry.ledger.reconcile import Counters, EngineLife
 from inferry.ledger.retention import horizon_wall_s, prune
-from inferry.ledger.usage import Spent, spent_since
+from inferry.ledger.usage import Spent, spent_in
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -37,7 +38,7 @@ T = TypeVar("T")
 LOAD_S = 0.5
 NOTE_S = 2.0
 PRUNE_S = 3600.0
-_MONEY = ("cost_per_day", "cost_per_month")
+_MONEY = (Measure.COST_PER_DAY, Measure.COST_PER_MONTH)
 
 
 class Bookkeeping:
@@ -74,6 +75,7 @@ class Bookkeeping:
         """By replica: its latest life."""
         self._new_life = asyncio.Event()
         """Noted at once: if all is killed soon, it is known which engine its requests were at."""
+        self._sums = PeriodSums(clock, self._sum_up)
         self._loading = asyncio.Lock()
         self._writing = ThreadPoolExecutor(1, "bookkeeping")
         """One after the other: what `close` writes comes after whatever was under way when `run` was cancelled."""
@@ -134,6 +136,7 @@ class Bookkeeping:
 
     async def close(self) -> None:
         """Load what the gateways wrote last, note what the engines counted last, and let go of the store."""
+        await self._sums.close()
         if self._loader is not None:
             await self.load()
             await self.note_lives()
@@ -141,17 +144,19 @@ class Bookkeeping:
         await asyncio.to_thread(self._database.close)
 
     async def used_before(self, bucket: Bucket, period: int) -> int:
-        """Units of a calendar budget that are spent already; 0 for what the ledger does not sum up."""
+        """Units of a calendar budget that are spent already in that period.
+
+        Raises InferryError while the store can't be asked.
+        """
         scope, owner, measure = owner_of(bucket.id)
         await self.is_open.wait()
+        sums = await self._sums.of(bucket.kind, period)
+        spent = sums.get((scope, owner), Spent())
+        return spent.cost_nano if measure in _MONEY else spent.tokens
+
+    async def _sum_up(self, kind: Kind, period: int) -> Mapping[tuple[str, str], Spent]:
         await self.load()
-        spent = (await asyncio.to_thread(spent_since, self._database, self._clock.wall_s())).get(
-            (scope, owner)
-        )
-        spent = spent or Spent()
-        if bucket.kind is Kind.DAY:
-            return spent.day_cost_nano if measure.value in _MONEY else spent.day_tokens
-        return spent.month_cost_nano if measure.value in _MONEY else spent.month_tokens
+        return await asyncio.to_thread(spent_in, self._database, kind, period)
 
     def _take_keys(self, keys: Sequence[ApiKey]) -> None:
         self.keys = tuple(keys)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from sqlalchemy import ColumnElement, Connection, Select, case, func, literal, select
 
+from inferry.core.leases import Kind, period_start_s
 from inferry.core.outcome import Ending, UsageFrom
 from inferry.ledger.database import Database
 from inferry.ledger.outcome_rows import DAY_S, day_of
@@ -16,7 +17,7 @@ from inferry.ledger.outcome_tables import SUMS, daily_usage, outcomes
 from inferry.ledger.retention import kept_since_wall_s
 
 Dimension = Literal["day", "tenant", "key", "deployment", "model"]
-BUDGETED = ("tenant", "key")
+BUDGETED = ("tenant", "key", "deployment")
 _TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "cost_nano")
 
 
@@ -207,39 +208,37 @@ def _add(
 
 @dataclass(slots=True)
 class Spent:
-    """What a key or a tenant has spent in the current UTC day and month."""
+    """What one key, tenant or deployment has spent in a UTC day or month."""
 
-    day_tokens: int = 0
+    tokens: int = 0
     """Prompt and completion tokens."""
-    day_cost_nano: int = 0
-    month_tokens: int = 0
-    month_cost_nano: int = 0
+    cost_nano: int = 0
 
 
-def spent_since(database: Database, now_wall_s: float) -> dict[tuple[str, str], Spent]:
-    """By ("key" or "tenant", id): what budgets begin with. Load the journals first. Raises LedgerError.
+def spent_in(database: Database, kind: Kind, period: int) -> dict[tuple[str, str], Spent]:
+    """By ("key", "tenant" or "deployment", id): what budgets of that calendar period begin with.
+
+    `kind` is DAY or MONTH, `period` as in core.leases.period_of: no clock is asked, as whoever counts the limits may
+    be a moment ahead of this host. Load the journals first. Raises LedgerError or ConfigError.
 
     Requests count for the day and month in which they were received; corrections are in it.
     """
-    today = day_of(now_wall_s)
     table = daily_usage.c
-    tokens = table.prompt_tokens + table.completion_tokens
-    today_only = [
-        func.sum(case((table.day == today, column), else_=0)) for column in (tokens, table.cost_nano)
-    ]
+    owners = (table.tenant, table.key_id, table.deployment)
     statement = (
-        select(table.tenant, table.key_id, *today_only, func.sum(tokens), func.sum(table.cost_nano))
-        .where(table.day >= f"{today[:7]}-01", table.day <= today)
-        .group_by(table.tenant, table.key_id)
+        select(*owners, func.sum(table.prompt_tokens + table.completion_tokens), func.sum(table.cost_nano))
+        .where(
+            table.day >= day_of(period_start_s(kind, period)),
+            table.day < day_of(period_start_s(kind, period + 1)),
+        )
+        .group_by(*owners)
     )
     spent: dict[tuple[str, str], Spent] = {}
     with database.read() as connection:
-        for tenant, key, *values in connection.execute(statement):
-            for kind, id in zip(BUDGETED, (tenant, key), strict=True):
+        for *ids, tokens, cost_nano in connection.execute(statement):
+            for scope, id in zip(BUDGETED, ids, strict=True):
                 if id:
-                    each = spent.setdefault((kind, id), Spent())
-                    each.day_tokens += int(values[0])
-                    each.day_cost_nano += int(values[1])
-                    each.month_tokens += int(values[2])
-                    each.month_cost_nano += int(values[3])
+                    each = spent.setdefault((scope, id), Spent())
+                    each.tokens += int(tokens)
+                    each.cost_nano += int(cost_nano)
     return spent

@@ -425,7 +425,7 @@ def test_a_row_that_is_damaged_costs_its_own_key_alone(
     """Whatever stands in a row: its key is refused, the log names it, and other keys are changed as ever."""
     bad, good, revoked = (sqlite_store.create("acme").key for _ in range(3))
     with sqlite_database.write() as connection:
-        connection.exec_driver_sql(f"UPDATE keys SET {damage} WHERE id = '{bad.id}'")  # noqa: S608
+        connection.exec_driver_sql(f"UPDATE keys SET {damage} WHERE id = '{bad.id}'")
     sqlite_store.set_disabled(revoked.id, True)
     with capture_logs() as logged:
         found = sqlite_store.all()

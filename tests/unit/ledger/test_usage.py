@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from inferry.core.leases import Kind, period_of
 from inferry.core.outcome import Ending, Outcome, UsageFrom
 from inferry.ledger.adjustments import Adjustment, adjust
 from inferry.ledger.database import Database
@@ -17,7 +18,7 @@ from inferry.ledger.outcome_rows import DAY_S, day_begin_wall_s, day_of
 from inferry.ledger.outcome_store import OutcomeStore
 from inferry.ledger.outcome_tables import daily_usage, outcomes
 from inferry.ledger.retention import horizon_wall_s, prune
-from inferry.ledger.usage import Dimension, Spent, UsageQuestion, spans_of, spent_since, usage
+from inferry.ledger.usage import Dimension, Spent, UsageQuestion, spans_of, spent_in, usage
 
 from .outcomes import NEW_YEAR_WALL_S, an_outcome
 
@@ -153,7 +154,7 @@ def test_figures_outlive_the_outcomes(database: Database) -> None:
 
 
 def test_budgets_begin_with_what_was_spent(database: Database) -> None:
-    """Tokens and money of the current UTC day and month, for each key and each tenant over all its keys."""
+    """Tokens and money of one UTC day or month, for each key, each tenant over all its keys, and each deployment."""
     now_wall_s = NEW_YEAR_WALL_S + 9.5 * DAY_S
     store_all(
         database,
@@ -165,11 +166,22 @@ def test_budgets_begin_with_what_was_spent(database: Database) -> None:
             an_outcome("nobody's", received_wall_s=now_wall_s, tenant=None, key_id=None),
         ],
     )
-    assert spent_since(database, now_wall_s) == {
-        ("tenant", "acme"): Spent(34, 200, 51, 300),
-        ("key", "key_a"): Spent(17, 100, 34, 200),
-        ("key", "key_b"): Spent(17, 100, 17, 100),
+    day, month = (period_of(kind, now_wall_s) for kind in (Kind.DAY, Kind.MONTH))
+    assert spent_in(database, Kind.DAY, day) == {
+        ("tenant", "acme"): Spent(34, 200),
+        ("key", "key_a"): Spent(17, 100),
+        ("key", "key_b"): Spent(17, 100),
+        ("deployment", "chat"): Spent(51, 300),
     }
+    assert spent_in(database, Kind.MONTH, month) == {
+        ("tenant", "acme"): Spent(51, 300),
+        ("key", "key_a"): Spent(34, 200),
+        ("key", "key_b"): Spent(17, 100),
+        ("deployment", "chat"): Spent(68, 400),
+    }
+    assert spent_in(database, Kind.MONTH, month - 1)["key", "key_a"] == Spent(17, 100)
+    assert spent_in(database, Kind.DAY, day + 1) == {}
+    assert spent_in(database, Kind.MONTH, month + 1) == {}
 
 
 def test_a_correction_is_in_the_sums(database: Database) -> None:
@@ -183,7 +195,8 @@ def test_a_correction_is_in_the_sums(database: Database) -> None:
     assert adjust(database, refund, now_wall_s) != adjust(database, refund, now_wall_s)
     (row,) = usage(database, UsageQuestion(by=("tenant",))).rows
     assert (row.sums.requests, row.sums.cost_nano) == (1, 20)
-    assert spent_since(database, now_wall_s)[("key", "key_a")].day_cost_nano == 20
+    today = period_of(Kind.DAY, now_wall_s)
+    assert spent_in(database, Kind.DAY, today)["key", "key_a"].cost_nano == 20
 
 
 def test_days_are_days() -> None:
