@@ -87,15 +87,14 @@ class Bookkeeping:
         Raises ConfigError or LedgerError: without its store, a gateway that asks for keys can't start.
         """
         await asyncio.to_thread(self._open)
-        first = await self.ask_keys() if self.asks_keys else None
+        first = await self.ask_keys(make_admin=True) if self.asks_keys else None
         self.is_open.set()
         return first
 
-    async def ask_keys(self) -> str | None:
-        """Keys are asked for from now on, and known when this returns. The text of a first admin key, if one had to
-        be made."""
+    async def ask_keys(self, *, make_admin: bool) -> str | None:
+        """Keys are asked for from now on, and known when this returns. The text of a first admin key, if one was made."""
         self.asks_keys = True
-        first = await asyncio.to_thread(self.store.ensure_admin_key)
+        first = await asyncio.to_thread(self.store.ensure_admin_key) if make_admin else None
         self._take_keys(await asyncio.to_thread(self.store.all))
         return None if first is None else first.text
 

@@ -101,6 +101,10 @@ def adjust(
         day_begin_wall_s(day)
     except ValueError as error:
         raise ConfigError(f"--day: '{day}' is no day; write it as 2026-01-31") from error
+    if not prompt_tokens and not completion_tokens and not _nano(cost):
+        raise ConfigError(
+            "Nothing to correct: say by how much, with --cost, --prompt-tokens or --completion-tokens."
+        )
     change = Adjustment(
         day, reason, tenant, key, deployment, model, prompt_tokens, completion_tokens, _nano(cost)
     )

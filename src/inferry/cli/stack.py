@@ -321,9 +321,8 @@ class Stack:
     async def _prepare(self, config: DeploymentFile) -> None:
         if config.gateway.auth == "keys" and not self._books.asks_keys:
             await self._books.is_open.wait()
-            first_key = await self._books.ask_keys()
-            if first_key is not None:
-                self._on_first_key(first_key)
+            # No admin key is made here: what a detached instance says goes to a file.
+            await self._books.ask_keys(make_admin=False)
 
     def _replica_gone(self, replica_id: str) -> None:
         self._draining_since_s.pop(replica_id, None)

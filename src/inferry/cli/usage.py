@@ -22,6 +22,7 @@ _FIELDS = (
     "requests", "completed", "rejected", "failed", "cancelled", "prompt_tokens", "cached_tokens",
     "completion_tokens", "reasoning_tokens", "counted_tokens",
 )  # fmt: skip
+_BY_DEFAULT = "tenant,deployment"
 _SHOWN = {
     "requests": "REQUESTS", "failed": "FAILED", "prompt_tokens": "PROMPT", "cached_tokens": "CACHED",
     "completion_tokens": "COMPLETION", "counted_tokens": "COUNTED",
@@ -30,9 +31,13 @@ _SHOWN = {
 
 def usage(
     by: Annotated[
-        str,
-        typer.Option(metavar="LIST", help="Any of day, tenant, key, deployment, model, with commas between."),
-    ] = "tenant,deployment",
+        list[str] | None,
+        typer.Option(
+            metavar="LIST",
+            help="Any of day, tenant, key, deployment, model, with commas between. [default: tenant,deployment]",
+            show_default=False,
+        ),
+    ] = None,
     since: Annotated[
         str | None,
         typer.Option(
@@ -58,7 +63,7 @@ def usage(
         raise ConfigError("--json and --csv contradict each other; give one of them.")
     now_wall_s = SystemClock().wall_s()
     question = UsageQuestion(
-        by=_dimensions(by),
+        by=_dimensions(",".join(by or [_BY_DEFAULT])),
         since_wall_s=_moment(since, now_wall_s, "since"),
         until_wall_s=_moment(until, now_wall_s, "until"),
         tenant=tenant,
@@ -93,9 +98,7 @@ def _dimensions(text: str) -> tuple[Dimension, ...]:
     chosen = [part.strip() for part in text.split(",") if part.strip()]
     for name in chosen:
         if name not in known:
-            raise ConfigError(
-                f"--by: '{name}' can't be grouped by; choose from {', '.join(known)}.{did_you_mean(name, known)}"
-            )
+            raise ConfigError(f"--by: '{name}' can't be grouped by.{did_you_mean(name, known)}")
     return tuple(cast("list[Dimension]", list(dict.fromkeys(chosen))))
 
 

@@ -25,7 +25,10 @@ def problems(text: str) -> list[str]:
     [
         # unknown keys
         (CHAT + "gatway: {}\n", "4: gatway: there is no such key. Did you mean 'gateway'?"),
-        (CHAT + "colour: red\n", "4: colour: there is no such key. Known: admin, deployments, gateway, ledger, tenants."),
+        (
+            CHAT + "colour: red\n",
+            "4: colour: there is no such key. Known: admin, deployments, gateway, ledger, tenants.",
+        ),
         (
             CHAT + "    replica: 2\n",
             "4: deployments.chat.replica: there is no such key. Did you mean 'replicas'?",
