@@ -29,6 +29,7 @@ from inferry.gateway.edge import Edge
 from inferry.gateway.filters.classifier_call import BorrowedReplica, ClassifierPools
 from inferry.gateway.filters.filter_set import FilterSet
 from inferry.gateway.filters.large_bodies import FilterThreads
+from inferry.gateway.filters.rule import Rule
 from inferry.gateway.health import deployments_health
 from inferry.gateway.host import Active
 from inferry.gateway.metrics import GatewayMetrics
@@ -50,8 +51,12 @@ _NO_TENANTS: Mapping[str, Tenant] = {}
 
 
 def compile_filters(served: Sequence[ServedSpec]) -> dict[str, FilterSet]:
-    """By deployment, those that have any. Raises ConfigError that names the filter and the way out."""
-    return {spec.name: FilterSet(spec.filters) for spec in served if spec.filters}
+    """By deployment, those that have any; what several share is compiled once. Takes seconds for very long lists.
+
+    Raises ConfigError that names the filter and the way out.
+    """
+    compiled: dict[int, Rule] = {}
+    return {spec.name: FilterSet(spec.filters, compiled) for spec in served if spec.filters}
 
 
 def unknown_model(model: str, names: Sequence[str]) -> UnknownModel:

@@ -12,6 +12,9 @@ from inferry.core.leases import Return, Wish
 from inferry.core.replica import ReplicaView
 from inferry.gateway.served import ServedSpec
 
+PREPARE_TIMEOUT_S = 120.0
+"""For the reply to Prepare: a filter of a million terms is compiled in some 10 s, longer while requests are served."""
+
 # --- from the control process -------------------------------------------------------------------------
 
 

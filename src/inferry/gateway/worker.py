@@ -59,6 +59,7 @@ class GatewayWorker:
         self._ready: asyncio.Future[GatewayServer] = asyncio.get_running_loop().create_future()
         self._gateway: Gateway | None = None
         self._server: GatewayServer | None = None
+        self._preparing: Configuration | None = None
         self._prepared: tuple[Configuration, dict[str, FilterSet]] | None = None
 
     async def run(self) -> None:
@@ -121,7 +122,7 @@ class GatewayWorker:
             case SnapshotWanted():
                 self._reply(number, self._gateway.snapshot())
             case Prepare():
-                self._reply(number, self._prepare(message.configuration))
+                self._prepare(message.configuration, number)
             case Commit():
                 self._commit(message.generation)
                 self._reply(number, None)
@@ -141,15 +142,26 @@ class GatewayWorker:
 
     # --- changes of the file --------------------------------------------------------------------------
 
-    def _prepare(self, configuration: Configuration) -> str | None:
-        try:
-            filters = compile_filters(configuration.served)
-            if configuration.settings.tls is not None:
-                load_tls(configuration.settings.tls)
-        except InferryError as error:
-            return error.message
-        self._prepared = (configuration, filters)
-        return None
+    def _prepare(self, configuration: Configuration, number: int | None) -> None:
+        """In a thread, since long lists of terms take seconds; requests are served meanwhile."""
+        self._preparing = configuration
+
+        def on_done(done: asyncio.Future[dict[str, FilterSet]]) -> None:
+            problem = None
+            try:
+                filters = done.result()
+            except InferryError as error:
+                problem = error.message
+            except Exception as error:
+                log.exception("prepare_broke")
+                problem = f"A gateway process could not prepare the change ({error}); nothing was changed."
+            else:
+                if self._preparing is configuration:  # else nobody waits for it any more
+                    self._prepared = (configuration, filters)
+            self._reply(number, problem)
+
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(None, _compile, configuration).add_done_callback(on_done)
 
     def _commit(self, generation: int) -> None:
         assert self._prepared is not None
@@ -160,6 +172,14 @@ class GatewayWorker:
         assert self._server is not None
         self._server.configure(prepared.settings)
         log.info("configuration_applied", generation=generation)
+
+
+def _compile(configuration: Configuration) -> dict[str, FilterSet]:
+    """Raises ConfigError for what can't be used."""
+    filters = compile_filters(configuration.served)
+    if configuration.settings.tls is not None:
+        load_tls(configuration.settings.tls)
+    return filters
 
 
 class _LinkedBank:

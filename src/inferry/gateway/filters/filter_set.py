@@ -28,12 +28,18 @@ _PASSED = Passed()
 class FilterSet:
     """Immutable; one per deployment. Build it anew when the file changes: running requests keep the old one."""
 
-    def __init__(self, settings: Sequence[Filter]) -> None:
-        """`settings`: those of the gateway, then those of the deployment.
+    def __init__(self, settings: Sequence[Filter], compiled: dict[int, Rule] | None = None) -> None:
+        """`settings`: those of the gateway, then those of the deployment. `compiled`: by the id of the settings,
+        what other deployments share with this one already; added to.
 
         Raises ConfigError that names the filter, what is wrong with it and the way out.
         """
-        rules = [compile_rule(each) for each in settings]
+        if compiled is None:
+            compiled = {}
+        for each in settings:
+            if id(each) not in compiled:
+                compiled[id(each)] = compile_rule(each)
+        rules = [compiled[id(each)] for each in settings]
         self._rules = rules
         self._input = _Side([rule for rule in rules if rule.settings.on != "output"])
         self._output = _Side([rule for rule in rules if rule.settings.on != "input"])
