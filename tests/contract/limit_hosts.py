@@ -78,7 +78,7 @@ class Host:
             return 0
 
         clock = SystemClock()
-        redis = RedisBank(url, "test", name, clock=clock, used_before=used_before, times=times)
+        redis = RedisBank(url, "test", name, clock=clock, times=times)
         self.bank = SharedLimitBank(redis, name, when_gone, clock=clock, used_before=used_before)
         self.admissions = [Admission(LinkedStore(self.bank, f"g{n}"), clock, times) for n in range(2)]
         self.admitted: list[float] = []

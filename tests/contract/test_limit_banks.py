@@ -14,6 +14,7 @@ import pytest
 from inferry.core.clock import SystemClock
 from inferry.core.errors import ConfigError, LimitsUnavailable
 from inferry.core.leases import NOW, Bucket, Grant, Kind, Return, Times, Wish, period_of
+from inferry.gateway.period_starts import filled
 from inferry.ledger.redis_limits import Order, RedisBank
 from inferry.policy.lease_bank import LeaseBank
 
@@ -75,7 +76,6 @@ class InRedis(Bank):
             "test",
             "host-1",
             clock=SystemClock(),
-            used_before=self.used_before,
             times=times,
             timeout_s=5,
         )
@@ -85,6 +85,14 @@ class InRedis(Bank):
     ) -> Sequence[Grant]:
         order = Order(holder, wishes, returns)
         await self.bank.exchange([order])
+        if order.unknown:
+            unknown = sorted(order.unknown, key=lambda each: each[0].id)
+            starts = {
+                bucket.id: (period, await self.used_before(bucket, period)) for bucket, period in unknown
+            }
+            late = Order(holder, [wish for wish in wishes if wish.bucket.id in starts], (), starts)
+            await self.bank.exchange([late])
+            return filled(wishes, order.grants, starts, late.grants)
         return order.grants
 
     async def forget(self, holder: str) -> None:
@@ -325,9 +333,7 @@ async def test_hosts_are_seen_by_each_other(server: LimitServer) -> None:
 
 async def test_a_server_that_is_not_there_is_said_so(tmp_path: Path) -> None:
     """No server: LimitsUnavailable, with the address and without its password."""
-    bank = RedisBank(
-        "redis://:sesame@127.0.0.1:9/0", "test", "h", clock=SystemClock(), used_before=Bank().used_before
-    )
+    bank = RedisBank("redis://:sesame@127.0.0.1:9/0", "test", "h", clock=SystemClock())
     with pytest.raises(LimitsUnavailable, match=r"127\.0\.0\.1:9") as raised:
         await bank.connect()
     assert "sesame" not in str(raised.value)
@@ -338,6 +344,6 @@ async def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     import sys
 
     monkeypatch.setitem(sys.modules, "redis.asyncio", None)
-    bank = RedisBank("redis://h", "test", "h", clock=SystemClock(), used_before=Bank().used_before)
+    bank = RedisBank("redis://h", "test", "h", clock=SystemClock())
     with pytest.raises(ConfigError, match=r"pip install 'inferry\[redis\]'"):
         await bank.connect()

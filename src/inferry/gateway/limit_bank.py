@@ -5,15 +5,13 @@ gateway/shared_limit_bank.py is the other one, for hosts that share.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from inferry.core.clock import Clock
-from inferry.core.leases import Bucket, Grant, Return, Times, Wish
+from inferry.core.leases import Grant, Return, Times, Wish
+from inferry.gateway.period_starts import UsedBefore, filled, starts_of, with_gaps
 from inferry.policy.lease_bank import LeaseBank
-
-UsedBefore = Callable[[Bucket, int], Awaitable[int]]
-"""Units that the ledger has of a bucket's calendar period; `core.leases.owner_of` says whose they are."""
 
 
 class LimitBank(Protocol):
@@ -38,11 +36,21 @@ class MemoryLimitBank:
         self._used_before = used_before
 
     async def serve(self, holder: str, wishes: Sequence[Wish], returns: Sequence[Return]) -> Sequence[Grant]:
-        clock = self._clock
-        for bucket, period in list(self._bank.unknown(wishes, clock.wall_s())):
-            used = await self._used_before(bucket, period)
-            self._bank.begin_period(bucket, period, used, clock.now_s())
-        return self._bank.handle(holder, wishes, returns, clock.now_s(), clock.wall_s())
+        clock, bank = self._clock, self._bank
+        wall_s = clock.wall_s()
+        unknown = list(bank.unknown(wishes, wall_s))
+        if not unknown:
+            return bank.handle(holder, wishes, returns, clock.now_s(), wall_s)
+        # What needs no look-up is done at once, so that no later message of this holder overtakes it.
+        waiting = {bucket.id for bucket, _ in unknown}
+        known = [wish for wish in wishes if wish.bucket.id not in waiting]
+        grants = with_gaps(wishes, waiting, bank.handle(holder, known, returns, clock.now_s(), wall_s))
+        starts = await starts_of(unknown, self._used_before)
+        for bucket, period in unknown:
+            if bucket.id in starts:
+                bank.begin_period(bucket, period, starts[bucket.id][1], clock.now_s())
+        late = [wish for wish in wishes if wish.bucket.id in starts]
+        return filled(wishes, grants, starts, bank.handle(holder, late, (), clock.now_s(), wall_s))
 
     def forget(self, holder: str) -> None:
         self._bank.forget(holder)

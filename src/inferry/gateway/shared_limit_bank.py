@@ -8,14 +8,14 @@ run: connect ──► pump: whatever waits goes in one round trip ──► an 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 
 from inferry.core.clock import Clock
 from inferry.core.errors import LimitsUnavailable
 from inferry.core.leases import Grant, Return, Wish
-from inferry.gateway.limit_bank import UsedBefore
+from inferry.gateway.period_starts import UsedBefore, filled, starts_of, with_gaps
 from inferry.ledger.redis_limits import Order, RedisBank
 from inferry.policy.limits_alone import LimitsAlone, WhenGone
 
@@ -39,13 +39,20 @@ class _Asked(Order):
 
     __slots__ = ("answered",)
 
-    def __init__(self, holder: str, wishes: Sequence[Wish], returns: Sequence[Return]) -> None:
-        super().__init__(holder, wishes, returns)
-        self.answered: asyncio.Future[Sequence[Grant]] = asyncio.get_running_loop().create_future()
+    def __init__(
+        self,
+        holder: str,
+        wishes: Sequence[Wish],
+        returns: Sequence[Return],
+        starts: Mapping[str, tuple[int, int]],
+    ) -> None:
+        super().__init__(holder, wishes, returns, starts)
+        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def answer(self, grants: Sequence[Grant]) -> None:
+    def answer(self) -> None:
+        """Its grants are filled in."""
         if not self.answered.done():
-            self.answered.set_result(grants)
+            self.answered.set_result(None)
 
 
 class SharedLimitBank:
@@ -68,12 +75,32 @@ class SharedLimitBank:
         """None until the first try to connect is over; requests wait for that."""
 
     async def serve(self, holder: str, wishes: Sequence[Wish], returns: Sequence[Return]) -> Sequence[Grant]:
+        order = await self._answered(holder, wishes, returns, {})
+        if not order.unknown:
+            return order.grants
+        # Here, and not where others' orders would wait for it.
+        starts = await starts_of(order.unknown, self._used_before)
+        late = [wish for wish in wishes if wish.bucket.id in starts]
+        if not late:
+            return order.grants
+        again = await self._answered(holder, late, (), starts)
+        return filled(wishes, order.grants, starts, again.grants)
+
+    async def _answered(
+        self,
+        holder: str,
+        wishes: Sequence[Wish],
+        returns: Sequence[Return],
+        starts: Mapping[str, tuple[int, int]],
+    ) -> Order:
+        order = _Asked(holder, wishes, returns, starts)
         if self.is_gone:
-            return await self._serve_alone(holder, wishes, returns)
-        order = _Asked(holder, wishes, returns)
-        self._waiting.append(order)
-        self._woken.set()
-        return await order.answered
+            self._answer_alone(order)
+        else:
+            self._waiting.append(order)
+            self._woken.set()
+            await order.answered
+        return order
 
     def forget(self, holder: str) -> None:
         self._alone.forget(holder)
@@ -113,12 +140,22 @@ class SharedLimitBank:
                 raise
             now_s = self._redis.now_s()
             for order in orders:
-                self._alone.note(order.holder, order.wishes, order.returns, order.grants, now_s)
-                order.answer(order.grants)
+                self._note(order, now_s)
+                order.answer()
             forgotten, self._forgotten = self._forgotten, set()
             for holder in forgotten:
                 await self._redis.forget(holder)
             _end_if_cancelled()
+
+    def _note(self, order: Order, now_s: float) -> None:
+        unknown = {bucket.id for bucket, _ in order.unknown}
+        told = [
+            (wish, grant)
+            for wish, grant in zip(order.wishes, order.grants, strict=True)
+            if wish.bucket.id not in unknown
+        ]
+        wishes, grants = [wish for wish, _ in told], [grant for _, grant in told]
+        self._alone.note(order.holder, wishes, order.returns, grants, now_s)
 
     def _take_back(self, orders: list[_Asked]) -> None:
         """Whether Redis carried them out is not known. It may count what nobody has; never the other way: so the
@@ -130,12 +167,17 @@ class SharedLimitBank:
 
     # --- while it is not ------------------------------------------------------------------------------
 
-    async def _serve_alone(
-        self, holder: str, wishes: Sequence[Wish], returns: Sequence[Return]
-    ) -> Sequence[Grant]:
-        for bucket, period in self._alone.unknown(wishes, self._redis.now_s()):
-            self._alone.begin_period(bucket, period, await self._used_before(bucket, period))
-        return self._alone.handle(holder, wishes, returns, self._redis.now_s())
+    def _answer_alone(self, order: Order) -> None:
+        alone, now_s = self._alone, self._redis.now_s()
+        for bucket, period in alone.unknown(order.wishes, now_s):
+            begun, used = order.starts.get(bucket.id, (None, 0))
+            if begun == period:
+                alone.begin_period(bucket, period, used)
+        order.unknown = set(alone.unknown(order.wishes, now_s))
+        unknown = {bucket.id for bucket, _ in order.unknown}
+        known = [wish for wish in order.wishes if wish.bucket.id not in unknown]
+        grants = alone.handle(order.holder, known, order.returns, now_s)
+        order.grants = with_gaps(order.wishes, unknown, grants)
 
     async def _go_alone(self, error: LimitsUnavailable) -> None:
         if not self.is_gone:
@@ -146,7 +188,8 @@ class SharedLimitBank:
             log.warning("limits.alone", because=error.message, hosts=self._alone.hosts)
         waiting, self._waiting = self._waiting, []
         for order in waiting:
-            order.answer(await self._serve_alone(order.holder, order.wishes, order.returns))
+            self._answer_alone(order)
+            order.answer()
 
     async def _come_back(self) -> None:
         """Tell Redis what it has missed, wait for the other hosts to do so, then ask it again."""

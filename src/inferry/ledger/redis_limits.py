@@ -8,7 +8,7 @@ its counts or all, so nothing old is believed, and each host tells again what it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,11 @@ class Order:
     holder: str
     wishes: Sequence[Wish] = ()
     returns: Sequence[Return] = ()
+    starts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By bucket id: a calendar period, and what the ledger has of it."""
     grants: list[Grant] = field(default_factory=list)
+    unknown: set[tuple[Bucket, int]] = field(default_factory=set)
+    """Calendar buckets, each with its period, that must have a start first; their grants are `unavailable`."""
 
 
 class RedisBank:
@@ -56,19 +60,14 @@ class RedisBank:
         host: str,
         *,
         clock: Clock,
-        used_before: Callable[[Bucket, int], Awaitable[int]],
         times: Times | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """`host` must be another one after each start of this process, too.
-
-        `used_before(bucket, period)`: units that the ledger has of a calendar period.
-        """
+        """`host` must be another one after each start of this process, too."""
         self._url = url
         self._prefix = f"{{{namespace}}}:limits"
         self._host = host
         self._clock = clock
-        self._used_before = used_before
         self.times = Times() if times is None else times
         self._timeout_s = timeout_s
         self._client: Redis | None = None
@@ -132,28 +131,15 @@ class RedisBank:
         return max(0, left_ms) / 1000
 
     async def exchange(self, orders: Sequence[Order]) -> None:
-        """Fill in the orders' grants. With no orders: say that this host is present.
+        """Fill in the orders' grants, and what is unknown. With no orders: say that this host is present.
 
         Raises LimitsUnavailable; then nobody knows whether the orders were carried out.
         """
-        begun: dict[str, tuple[int, int]] = {}
-        answers = await self._run(orders, begun)
-        unknown = self._unknown(orders, answers)
-        if unknown:
-            for bucket, period in unknown:
-                begun[bucket.id] = (period, await self._used_before(bucket, period))
-            # Only the wishes that got nothing, and without the returns: those have been taken.
-            again = [self._only_unknown(order, begun) for order in orders]
-            more = await self._run(again, begun)
-            for order, second in zip(orders, again, strict=True):
-                for place, wish in enumerate(order.wishes):
-                    if wish.bucket.id in begun:
-                        answers[id(order)][place] = more[id(second)].pop(0)
+        answers = iter(await self._run(orders))
         for order in orders:
-            order.grants = [
-                self._grant(wish, answer)
-                for wish, answer in zip(order.wishes, answers[id(order)], strict=True)
-            ]
+            own = [(wish, next(answers)) for wish in order.wishes]
+            order.grants = [self._grant(wish, answer) for wish, answer in own]
+            order.unknown = {(wish.bucket, answer[5]) for wish, answer in own if answer[5] >= 0}
 
     async def forget(self, holder: str) -> None:
         """The holder is gone: free its permits. Raises LimitsUnavailable; then they end by themselves."""
@@ -168,19 +154,8 @@ class RedisBank:
     def _full(self, holder: str) -> str:
         return f"{self._host}/{holder}"
 
-    def _only_unknown(self, order: Order, begun: dict[str, tuple[int, int]]) -> Order:
-        return Order(order.holder, [wish for wish in order.wishes if wish.bucket.id in begun])
-
-    def _unknown(self, orders: Sequence[Order], answers: dict[int, list[Any]]) -> set[tuple[Bucket, int]]:
-        return {
-            (wish.bucket, answer[5])
-            for order in orders
-            for wish, answer in zip(order.wishes, answers[id(order)], strict=True)
-            if answer[5] >= 0
-        }
-
-    async def _run(self, orders: Sequence[Order], begun: dict[str, tuple[int, int]]) -> dict[int, list[Any]]:
-        """The script's answers to each order's wishes, by the order's id()."""
+    async def _run(self, orders: Sequence[Order]) -> list[Any]:
+        """The script's answers to all orders' wishes, one after the other."""
         places: dict[str, int] = {}
 
         def place(bucket: Bucket) -> int:
@@ -197,15 +172,10 @@ class RedisBank:
                 wishes.append(
                     (
                         place(bucket), _KINDS[bucket.kind], bucket.limit, self._full(order.holder), wish.least,
-                        wish.most, wish.need, wish.want, wish.held, *begun.get(bucket.id, (-1, 0)),
+                        wish.most, wish.need, wish.want, wish.held, *order.starts.get(bucket.id, (-1, 0)),
                     )
                 )  # fmt: skip
-        answers = await self._call(list(places), charges, wishes, [])
-        by_order: dict[int, list[Any]] = {}
-        for order in orders:
-            by_order[id(order)] = answers[: len(order.wishes)]
-            del answers[: len(order.wishes)]
-        return by_order
+        return await self._call(list(places), charges, wishes, [])
 
     async def _call(
         self, buckets: list[str], charges: list[Any], wishes: list[Any], forgets: list[Any]
@@ -229,7 +199,9 @@ class RedisBank:
         return list(answers) if answers else []
 
     def _grant(self, wish: Wish, answer: list[Any]) -> Grant:
-        units, slot, left, retry_ms, reset_ms, _ = answer
+        units, slot, left, retry_ms, reset_ms, unknown_period = answer
+        if unknown_period >= 0:
+            return Grant(wish.bucket.id, unavailable=True)
         is_permits = wish.bucket.kind is Kind.PERMITS
         lasts_s = self.times.permit_ttl_s if is_permits else self.times.lease_s
         return Grant(
