@@ -49,6 +49,8 @@ WELL_AFTER_S = 30.0
 END_GRACE_S = 5.0
 """Beyond the drain time, until a gateway process is killed."""
 PROGRAM = "inferry.cli.gateway_worker"
+NOT_ASKED = None
+"""In place of grants: whoever counts the limits could not be asked."""
 
 
 class _Worker:
@@ -133,14 +135,24 @@ class GatewayWorkers:
         pause_s = RESTART_PAUSE_S
         while not self._stopping.is_set():
             began_s = loop.time()
-            code = await self._run_once(worker)
+            code: int | None = None
+            try:
+                process, ours = await self._start(worker)
+            except OSError as error:  # no memory, no more processes or files: perhaps soon again
+                why = f"{worker.name} can't be started: {error.strerror or error}"
+            else:
+                code = await self._run_once(worker, process, ours)
+                why = "" if worker.started.is_set() else self._why_no_start(worker, code)
             if self._stopping.is_set():
                 return
             if not worker.started.is_set():
-                raise StartFailed(self._why_no_start(worker, code))
+                raise StartFailed(why)
             if loop.time() - began_s >= WELL_AFTER_S:
                 pause_s = RESTART_PAUSE_S
-            log.error("gateway_process_ended", name=worker.name, exit_code=code, restart_in_s=pause_s)
+            if code is None:
+                log.error("gateway_process_not_started", name=worker.name, error=why, again_in_s=pause_s)
+            else:
+                log.error("gateway_process_ended", name=worker.name, exit_code=code, restart_in_s=pause_s)
             worker.restarts += 1
             try:
                 async with asyncio.timeout(pause_s):
@@ -148,15 +160,25 @@ class GatewayWorkers:
             except TimeoutError:
                 pause_s = min(pause_s * 2, RESTART_PAUSE_MAX_S)
 
-    async def _run_once(self, worker: _Worker) -> int:
+    async def _start(self, worker: _Worker) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        """A process, and our end of the line to it. Raises OSError."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        with theirs, self._log_path(worker).open("ab") as errors:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", PROGRAM, str(theirs.fileno()), str(worker.listener.fileno()),
-                stdin=asyncio.subprocess.DEVNULL, stdout=errors, stderr=errors,
-                pass_fds=(theirs.fileno(), worker.listener.fileno()), env=dict(self._environ),
-            )  # fmt: skip
+        try:
+            with theirs, self._log_path(worker).open("ab") as errors:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", PROGRAM, str(theirs.fileno()), str(worker.listener.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL, stdout=errors, stderr=errors,
+                    pass_fds=(theirs.fileno(), worker.listener.fileno()), env=dict(self._environ),
+                )  # fmt: skip
+        except BaseException:
+            ours.close()
+            raise
+        return process, ours
+
+    async def _run_once(
+        self, worker: _Worker, process: asyncio.subprocess.Process, ours: socket.socket
+    ) -> int:
         worker.process = process
         link = Link(
             lambda message, number: self._on_message(worker, link, message, number),
@@ -291,16 +313,21 @@ class GatewayWorkers:
             case ReplicaFailed():
                 self._on_replica_failure(message.replica_id, message.reason)
             case LeasesWanted():
-                self._answer(link, number, self._on_leases(worker.name, message))
+                self._answer(link, number, self._on_leases(worker.name, message), NOT_ASKED)
             case MetricsWanted():
-                self._answer(link, number, self._metrics_page())
+                self._answer(link, number, self._metrics_page(), b"")
 
-    def _answer(self, link: Link, number: int | None, value: Awaitable[object]) -> None:
+    def _answer(self, link: Link, number: int | None, value: Awaitable[object], if_it_fails: object) -> None:
         assert number is not None
         assert self._tasks is not None
 
         async def answer() -> None:
-            link.reply(number, await value)
+            try:
+                reply = await value
+            except Exception:  # a fault of one answer; in the group, it would end all processes
+                log.exception("gateway_process_not_answered")
+                reply = if_it_fails
+            link.reply(number, reply)
 
         self._tasks.create_task(answer())
 
