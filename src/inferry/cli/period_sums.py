@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
+import structlog
+
 from inferry.core.clock import Clock
 from inferry.core.leases import Kind
 from inferry.ledger.usage import Spent
+
+log = structlog.get_logger()
 
 KEPT_S = 1.0
 """An answer, or a failure, is the answer to all who ask within that time after it."""
@@ -36,6 +40,7 @@ class PeriodSums:
         self._clock = clock
         self._look_up = look_up
         self._known: dict[tuple[Kind, int], _LookUp] = {}
+        self._away = False
 
     async def of(self, kind: Kind, period: int) -> Sums:
         """Raises what the look-up raised. Who gives up waiting leaves it running for the others."""
@@ -61,11 +66,17 @@ class PeriodSums:
         def end(task: asyncio.Task[Sums]) -> None:
             known.until_s = self._clock.now_s() + KEPT_S
             if not task.cancelled():
-                task.exception()  # seen, even if nobody waits any more
+                self._say(task.exception())
 
         known = _LookUp(asyncio.get_running_loop().create_task(look_up()))
         known.task.add_done_callback(end)
         return known
+
+    def _say(self, error: BaseException | None) -> None:
+        """Once for each time that the ledger goes away."""
+        if error is not None and not self._away:
+            log.warning("budgets_unknown", error=str(error), meanwhile="their requests are refused")
+        self._away = error is not None
 
     def _drop_old(self) -> None:
         now_s = self._clock.now_s()

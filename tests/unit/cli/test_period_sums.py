@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
+from structlog.testing import capture_logs
 
 from inferry.cli.period_sums import KEPT_S, PeriodSums
 from inferry.core.errors import LedgerUnavailable
@@ -47,14 +48,19 @@ async def test_one_look_up_serves_all_who_ask() -> None:
 
 
 async def test_a_failure_is_remembered_for_a_second() -> None:
-    """A store that is away is not asked by each request; when it is back, so are the sums."""
+    """A store that is away is not asked by each request, and logged once; when it is back, so are the sums."""
     store = Store()
     store.may_answer.set()
     store.is_away = True
-    for _ in range(5):
+    with capture_logs() as logged:
+        for _ in range(5):
+            with pytest.raises(LedgerUnavailable):
+                await store.sums.of(Kind.DAY, 5)
+        assert len(store.asked) == 1
+        store.clock.advance(KEPT_S)
         with pytest.raises(LedgerUnavailable):
             await store.sums.of(Kind.DAY, 5)
-    assert len(store.asked) == 1
+    assert [(entry["event"], entry["error"]) for entry in logged] == [("budgets_unknown", "gone")]
     store.is_away = False
     store.clock.advance(KEPT_S)
     assert (await store.sums.of(Kind.DAY, 5))["key", "a"].tokens == 5
