@@ -171,16 +171,20 @@ class Schema:
 # What OpenAI leaves out only with things that engines don't have.
 ASKED_BEYOND_OPENAI = {"/v1/responses": {"model", "input"}}  # stored prompts, that bring a model along
 
+AMOUNTS = {*LENGTH_FIELDS, "n", "n_cmpl", "best_of"}
+
 
 @pytest.mark.parametrize(
     "path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses"]
 )
 def test_what_openai_allows_is_allowed_here(openai: Json, path: str) -> None:
-    """Of the fields that the gateway looks at, each is OpenAI's; no type or number of OpenAI's is refused."""
+    """Of the fields that the gateway looks at, each is OpenAI's or one by which engines are told how much to write;
+    no type or number of OpenAI's is refused."""
     theirs = Schema(openai, openai["paths"][path.removeprefix("/v1")]["post"]["requestBody"]["content"]["application/json"]["schema"])  # fmt: skip
     ours = Schema(DOCUMENT, body_schema(ROUTES[path]))
     their_properties, our_properties = theirs.properties(), ours.properties()
     unknown = set(our_properties) - set(their_properties)
+    unknown -= AMOUNTS
     assert unknown <= ({"stream"} if not ROUTES[path].streams else set())
     assert ours.required() - theirs.required() <= ASKED_BEYOND_OPENAI.get(path, set())
     for name in set(our_properties) & set(their_properties):
