@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from inferry.core.errors import InvalidRequest
-from inferry.core.request import ROUTES, Route
+from inferry.core.request import LENGTH_FIELDS, ROUTES, Route
 from inferry.gateway.decode import decode_request
 from inferry.gateway.openapi import openapi_document
 
