@@ -122,7 +122,9 @@ class Up:
     def control(self, method: str, path: str, body: object = None) -> httpx.Response:
         """Asks the control API, directly: a verb's start costs half a second."""
         records = [json.loads(p.read_text()) for p in self.inferry.home.glob("run/*/instance.json")]
-        [record] = [each for each in records if each["pid"] == self.process.pid]  # others were killed
+        if len(records) > 1:
+            records = [each for each in records if each["pid"] == self.process.pid]  # others were killed
+        [record] = records
         transport = httpx.HTTPTransport(uds=record["socket"])
         with httpx.Client(transport=transport, base_url="http://control", timeout=60) as client:
             return client.request(method, path, json=body)

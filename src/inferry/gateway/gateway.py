@@ -319,6 +319,8 @@ class Gateway:
         self.classifiers.close_idle()
         if self._access_log is not None:
             self._access_log.flush()
+        if self._log is not None:
+            self._log.flush()
 
     def abort_all(self) -> None:
         """Drain time is over: every request under way ends with an error that says so."""

@@ -20,6 +20,7 @@ import structlog
 from inferry.core.errors import ConfigError, StartFailed
 from inferry.gateway.link import Link, LinkLost
 from inferry.gateway.messages import (
+    PREPARE_TIMEOUT_S,
     Commit,
     Configuration,
     Drain,
@@ -295,7 +296,7 @@ class GatewayWorkers:
             for link in waiting:
                 prepared.append(link)
                 try:
-                    problem: str | None = await link.ask(Prepare(configuration), REPLY_TIMEOUT_S)
+                    problem: str | None = await link.ask(Prepare(configuration), PREPARE_TIMEOUT_S)
                 except TimeoutError:
                     problem = "A gateway process does not answer; nothing was changed. Try again."
                 except LinkLost:
