@@ -40,6 +40,8 @@ class Limits(Section):
         description="Longest answer: a larger max_tokens is refused, and a request that names none gets this one.",
     )
     prompt_tokens_max: int | None = Field(
-        None, ge=1, le=10**8, description="Longest prompt, by the gateway's estimate."
+        None, ge=1, le=10**8, description="Longest prompt, taken as a quarter of its request's bytes."
     )
-    choices_max: int | None = Field(None, ge=1, le=1024, description="Largest `n`.")
+    choices_max: int | None = Field(
+        None, ge=1, le=1024, description="Most answers of one request: `n`, times the prompts in it."
+    )
