@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ByteSize, Field, ValidationInfo, field_vali
 
 from inferry.core.filter_settings import Filter
 from inferry.core.limits import Limits
-from inferry.core.section import Section, bound_bytes, is_reference
+from inferry.core.section import Section, bound_bytes, password_as_reference
 
 
 def split_listen(text: str) -> tuple[str, int]:
@@ -105,11 +105,7 @@ class SharedLimits(Section):
     @field_validator("redis", mode="before")
     @classmethod
     def _password_is_reference(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and "@" in value and not is_reference(value, info):
-            raise ValueError(
-                "a password in the file would be stored in clear: write ${NAME} and set NAME outside"
-            )
-        return value
+        return password_as_reference(value, info)
 
     @field_validator("redis")
     @classmethod
@@ -246,11 +242,7 @@ class Ledger(Section):
     @field_validator("url", mode="before")
     @classmethod
     def _password_is_reference(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str) and "@" in value and not is_reference(value, info):
-            raise ValueError(
-                "a password in the file would be stored in clear: write ${NAME} and set NAME outside"
-            )
-        return value
+        return password_as_reference(value, info)
 
     @field_validator("url")
     @classmethod

@@ -39,3 +39,12 @@ def is_reference(value: object, info: ValidationInfo) -> bool:
     """
     referenced = (info.context or {}).get("referenced_values", None)
     return referenced is None or str(value) in referenced
+
+
+def password_as_reference(value: object, info: ValidationInfo) -> object:
+    """`value`, a URL; raises ValueError if a user or password is written in the file itself."""
+    if isinstance(value, str) and "@" in value and not is_reference(value, info):
+        raise ValueError(
+            "a password in the file would be stored in clear: write ${NAME} and set NAME outside"
+        )
+    return value

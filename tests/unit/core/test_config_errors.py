@@ -225,3 +225,17 @@ def test_what_a_malformed_url_hides_is_not_told(line: str) -> None:
         parse_text(f"deployments:\n  a: {{{line}}}\n", Path("inferry.yaml"), {})
     assert caught.value.message.startswith("inferry.yaml:2: deployments.a.")
     assert "ter2" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("gateway: {shared_limits: {redis: 'redis://:hunter2@h/0'}}\n", "gateway.shared_limits.redis"),
+        ("ledger: {url: 'postgresql://u:hunter2@h/db'}\n", "ledger.url"),
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_repeated(text: str, key: str) -> None:
+    """The message names the key and the way out, and shows nothing of the password."""
+    [problem] = problems(CHAT + text)
+    assert problem.startswith(f"inferry.yaml:4: {key}: a password in the file would be stored in clear")
+    assert "hunter2" not in problem
