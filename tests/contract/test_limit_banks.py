@@ -17,6 +17,7 @@ from inferry.core.leases import NOW, Bucket, Grant, Kind, Return, Times, Wish, p
 from inferry.gateway.period_starts import filled
 from inferry.ledger.redis_limits import Order, RedisBank
 from inferry.policy.lease_bank import LeaseBank
+from inferry.testing.manual_clock import ManualClock
 
 from .limit_server import LimitServer, server_of
 
@@ -347,3 +348,26 @@ async def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     bank = RedisBank("redis://h", "test", "h", clock=SystemClock())
     with pytest.raises(ConfigError, match=r"pip install 'inferry\[redis\]'"):
         await bank.connect()
+
+
+def test_an_answer_that_is_read_late_does_not_set_the_clock_back() -> None:
+    """The bank's time is at most a round trip behind Redis', never ahead of it, and follows a step of its clock."""
+    clock = ManualClock()
+    bank = RedisBank("redis://h", "test", "h", clock=clock)
+    began_s = clock.now_s()
+
+    def exchange(redis_ahead_s: float, there_s: float, back_s: float) -> float:
+        """How far the bank's time is behind, after a round trip of so long."""
+        asked_s = clock.now_s()
+        clock.advance(there_s)
+        told_s = clock.now_s() + redis_ahead_s
+        clock.advance(back_s)
+        bank._learn_time(told_s, asked_s, clock.now_s())
+        return clock.now_s() + redis_ahead_s - bank.now_s()
+
+    assert exchange(1e9, 0.001, 0.2) == pytest.approx(0.2, abs=1e-5)
+    assert exchange(1e9, 0.1, 0.002) == pytest.approx(0.002, abs=1e-5)
+    assert exchange(1e9, 0.001, 0.25) == pytest.approx(0.002, abs=1e-4)
+    assert exchange(1e9 + 60, 0.001, 0.003) == pytest.approx(0.003, abs=1e-5)
+    assert exchange(1e9 - 60, 0.001, 0.004) == pytest.approx(0.004, abs=1e-5)
+    assert clock.now_s() > began_s

@@ -15,6 +15,7 @@ import pytest
 from inferry.core.errors import LimitsUnavailable, RateLimited
 from inferry.core.limits import Limits
 from inferry.gateway.admission import Admitted, Refused
+from inferry.gateway.shared_limit_bank import FIRST_CONTACT_S
 from inferry.policy.limits_alone import WhenGone
 
 from .limit_hosts import TIMES, Host, ask, caller, running, worst_window
@@ -123,15 +124,45 @@ async def test_closed_refuses_limited_requests_only(server: LimitServer) -> None
 
 
 async def test_a_redis_that_is_not_there_at_start_is_a_gone_one(server: LimitServer) -> None:
-    """Hosts start without Redis, admit their share, and find it later."""
+    """Hosts start without Redis, wait for it a little, admit their share, and find it later."""
     server.kill()
     hosts = two_hosts(server, "last")
     async with running(hosts, WHO, clients=4):
-        await until(1.0)
+        await until(FIRST_CONTACT_S / 2)
+        assert not any(host.admitted for host in hosts)
+        await until(FIRST_CONTACT_S / 2 + 1.0)
         assert all(host.admitted for host in hosts)
         server.start()
         await until(3.0)
         assert [host.bank.is_gone for host in hosts] == [False, False]
+
+
+async def test_what_was_admitted_before_the_first_contact_counts(server: LimitServer) -> None:
+    """A host that is all alone goes over to Redis without a burst: what it admitted before is charged there."""
+    server.kill()
+    hosts = two_hosts(server, "last")[:1]
+    async with running(hosts, WHO, clients=10):
+        await until(FIRST_CONTACT_S + 2.0)
+        server.start()
+        shared_s = await until(3.0)
+        assert not hosts[0].bank.is_gone
+        await until(1.0)
+    assert worst_window(admitted_of(hosts), TIMES.window_s) <= LIMIT
+    assert admitted_of(hosts, 0, shared_s)
+    assert admitted_of(hosts, shared_s)
+
+
+async def test_a_redis_that_is_late_at_start_is_waited_for(server: LimitServer) -> None:
+    """It freezes for longer than the time-out just as two hosts start: nobody counts for itself alone."""
+    server.freeze()
+    hosts = two_hosts(server, "last")
+    async with running(hosts, WHO, clients=10):
+        await until(1.0)
+        server.thaw()
+        await until(3.0)
+    admitted = admitted_of(hosts)
+    assert len(admitted) >= due(2.0)
+    assert worst_window(admitted, TIMES.window_s) <= LIMIT
 
 
 async def test_no_key_is_stuck_after_a_host_was_killed(server: LimitServer) -> None:

@@ -8,6 +8,7 @@ run: connect ──► pump: whatever waits goes in one round trip ──► an 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -21,6 +22,9 @@ from inferry.policy.limits_alone import LimitsAlone, WhenGone
 
 RETRY_S = 0.5
 """Between two tries to connect."""
+FIRST_CONTACT_S = 3.0
+"""From the start on, a Redis that does not answer is asked again for so long, and requests wait: a host that has
+hardly met the others would take all of each limit for itself."""
 HEARTBEAT_S = 2.0
 """A bank that nobody asks is asked anyway: to stay on its list of hosts, and to notice that it is gone."""
 GATHER_S = 3 * RETRY_S
@@ -71,8 +75,9 @@ class SharedLimitBank:
         self._woken = asyncio.Event()
         self._run_id = ""
         self._last_error = ""
+        self._patient_until_s = math.inf
         self.is_gone: bool | None = None
-        """None until the first try to connect is over; requests wait for that."""
+        """None until the first contact, or until it is given up; requests wait for that."""
 
     async def serve(self, holder: str, wishes: Sequence[Wish], returns: Sequence[Return]) -> Sequence[Grant]:
         order = await self._answered(holder, wishes, returns, {})
@@ -109,6 +114,7 @@ class SharedLimitBank:
 
     async def run(self) -> None:
         """Connect, serve, come back. Raises ConfigError at once if the setting can't work."""
+        self._patient_until_s = self._clock.now_s() + FIRST_CONTACT_S
         try:
             while True:
                 try:
@@ -117,7 +123,10 @@ class SharedLimitBank:
                     await self._come_back()
                     await self._pump()
                 except LimitsUnavailable as error:
-                    await self._go_alone(error)
+                    if self.is_gone or self._clock.now_s() >= self._patient_until_s:
+                        self._go_alone(error)
+                    else:
+                        self.is_gone = None
                 await asyncio.sleep(RETRY_S)
         finally:
             await self._redis.close()
@@ -179,7 +188,7 @@ class SharedLimitBank:
         grants = alone.handle(order.holder, known, order.returns, now_s)
         order.grants = with_gaps(order.wishes, unknown, grants)
 
-    async def _go_alone(self, error: LimitsUnavailable) -> None:
+    def _go_alone(self, error: LimitsUnavailable) -> None:
         if not self.is_gone:
             self._alone.begin(self._redis.hosts, self._host, self._redis.now_s())
             self.is_gone = True

@@ -8,6 +8,7 @@ its counts or all, so nothing old is believed, and each host tells again what it
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ HOST_TTL_S = 10.0
 """A host that was silent for so long is not counted any more."""
 PERIOD_IDLE_S = 3 * 3600.0
 """As in policy/lease_bank.py."""
+DRIFT_S = 1e-6
+"""Of two clocks, per exchange."""
 AHEAD_SHARE = 10
 """As in policy/lease_bank.py."""
 
@@ -80,11 +83,27 @@ class RedisBank:
         """Of the server process; counts live and die with it."""
         self.hosts: list[str] = []
         """Ids of the hosts that are present, sorted; this one is among them."""
-        self._ahead_s = 0.0
+        # Until Redis has told: by this machine's own clock.
+        self._ahead_s = clock.wall_s() - clock.now_s()
+        self._ahead_most_s = -math.inf
 
     def now_s(self) -> float:
-        """Seconds since 1970 by Redis' clock, at most a round trip behind it."""
+        """Seconds since 1970 by Redis' clock, never ahead of it and at most a round trip behind it."""
         return self._clock.now_s() + self._ahead_s
+
+    def _learn_time(self, told_s: float, asked_s: float, received_s: float) -> None:
+        """Redis read its clock somewhere between the question and its answer: two bounds, kept as tight as seen.
+
+        An answer that this host was slow to read would set it back otherwise, and when the next one puts it right,
+        a second of this host's own would be over too soon.
+        """
+        least_s, most_s = told_s - received_s, told_s - asked_s
+        if most_s < self._ahead_s or least_s > self._ahead_most_s:
+            self._ahead_s, self._ahead_most_s = least_s, most_s
+        else:
+            # Two machines' clocks drift apart; within a heartbeat by far less than this.
+            self._ahead_s = max(self._ahead_s - DRIFT_S, least_s)
+            self._ahead_most_s = min(self._ahead_most_s + DRIFT_S, most_s)
 
     async def connect(self) -> None:
         """Raises LimitsUnavailable; ConfigError if the client library is missing or the URL can't be read."""
@@ -181,6 +200,7 @@ class RedisBank:
         self, buckets: list[str], charges: list[Any], wishes: list[Any], forgets: list[Any]
     ) -> list[Any]:
         self._number += 1
+        asked_s = self._clock.now_s()
         times = self.times
         packed = msgspec.msgpack.encode(
             (
@@ -193,7 +213,7 @@ class RedisBank:
         reply = await self._ask(lambda client: client.evalsha(self._digest, len(keys), *keys, packed))
         received_s = self._clock.now_s()
         now_ms, hosts, answers = msgspec.msgpack.decode(reply)
-        self._ahead_s = now_ms / 1000 - received_s
+        self._learn_time(now_ms / 1000, asked_s, received_s)
         self.hosts = sorted(hosts)
         # An empty Lua table is packed as an empty map or list, as it likes.
         return list(answers) if answers else []
