@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from inferry.core.deployment import ENGINE_TYPES, Health, Restart, Routing
+from inferry.core.deployment import ENGINE_TYPES
+from inferry.core.deployment_base import Health, Restart, Routing
 from inferry.core.filter_settings import Classifier, Filter
 from inferry.core.gateway_settings import (
     Admin,

@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
-from inferry.core.deployment import LlamaCppDeployment, SimulatedDeployment
+from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
 from inferry.core.replica import Endpoint
 from inferry.engines.adapter import LaunchableAdapter, Verdict
 from inferry.engines.registry import adapter_for
@@ -135,10 +135,10 @@ def test_only_the_key_gets_in(engine: Running) -> None:
 
 def test_the_warm_up_works(engine: Running) -> None:
     """The adapter's own warm-up request is answered with 200."""
-    warmup = engine.adapter.warmup
-    assert warmup is not None
+    assert engine.adapter.warmups
     headers = {"content-type": "application/json"}
-    assert engine.client.post(warmup.path, content=warmup.body, headers=headers).status_code == 200
+    for warmup in engine.adapter.warmups:
+        assert engine.client.post(warmup.path, content=warmup.body, headers=headers).status_code == 200
 
 
 def test_a_whole_chat(engine: Running) -> None:

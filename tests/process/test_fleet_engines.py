@@ -21,7 +21,9 @@ from pathlib import Path
 import pytest
 
 from inferry.core.clock import SystemClock
-from inferry.core.deployment import Deployment, Health, LlamaCppDeployment, Restart, SimulatedDeployment
+from inferry.core.deployment import Deployment
+from inferry.core.deployment_base import Health, Restart
+from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.engines.registry import adapter_for
 from inferry.fleet.fleet import DeploymentPlan, Fleet

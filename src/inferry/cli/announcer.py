@@ -12,7 +12,7 @@ from inferry import __version__
 from inferry.cli.config import shown_model
 from inferry.core.clock import SystemClock
 from inferry.core.config_file import LoadedFile
-from inferry.core.deployment import OpenAIDeployment
+from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.replica import ReplicaState, ReplicaView
 
 _COMING_UP = (ReplicaState.STARTING, ReplicaState.WARMING)

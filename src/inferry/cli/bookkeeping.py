@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +37,9 @@ from inferry.ledger.usage import Spent, spent_in
 
 log = structlog.get_logger()
 T = TypeVar("T")
+
+NICENESS = 10
+"""Of the loading of journals. They can wait; where cores are few, a gateway process and an engine can't."""
 
 LOAD_S = 0.5
 NOTE_S = 2.0
@@ -77,7 +83,7 @@ class Bookkeeping:
         """Noted at once: if all is killed soon, it is known which engine its requests were at."""
         self._sums = PeriodSums(clock, self._sum_up)
         self._loading = asyncio.Lock()
-        self._writing = ThreadPoolExecutor(1, "bookkeeping")
+        self._writing = ThreadPoolExecutor(1, "bookkeeping", initializer=_stand_back)
         """One after the other: what `close` writes comes after whatever was under way when `run` was cancelled."""
         self.is_open = asyncio.Event()
 
@@ -222,3 +228,9 @@ class Bookkeeping:
                 if deleted:
                     log.info("ledger_pruned", outcomes=deleted)
             await asyncio.sleep(PRUNE_S)
+
+
+def _stand_back() -> None:
+    """For this thread only, where the system can do that: children of the process must not inherit it."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

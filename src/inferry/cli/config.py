@@ -11,8 +11,9 @@ import typer
 from pydantic import BaseModel, SecretStr
 
 from inferry.core.config_file import KeyPath, LoadedFile, load_file
-from inferry.core.deployment import Deployment, DeploymentFile, LlamaCppDeployment
+from inferry.core.deployment import Deployment, DeploymentFile
 from inferry.core.errors import ConfigError
+from inferry.core.local_engines import LlamaCppDeployment
 from inferry.core.model_ref import SAMPLE_MODEL, parse_model_ref
 from inferry.core.shown_url import shown_url
 from inferry.models.store import shown_ref

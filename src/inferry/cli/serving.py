@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from inferry.core.deployment import Deployment, DeploymentFile, OpenAIDeployment
+from inferry.core.deployment import Deployment, DeploymentFile
 from inferry.core.errors import ConfigError
 from inferry.core.filter_settings import Filter
+from inferry.core.remote_engines import OpenAIDeployment
 from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
 from inferry.engines.registry import adapter_for
 from inferry.fleet.plan import DeploymentPlan

@@ -7,12 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from inferry.core.clock import SystemClock
-from inferry.core.deployment import DeploymentFile, LlamaCppDeployment
+from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import ConfigError
+from inferry.core.local_engines import LlamaCppDeployment
 from inferry.core.model_ref import parse_model_ref
+from inferry.core.server_engines import ServerBase
 from inferry.models.progress import Progress
 from inferry.models.pull import pull
 from inferry.models.store import ModelStore
+
+WITH_WEIGHTS = (LlamaCppDeployment, ServerBase)
+"""Deployments whose `model` is a source of Inferry's store."""
 
 
 def check_engines(config: DeploymentFile) -> None:
@@ -35,7 +40,7 @@ def models_here(config: DeploymentFile, home: Path) -> dict[str, Path | None]:
     found = {
         name: store.find(parse_model_ref(deployment.model))
         for name, deployment in config.deployments.items()
-        if isinstance(deployment, LlamaCppDeployment)
+        if isinstance(deployment, WITH_WEIGHTS)
     }
     return {name: stored.path for name, stored in found.items() if stored is not None}
 
@@ -47,7 +52,7 @@ def fetch_models(
     store = ModelStore(home)
     paths: dict[str, Path | None] = {}
     for name, deployment in config.deployments.items():
-        if not isinstance(deployment, LlamaCppDeployment):
+        if not isinstance(deployment, WITH_WEIGHTS):
             continue
         ref = parse_model_ref(deployment.model)
         try:

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from inferry.core.deployment import ENGINE_TYPES, DeploymentFile, Health, Restart, Routing
+from inferry.core.deployment import ENGINE_TYPES, DeploymentFile
+from inferry.core.deployment_base import Health, Restart, Routing
 from inferry.core.filter_settings import Classifier, Filter
 from inferry.core.gateway_settings import (
     Admin,

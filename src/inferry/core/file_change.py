@@ -11,14 +11,15 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from inferry.core.config_file import KeyPath, LoadedFile
-from inferry.core.deployment import Deployment, _Managed
+from inferry.core.deployment import Deployment
+from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
 from inferry.core.shown_url import shown_url
 
 SHOWN_CHARS_MAX = 80
 SHOWN_KEYS_MAX = 20
 
-GATEWAY_SIDE_KEYS = frozenset(_Managed.model_fields)
+GATEWAY_SIDE_KEYS = frozenset(ManagedBase.model_fields)
 """Keys that no engine sees: what all deployments have, and what keepers use. All others are an engine's."""
 
 NEEDS_RESTART: tuple[KeyPath, ...] = (

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from inferry.core.launch import LaunchSpec
+from inferry.core.launch import CommandPlace, ContainerNeeds, EngineCommand, LaunchSpec
 from inferry.core.replica import Endpoint
 
 
@@ -18,6 +18,8 @@ class Verdict(StrEnum):
     LOADING = "loading"
     """It answers, but can't serve yet."""
     READY = "ready"
+    BUSY = "busy"
+    """It serves and says that it takes no more now: as alive as can be."""
     UNWELL = "unwell"
     """It answers, and says that something is wrong."""
 
@@ -41,14 +43,24 @@ class EngineMetrics:
     """The same of prompts, with the tokens that a cache knew."""
     kv_cache_use: float | None = None
     """0 to 1."""
+    prefix_query_tokens: int | None = None
+    """Prompt tokens that were looked up in the prefix cache; counter."""
+    prefix_hit_tokens: int | None = None
+    """Those that it had; counter."""
+    preemptions: int | None = None
+    """Requests put back for want of KV cache; counter."""
+    ttft_count: int | None = None
+    ttft_sum_s: float | None = None
+    """Of the engine's own histogram of times to first token."""
 
 
 @dataclass(frozen=True, slots=True)
 class WarmupRequest:
-    """A tiny request that must succeed before a replica is called ready."""
+    """A request that must succeed before a replica is called ready."""
 
     path: str
     body: bytes
+    timeout_s: float = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,8 @@ class LaunchContext:
     threads: int
     secret: str = field(repr=False)
     """A random key for this process, so that nothing but the gateway can use its port."""
+    folder: Path = Path("/nonexistent")
+    """For this replica's `LaunchSpec.files`; made by the runtime when there are any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +117,8 @@ class EngineAdapter(Protocol):
     def metrics_path(self) -> str | None: ...
 
     @property
-    def warmup(self) -> WarmupRequest | None: ...
+    def warmups(self) -> Sequence[WarmupRequest]:
+        """One after the other, each until it succeeds, between the first good probe and ready."""
 
     def read_probe(self, status: int, body: bytes) -> ProbeReading:
         """What an answer to GET `probe_path` says."""
@@ -124,6 +139,20 @@ class LaunchableAdapter(EngineAdapter, Protocol):
 
         Raises ConfigError when it can't be run here at all (no such binary, extra not installed).
         """
+
+
+@runtime_checkable
+class CommandAdapter(LaunchableAdapter, Protocol):
+    """An adapter of an engine with a command line of its own, for processes, containers and pods alike."""
+
+    @property
+    def version(self) -> str:
+        """What the flags are for."""
+
+    def command(self, place: CommandPlace) -> EngineCommand:
+        """Raises ConfigError for what this version can't do, extra arguments that it doesn't know among it."""
+
+    def container(self) -> ContainerNeeds: ...
 
 
 @runtime_checkable

@@ -7,9 +7,9 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
-from inferry.core.deployment import LlamaCppDeployment
 from inferry.core.errors import ConfigError
 from inferry.core.launch import LaunchSpec
+from inferry.core.local_engines import LlamaCppDeployment
 from inferry.core.replica import Endpoint
 from inferry.core.request import CHAT, COMPLETIONS, COUNT_TOKENS, MESSAGES, RESPONSES, TOKENIZE
 from inferry.engines.adapter import (
@@ -73,8 +73,8 @@ class LlamaCppAdapter:
         return self._name
 
     @property
-    def warmup(self) -> WarmupRequest | None:
-        return one_token_completion(self._name)
+    def warmups(self) -> Sequence[WarmupRequest]:
+        return (one_token_completion(self._name),)
 
     def launch(self, context: LaunchContext, environ: Mapping[str, str]) -> LaunchSpec:
         if context.model_path is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from inferry.core.deployment import OpenAIDeployment, split_endpoint
+from inferry.core.remote_engines import OpenAIDeployment, split_endpoint
 from inferry.core.replica import Endpoint
 from inferry.core.request import ROUTES
 from inferry.engines.adapter import EngineMetrics, ExitReading, ProbeReading, Verdict, WarmupRequest
@@ -18,7 +18,7 @@ class OpenAIAdapter:
     routes = frozenset(ROUTES)
     probe_path = "/v1/models"
     metrics_path: str | None = None
-    warmup: WarmupRequest | None = None
+    warmups: Sequence[WarmupRequest] = ()
 
     def __init__(self, name: str, deployment: OpenAIDeployment) -> None:
         self._name = name

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from inferry.core.deployment import Deployment, LlamaCppDeployment, OpenAIDeployment, SimulatedDeployment
+from inferry.core.deployment import Deployment
+from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
+from inferry.core.remote_engines import OpenAIDeployment
 from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
 from inferry.engines.llamacpp import LlamaCppAdapter
 from inferry.engines.openai import OpenAIAdapter

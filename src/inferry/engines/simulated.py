@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 
-from inferry.core.deployment import SimulatedDeployment
 from inferry.core.launch import LaunchSpec
+from inferry.core.local_engines import SimulatedDeployment
 from inferry.core.replica import Endpoint
 from inferry.core.request import ROUTES
 from inferry.engines.adapter import (
@@ -41,8 +41,8 @@ class SimulatedAdapter:
         return self._name
 
     @property
-    def warmup(self) -> WarmupRequest | None:
-        return one_token_completion(self._name)
+    def warmups(self) -> Sequence[WarmupRequest]:
+        return (one_token_completion(self._name),)
 
     def launch(self, context: LaunchContext, environ: Mapping[str, str]) -> LaunchSpec:
         deployment = self._deployment

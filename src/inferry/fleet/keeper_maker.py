@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from inferry.core.clock import Clock
-from inferry.core.deployment import OpenAIDeployment
+from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
 from inferry.fleet.plan import DeploymentPlan

@@ -16,7 +16,7 @@ from itertools import count
 
 import structlog
 
-from inferry.core.deployment import OpenAIDeployment
+from inferry.core.remote_engines import OpenAIDeployment
 from inferry.fleet.keeper_maker import KeeperMaker
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.replica_set import Leaving, Member, ReplicaSet, needs_replacing, seats

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from inferry.core.clock import Clock
-from inferry.core.deployment import Health
+from inferry.core.deployment_base import Health
 from inferry.core.replica import Endpoint, ReplicaState
 from inferry.engines.adapter import EngineAdapter, ProbeReading, Verdict
 from inferry.fleet.probe import REFUSES, Prober, Unreachable
@@ -16,7 +16,6 @@ START_POLL_MIN_S = 0.05
 START_POLL_MAX_S = 1.0
 START_POLL_SHARE = 0.1
 """A start is noticed at most a tenth of its own length late."""
-WARM_UP_TIMEOUT_S = 120.0
 WARM_UP_PAUSE_S = 0.5
 REPORT_PAUSE_S = 0.1
 """Between two probes that reports led to: a broken replica under load is reported thousands of times a second."""
@@ -72,13 +71,12 @@ class ReplicaCare:
             elapsed_s = self._clock.now_s() - began_s
             await asyncio.sleep(min(max(START_POLL_MIN_S, elapsed_s * START_POLL_SHARE), poll_max_s))
         self._record.move(ReplicaState.WARMING)
-        warmup = self._adapter.warmup
-        while warmup is not None:
-            trouble = await self._prober.warm_up(self._endpoint, warmup, WARM_UP_TIMEOUT_S)
-            if trouble is None:
-                break
-            self._record.say(f"warm-up: {trouble}")
-            await asyncio.sleep(WARM_UP_PAUSE_S)
+        for warmup in self._adapter.warmups:
+            while (
+                trouble := await self._prober.warm_up(self._endpoint, warmup, warmup.timeout_s)
+            ) is not None:
+                self._record.say(f"warm-up: {trouble}")
+                await asyncio.sleep(WARM_UP_PAUSE_S)
         self.ready_since_s = self._clock.now_s()
         self._record.move(ReplicaState.READY)
 
@@ -134,4 +132,4 @@ def _while_starting(reading: ProbeReading | Unreachable) -> str:
 
 
 def _is_good(reading: ProbeReading | Unreachable) -> bool:
-    return isinstance(reading, ProbeReading) and reading.verdict is Verdict.READY
+    return isinstance(reading, ProbeReading) and reading.verdict in (Verdict.READY, Verdict.BUSY)

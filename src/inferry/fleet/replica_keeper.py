@@ -17,8 +17,9 @@ from pathlib import Path
 import structlog
 
 from inferry.core.clock import Clock
-from inferry.core.deployment import ManagedDeployment, OpenAIDeployment
+from inferry.core.deployment import ManagedDeployment
 from inferry.core.errors import ConfigError
+from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.replica import ReplicaState
 from inferry.engines.adapter import LaunchableAdapter, LaunchContext
 from inferry.fleet.plan import DeploymentPlan
@@ -180,6 +181,7 @@ class ReplicaKeeper:
             served_name=self._adapter.served_name,
             threads=self._threads,
             secret=secrets.token_urlsafe(32),
+            folder=self._runtime.folder(self.record.view.id),
         )
         spec = self._adapter.launch(context, self._environ)
         self.record.begin_life(self._clock.wall_s(), self._adapter.metrics_path is not None)

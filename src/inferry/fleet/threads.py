@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from inferry.core.deployment import LlamaCppDeployment
+from inferry.core.local_engines import LlamaCppDeployment
 from inferry.fleet.plan import DeploymentPlan
 
 CGROUP_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")

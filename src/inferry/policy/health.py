@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inferry.core.deployment import Health
+from inferry.core.deployment_base import Health
 from inferry.core.replica import ReplicaState
 
 SUCCESSES_TO_RETURN = 2

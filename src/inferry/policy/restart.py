@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inferry.core.deployment import Restart
+from inferry.core.deployment_base import Restart
 
 WELL_AFTER_S = 30.0
 """A replica that was ready this long was well: its next crash is a new story, and waits the initial backoff.

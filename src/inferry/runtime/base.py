@@ -47,6 +47,9 @@ class Runtime(Protocol):
     def free_port(self) -> int:
         """A loopback port that nobody listens on now, and that was not given out here recently."""
 
+    def folder(self, replica_id: str) -> Path:
+        """Where this replica's `LaunchSpec.files` go; not made before they are needed."""
+
     async def start(self, spec: LaunchSpec) -> Handle:
         """Start a replica. Returns once the process runs, not when it is ready.
 

@@ -65,8 +65,15 @@ class LocalRuntime:
     def free_port(self) -> int:
         return self._ports.pick()
 
+    def folder(self, replica_id: str) -> Path:
+        return self._log_dir / f"{replica_id}.files"
+
     async def start(self, spec: LaunchSpec) -> Handle:
         assert not self._closed, "start after close"
+        try:
+            self._write_files(spec)
+        except OSError as error:
+            raise StartFailed(f"can't write what {spec.replica_id} needs: {error}") from error
         status_read_fd, status_write_fd = os.pipe()
         try:
             process = self._fork(spec, status_write_fd)
@@ -129,6 +136,15 @@ class LocalRuntime:
         for process in list(self._processes):
             await self._kill(process)
         await asyncio.to_thread(self._guard.close)
+
+    def _write_files(self, spec: LaunchSpec) -> None:
+        if spec.files:
+            self.folder(spec.replica_id).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path, text in spec.files.items():
+            # A new file each time: the old one may be open, or readable by others.
+            path.unlink(missing_ok=True)
+            path.touch(mode=0o600, exist_ok=False)
+            path.write_text(text, encoding="utf-8")
 
     def _fork(self, spec: LaunchSpec, status_fd: int) -> LocalProcess:
         """Fork the launcher, have the guard watch its group, and give it leave to become the engine."""

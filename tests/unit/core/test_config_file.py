@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from inferry.core.config_file import FILE_BYTES_MAX, LoadedFile, load_file, parse_text
-from inferry.core.deployment import LlamaCppDeployment, OpenAIDeployment, SimulatedDeployment
 from inferry.core.errors import ConfigError
 from inferry.core.gateway_settings import Tls
+from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
+from inferry.core.remote_engines import OpenAIDeployment
 
 CHAT = "deployments:\n  chat:\n    engine: simulated\n"
 OUTSIDE = "deployments:\n  out:\n    engine: openai\n    model: m\n    endpoints: [http://h:1/v1]\n"

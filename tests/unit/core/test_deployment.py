@@ -14,12 +14,9 @@ from pydantic import ValidationError
 
 from inferry.cli.config import EXAMPLE
 from inferry.core.config_file import parse_text
-from inferry.core.deployment import (
-    ENGINE_TYPES,
-    DeploymentFile,
-    split_endpoint,
-)
+from inferry.core.deployment import ENGINE_TYPES, DeploymentFile
 from inferry.core.gateway_settings import Gateway, is_loopback, split_listen
+from inferry.core.remote_engines import split_endpoint
 
 
 @pytest.mark.parametrize(

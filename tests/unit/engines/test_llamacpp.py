@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from inferry.core.deployment import LlamaCppDeployment
 from inferry.core.errors import ConfigError
+from inferry.core.local_engines import LlamaCppDeployment
 from inferry.engines.adapter import LaunchContext, Verdict
 from inferry.engines.llamacpp import LlamaCppAdapter
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inferry.core.deployment import OpenAIDeployment
+from inferry.core.remote_engines import OpenAIDeployment
 from inferry.engines.adapter import Verdict
 from inferry.engines.openai import OpenAIAdapter
 

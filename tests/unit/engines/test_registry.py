@@ -28,7 +28,6 @@ def test_each_engine_has_a_sound_adapter(engine: str) -> None:
     assert isinstance(adapter, LaunchableAdapter) != isinstance(adapter, RemoteAdapter)
     assert adapter.routes <= set(ROUTES)
     assert "/v1/chat/completions" in adapter.routes
-    if adapter.warmup is not None:
-        assert adapter.warmup.path in adapter.routes
-        assert json.loads(adapter.warmup.body)["model"] == adapter.served_name
+    for warmup in adapter.warmups:
+        assert json.loads(warmup.body)["model"] == adapter.served_name
     assert adapter.read_metrics("no metrics page").tokens_generated is None

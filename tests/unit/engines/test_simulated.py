@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferry.core.deployment import SimulatedDeployment
+from inferry.core.local_engines import SimulatedDeployment
 from inferry.engines.adapter import LaunchContext, Verdict
 from inferry.engines.simulated import SimulatedAdapter
 

@@ -63,6 +63,9 @@ class FakeRuntime:
         self._port += 1
         return self._port
 
+    def folder(self, replica_id: str) -> Path:
+        return Path("/nowhere") / replica_id
+
     async def start(self, spec: LaunchSpec) -> Handle:
         await asyncio.sleep(0)
         if self.refuse is not None:

@@ -8,7 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from inferry.core.clock import SystemClock
-from inferry.core.deployment import Deployment, Health, OpenAIDeployment, Restart, SimulatedDeployment
+from inferry.core.deployment import Deployment
+from inferry.core.deployment_base import Health, Restart
+from inferry.core.local_engines import SimulatedDeployment
+from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.engines.registry import adapter_for
 from inferry.fleet.fleet import DeploymentPlan, Fleet

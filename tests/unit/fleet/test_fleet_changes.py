@@ -9,8 +9,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from inferry.core.deployment import Deployment, Health, OpenAIDeployment, Restart, SimulatedDeployment
+from inferry.core.deployment import Deployment
+from inferry.core.deployment_base import Health, Restart
 from inferry.core.errors import ConfigError
+from inferry.core.local_engines import SimulatedDeployment
+from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.replica import ReplicaState
 from inferry.engines.registry import adapter_for
 from inferry.fleet.fleet import DeploymentPlan, Fleet

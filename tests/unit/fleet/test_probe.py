@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import httpx
 import pytest
 
-from inferry.core.deployment import SimulatedDeployment
+from inferry.core.local_engines import SimulatedDeployment
 from inferry.core.replica import Endpoint
 from inferry.engines.adapter import ProbeReading, Verdict, WarmupRequest
 from inferry.engines.simulated import SimulatedAdapter

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inferry.core.deployment import LlamaCppDeployment, SimulatedDeployment
+from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
 from inferry.engines.registry import adapter_for
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.threads import cores_available, share_threads

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferry.core.deployment import Health
+from inferry.core.deployment_base import Health
 from inferry.core.replica import ReplicaState
 from inferry.policy.health import BecomeReady, BecomeSuspect, Streak, Unchanged, decide_health
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferry.core.deployment import Restart
+from inferry.core.deployment_base import Restart
 from inferry.policy.restart import WELL_AFTER_S, Crash, RestartAfter, StayDown, decide_restart
 
 RESTART = Restart(backoff_initial_s=0.5, backoff_max_s=30, crashes_max=5, window_s=120)

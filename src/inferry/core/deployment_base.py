@@ -1,0 +1,118 @@
+"""What every deployment in the file has, whatever its engine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from inferry.core.filter_settings import Filter
+from inferry.core.gateway_settings import Price, Queue
+from inferry.core.limits import Limits
+from inferry.core.model_ref import parse_model_ref
+from inferry.core.prompt_truth_settings import PromptTruth
+from inferry.core.section import Section
+
+_ALIAS = re.compile(r"[\w./:@+-]{1,200}", re.ASCII)
+
+
+class Routing(Section):
+    """How requests are spread over the replicas of one deployment."""
+
+    policy: Literal["round_robin", "least_connections"] = Field(
+        "least_connections",
+        description="least_connections: the replica with the fewest running requests; round_robin: in turn.",
+    )
+
+
+class Health(Section):
+    """When a replica counts as well."""
+
+    interval_s: float = Field(2.0, ge=0.1, le=300, description="Between two probes of a running replica.")
+    timeout_s: float = Field(2.0, ge=0.1, le=60, description="For one probe.")
+    failures_max: int = Field(3, ge=1, le=100, description="Failed probes in a row until it is suspect.")
+
+
+class Restart(Section):
+    """What to do with an engine that ends by itself."""
+
+    backoff_initial_s: float = Field(0.5, ge=0, le=300, description="Wait before the first restart.")
+    backoff_max_s: float = Field(30.0, ge=0, le=3600, description="The wait doubles up to this.")
+    crashes_max: int = Field(
+        5,
+        ge=0,
+        le=1000,
+        description="So many crashes within window_s are a crash loop: the replica stays down. "
+        "0 and 1 mean: never restart.",
+    )
+    window_s: float = Field(120.0, gt=0, le=86400, description="See crashes_max.")
+
+
+def _alias(value: str) -> str:
+    if not _ALIAS.fullmatch(value):
+        raise ValueError("use letters, digits and . / : @ + - _, 200 at most")
+    return value
+
+
+class DeploymentBase(Section):
+    """What all engines' deployments have."""
+
+    HAS_TOKENIZER: ClassVar[bool] = False
+    """Prompts can be counted with what the model's own files hold."""
+
+    aliases: list[Annotated[str, AfterValidator(_alias)]] = Field(
+        default_factory=list, max_length=100, description="More names that clients may send as `model`."
+    )
+    routing: Routing = Field(default_factory=lambda: Routing())
+    health: Health = Field(default_factory=lambda: Health())
+    queue: Queue = Field(default_factory=lambda: Queue())
+    limits: Limits = Field(default_factory=lambda: Limits(), description="For all callers together.")
+    price: Price = Field(default_factory=lambda: Price())
+    filters: list[Filter] = Field(
+        default_factory=list, max_length=1000, description="After those of `gateway: filters:`."
+    )
+    prompt_truth: PromptTruth | None = Field(
+        None, description="Whether engines compute the prompts that they are sent. Left out: not checked."
+    )
+
+    def resolved_against(self, folder: Path) -> Self:
+        """The same, with relative paths made absolute below `folder`."""
+        filters = [each.resolved_against(folder) for each in self.filters]
+        truth = self.prompt_truth and self.prompt_truth.resolved_against(folder)
+        return self.model_copy(update={"filters": filters, "prompt_truth": truth})
+
+    @model_validator(mode="after")
+    def _prompts_can_be_counted(self) -> DeploymentBase:
+        truth = self.prompt_truth
+        if truth is not None and truth.tokenizer is None and not self.HAS_TOKENIZER:
+            raise ValueError(
+                "'prompt_truth' needs 'tokenizer' with this engine: name the model's folder or its tokenizer.json"
+            )
+        return self
+
+
+class ManagedBase(DeploymentBase):
+    """A deployment whose engines Inferry starts itself."""
+
+    replicas: int = Field(1, ge=1, le=256, description="Engine processes that serve this model.")
+    restart: Restart = Field(default_factory=lambda: Restart())
+    start_timeout_s: float = Field(
+        600.0, gt=0, le=86400, description="From process start to the first answer; big models load slowly."
+    )
+    stop_grace_s: float = Field(
+        10.0, ge=0, le=3600, description="Between asking a process to end and killing it."
+    )
+
+
+def absolute_binary(binary: str | None, folder: Path) -> str | None:
+    """A program's path made absolute below `folder`; a bare name is looked up on the PATH, later."""
+    return str(folder / Path(binary).expanduser()) if binary is not None and "/" in binary else binary
+
+
+def absolute_model(model: str, folder: Path) -> str:
+    """A `file:` source made absolute below `folder`; others as they are."""
+    if not model.startswith("file:"):
+        return model
+    return f"file:{folder / Path(parse_model_ref(model).name).expanduser()}"
