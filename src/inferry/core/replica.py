@@ -50,6 +50,10 @@ class Endpoint:
 
     `base_path` is put before the route's path below `/v1`: `` for `http://h:1/v1`, `/proxy` for
     `http://h:1/proxy/v1`. `headers` may hold a secret and is therefore left out of the repr.
+
+    In Azure's classic API, `POST /v1/chat/completions` goes to
+    `/openai/deployments/NAME/chat/completions?api-version=VERSION`: `root` stands where routes have `/v1`, and
+    `query` behind every path.
     """
 
     host: str
@@ -57,12 +61,29 @@ class Endpoint:
     tls: bool = False
     base_path: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    root: str = "/v1"
+    query: str = ""
 
     @property
     def url(self) -> str:
         """`http://127.0.0.1:8101`, without `/v1` and without secrets."""
+        return f"{self._origin}{self.base_path}"
+
+    def target(self, path: str) -> str:
+        """What to ask this endpoint for, to get `path`, a route's or a page's: `/proxy/v1/models`."""
+        if path.startswith("/v1/"):
+            path = f"{self.root}{path.removeprefix('/v1')}"
+        query = f"?{self.query}" if self.query else ""
+        return f"{self.base_path}{path}{query}"
+
+    def address(self, path: str) -> str:
+        """The same as a whole URL."""
+        return f"{self._origin}{self.target(path)}"
+
+    @property
+    def _origin(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.base_path}"
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url})"

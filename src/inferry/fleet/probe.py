@@ -100,7 +100,7 @@ class HttpProber:
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self._client.stream(method, endpoint.url + path, headers=headers, content=body) as response,
+                self._client.stream(method, endpoint.address(path), headers=headers, content=body) as response,
             ):
                 content = bytearray()
                 async for chunk in response.aiter_bytes():

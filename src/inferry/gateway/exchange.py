@@ -196,9 +196,8 @@ class Exchange(Account):
 
     def _send(self, connection: UpstreamConnection) -> None:
         self._connection = connection
-        pool = connection.pool
-        head = b"POST %b%b HTTP/1.1\r\n%b%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (
-            pool.base_path, self.route.path_bytes, pool.head_lines, self.arrival.forward, len(self._body),
+        head = b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (
+            connection.pool.head(self.route.path), self.arrival.forward, len(self._body),
         )  # fmt: skip
         if self._paused:
             connection.transport.pause_reading()

@@ -237,9 +237,19 @@ class UpstreamPool:
         if endpoint.port != default_port:
             host = f"{host}:{endpoint.port}"
         lines = [f"host: {host}", *(f"{name}: {value}" for name, value in endpoint.headers)]
-        self.head_lines = "".join(f"{line}\r\n" for line in lines).encode("latin-1")
-        """Header lines that every request to this endpoint carries."""
-        self.base_path = endpoint.base_path.encode("ascii")
+        self._head_lines = "".join(f"{line}\r\n" for line in lines)
+        self._heads: dict[str, bytes] = {}
+
+    def head(self, path: str) -> bytes:
+        """How every POST of `path` to this endpoint begins: its first line, and the headers that all have.
+
+        Made once for each of the few routes.
+        """
+        head = self._heads.get(path)
+        if head is None:
+            first = f"POST {self.endpoint.target(path)} HTTP/1.1\r\n"
+            head = self._heads[path] = f"{first}{self._head_lines}".encode("latin-1")
+        return head
 
     def take_idle(self) -> UpstreamConnection | None:
         """A connection that is open and not expired, or None."""

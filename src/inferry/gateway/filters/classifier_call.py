@@ -181,12 +181,9 @@ class _Call:
 
     def _send(self, connection: UpstreamConnection) -> None:
         self._connection = connection
-        pool = connection.pool
         body = self._check.request(self._borrowed.model)
-        path = pool.base_path + (b"" if self._check.guard is None else CHAT.path_bytes)
-        head = (
-            b"POST " + path + b" HTTP/1.1\r\n" + pool.head_lines
-            + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        head = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (
+            connection.pool.head("" if self._check.guard is None else CHAT.path), len(body),
         )  # fmt: skip
         connection.send(self, head, body)
 
