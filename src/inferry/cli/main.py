@@ -11,7 +11,20 @@ import typer
 from typer.core import TyperGroup
 
 from inferry import __version__
-from inferry.cli import chat, config, down, keys, ledger, logs, models, reload_verb, status, up, usage
+from inferry.cli import (
+    chat,
+    config,
+    down,
+    engines,
+    keys,
+    ledger,
+    logs,
+    models,
+    reload_verb,
+    status,
+    up,
+    usage,
+)
 from inferry.core.errors import InferryError
 
 EXIT_ERROR = 1
@@ -50,6 +63,7 @@ app.command("logs")(logs.logs)
 app.command("reload")(reload_verb.reload)
 app.command("down")(down.down)
 app.add_typer(models.app, name="models")
+app.add_typer(engines.app, name="engines")
 app.add_typer(keys.app, name="keys")
 app.command("usage")(usage.usage)
 app.add_typer(ledger.app, name="ledger")
