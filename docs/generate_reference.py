@@ -146,6 +146,8 @@ def _value(key: str, schema: dict[str, Any]) -> str:
         if "enum" in items:
             return "list of " + ", ".join(f"`{each}`" for each in items["enum"])
         return "list of keys, see below" if "$ref" in items else f"list of {_TYPES[items['type']]}"
+    if schema["type"] == "object":
+        return "names, each with a text"
     name, unit = _TYPES[schema["type"]], _UNITS.get(key.rpartition("_")[2])
     if unit == "bytes" and may_be_text:
         return "bytes, or a size such as `32MiB`"
@@ -159,7 +161,7 @@ def _default(key: str, schema: dict[str, Any], required: set[str]) -> str:
         return "**required**"
     if "$ref" in schema or "allOf" in schema:
         return "all defaults"
-    if schema.get("type") == "array":
+    if schema.get("type") in ("array", "object"):
         return "empty"
     default = schema.get("default")
     match default:
@@ -184,7 +186,11 @@ def _bounds(schema: dict[str, Any]) -> str:
         words.append(f"{low:,}")
     if high is not None:
         words.append(f"to {high:,}" if low is not None else f"up to {high:,}")
-    for least, most, unit in (("minItems", "maxItems", "entries"), ("minLength", "maxLength", "characters")):
+    for least, most, unit in (
+        ("minItems", "maxItems", "entries"),
+        ("minProperties", "maxProperties", "entries"),
+        ("minLength", "maxLength", "characters"),
+    ):
         if least in schema and most in schema:
             words.append(f"{schema[least]:,} to {schema[most]:,} {unit}")
         elif most in schema:

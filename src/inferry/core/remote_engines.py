@@ -6,39 +6,75 @@ import re
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from inferry.core.deployment_base import DeploymentBase
 from inferry.core.section import is_reference
 
 _PRINTABLE = re.compile(r"[!-~]*")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,100}")
+_HEADER_VALUE = re.compile(r"[ -~]*")
+_OUR_HEADERS = re.compile(
+    r"(accept|content|transfer)-(encoding|length|type)|connection|expect|host|te|trailer|upgrade|"
+    r"x-request-id|traceparent|tracestate",
+    re.IGNORECASE,
+)
 
 
 class OpenAIDeployment(DeploymentBase):
-    """Engines that someone else runs and that speak the OpenAI API."""
+    """Engines that someone else runs and that speak the OpenAI API, Azure's way of it included."""
 
     engine: Literal["openai"]
-    model: str = Field(description="The model's name at these endpoints.", min_length=1, max_length=500)
+    model: str = Field(
+        description="The model's name at these endpoints; at Azure, its deployment's.",
+        min_length=1,
+        max_length=500,
+    )
+    api_version: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9.-]{1,40}$",
+        description="Sent as ?api-version=. For Azure; with endpoints that don't end in /v1, its classic paths: "
+        "/openai/deployments/MODEL/chat/completions.",
+        examples=["2024-10-21"],
+    )
     endpoints: list[str] = Field(
-        min_length=1, max_length=256, description="Base URLs, each one replica: http://10.0.0.7:8000/v1"
+        min_length=1,
+        max_length=256,
+        description="Base URLs, each one replica: http://10.0.0.7:8000/v1; "
+        "with api_version also https://RESOURCE.openai.azure.com",
     )
     api_key: SecretStr | None = Field(
         None, description="Key that the endpoints ask for, as a reference: ${OUTSIDE_API_KEY}."
     )
-
+    key_header: Literal["authorization", "api-key"] = Field(
+        "authorization",
+        description="authorization: the key goes as a bearer token; api-key: in that header, as Azure has it.",
+    )
+    headers: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        max_length=20,
+        description="More headers for each request, with values as references: ${NAME}.",
+    )
     ask_usage: bool = Field(
         True,
         description="Ask for token counts in streams (stream_options.include_usage), and keep the answer to that from "
         "clients that did not. false for servers that refuse it: their streams are counted by events.",
     )
 
+    @property
+    def has_classic_paths(self) -> bool:
+        """Whether the endpoints speak Azure's classic API, without `/v1`."""
+        return self.api_version is not None and not is_v1(self.endpoints[0])
+
     @field_validator("endpoints")
     @classmethod
-    def _endpoints_are_urls(cls, value: list[str]) -> list[str]:
+    def _endpoints_are_urls(cls, value: list[str], info: ValidationInfo) -> list[str]:
         for url in value:
-            split_endpoint(url)
+            split_endpoint(url, needs_v1=info.data.get("api_version") is None)
         if len(set(value)) != len(value):
             raise ValueError("an endpoint stands here twice")
+        if len({is_v1(url) for url in value}) > 1:
+            raise ValueError("either all of them end in /v1, or none: Azure's two APIs differ")
         return value
 
     @field_validator("api_key", mode="before")
@@ -57,9 +93,46 @@ class OpenAIDeployment(DeploymentBase):
             raise ValueError("the key holds a space, a line break or a sign that no HTTP header can carry")
         return value
 
+    @field_validator("headers", mode="before")
+    @classmethod
+    def _headers_are_references(cls, value: object, info: ValidationInfo) -> object:
+        for name, each in value.items() if isinstance(value, dict) else ():
+            if not is_reference(each, info):
+                raise ValueError(f"the value of '{name}' would be stored in clear: write ${{NAME}}")
+        return value
 
-def split_endpoint(url: str) -> tuple[bool, str, int, str]:
-    """(tls, host, port, base path without `/v1`) of an OpenAI base URL; raises ValueError."""
+    @field_validator("headers")
+    @classmethod
+    def _headers_fit(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, each in value.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"'{name}' can't be a header's name")
+            if _OUR_HEADERS.fullmatch(name):
+                raise ValueError(f"'{name}' is Inferry's own to set: drop it")
+            if not _HEADER_VALUE.fullmatch(text := each.get_secret_value()) or text != text.strip():
+                raise ValueError(f"the value of '{name}' holds a sign that no HTTP header can carry")
+        return value
+
+    @model_validator(mode="after")
+    def _one_key(self) -> OpenAIDeployment:
+        names = [name.lower() for name in self.headers]
+        if self.api_key is not None and self.key_header in names:
+            raise ValueError(f"'api_key' is sent in the header '{self.key_header}' already: drop one of them")
+        if len(set(names)) != len(names):
+            raise ValueError("a header stands in 'headers' twice")
+        return self
+
+
+def is_v1(url: str) -> bool:
+    """Whether a base URL names the API with `/v1` in its paths."""
+    return url.rstrip("/").endswith("/v1")
+
+
+def split_endpoint(url: str, needs_v1: bool = True) -> tuple[bool, str, int, str]:
+    """(tls, host, port, base path without `/v1`) of an OpenAI base URL; raises ValueError.
+
+    Not `needs_v1`: the URL of an Azure resource will do too, with or without the `/openai` at its end.
+    """
     # First, and without the URL: what stands in these parts may be a secret.
     if set("@?#") & set(url):
         raise ValueError("a base URL has no user, query or fragment: put a key into 'api_key'")
@@ -80,7 +153,14 @@ def split_endpoint(url: str) -> tuple[bool, str, int, str]:
     tls = parts.scheme == "https"
     path = parts.path.rstrip("/")
     if not path.endswith("/v1"):
-        raise ValueError(f"'{url}' must end in /v1")
+        if needs_v1:
+            azure = " (at Azure without it: set 'api_version')" if ".azure." in url else ""
+            raise ValueError(f"'{url}' must end in /v1{azure}")
+        if "/deployments/" in f"{path}/":
+            raise ValueError(
+                f"'{url}' names a deployment: end it before /openai, and put its name into 'model'"
+            )
+        path = path.removesuffix("/openai")
     if port is None:
         port = 443 if tls else 80
     return tls, parts.hostname, port, path.removesuffix("/v1")

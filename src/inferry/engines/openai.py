@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import quote
 
 from inferry.core.remote_engines import OpenAIDeployment, split_endpoint
 from inferry.core.replica import Endpoint
-from inferry.core.request import ROUTES
+from inferry.core.request import CHAT, COMPLETIONS, EMBEDDINGS, ROUTES
 from inferry.engines.adapter import EngineMetrics, ExitReading, ProbeReading, Verdict, WarmupRequest
+
+CLASSIC_ROUTES = frozenset(route.path for route in (CHAT, COMPLETIONS, EMBEDDINGS))
+"""What Azure has below /openai/deployments/NAME: learn.microsoft.com/azure/ai-foundry/openai/reference."""
 
 
 class OpenAIAdapter:
@@ -15,14 +19,20 @@ class OpenAIAdapter:
 
     engine = "openai"
     simulated = False
-    routes = frozenset(ROUTES)
-    probe_path = "/v1/models"
     metrics_path: str | None = None
     warmups: Sequence[WarmupRequest] = ()
 
     def __init__(self, name: str, deployment: OpenAIDeployment) -> None:
         self._name = name
         self._deployment = deployment
+
+    @property
+    def routes(self) -> frozenset[str]:
+        return CLASSIC_ROUTES if self._deployment.has_classic_paths else frozenset(ROUTES)
+
+    @property
+    def probe_path(self) -> str:
+        return "/openai/models" if self._deployment.has_classic_paths else "/v1/models"
 
     @property
     def reports_stream_usage(self) -> bool:
@@ -33,13 +43,30 @@ class OpenAIAdapter:
         return self._deployment.model
 
     def endpoints(self) -> Sequence[Endpoint]:
-        key = self._deployment.api_key
-        headers = () if key is None else (("Authorization", f"Bearer {key.get_secret_value()}"),)
+        deployment = self._deployment
+        version = deployment.api_version
+        query = "" if version is None else f"api-version={version}"
+        root = (
+            f"/openai/deployments/{quote(deployment.model, safe='')}"
+            if deployment.has_classic_paths
+            else "/v1"
+        )
         found: list[Endpoint] = []
-        for url in self._deployment.endpoints:
-            tls, host, port, base_path = split_endpoint(url)
-            found.append(Endpoint(host, port, tls, base_path, headers))
+        for url in deployment.endpoints:
+            tls, host, port, base_path = split_endpoint(url, needs_v1=version is None)
+            found.append(Endpoint(host, port, tls, base_path, self._headers(), root, query))
         return found
+
+    def _headers(self) -> tuple[tuple[str, str], ...]:
+        deployment = self._deployment
+        headers = [(name, value.get_secret_value()) for name, value in deployment.headers.items()]
+        if deployment.api_key is not None:
+            key = deployment.api_key.get_secret_value()
+            if deployment.key_header == "authorization":
+                headers.insert(0, ("Authorization", f"Bearer {key}"))
+            else:
+                headers.insert(0, (deployment.key_header, key))
+        return tuple(headers)
 
     def read_probe(self, status: int, body: bytes) -> ProbeReading:
         if status in (401, 403):

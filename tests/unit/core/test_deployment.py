@@ -126,6 +126,28 @@ def test_no_endpoint(url: str, why: str) -> None:
     assert "u:p" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("https://big.openai.azure.com/", (True, "big.openai.azure.com", 443, "")),
+        ("https://big.openai.azure.com/openai/", (True, "big.openai.azure.com", 443, "")),
+        ("http://h:1/proxy", (False, "h", 1, "/proxy")),
+        ("http://h:1/openai/v1", (False, "h", 1, "/openai")),
+    ],
+)
+def test_azure_endpoint_is_split(url: str, parts: tuple[bool, str, int, str]) -> None:
+    """Where /v1 is not needed, a resource's own address will do, as the portal shows it."""
+    assert split_endpoint(url, needs_v1=False) == parts
+
+
+def test_azure_endpoints_with_their_deployment_are_told_apart() -> None:
+    """A URL that names the deployment, or the resource without the version, says which key is meant."""
+    with pytest.raises(ValueError, match="put its name into 'model'"):
+        split_endpoint("https://big.openai.azure.com/openai/deployments/gpt", needs_v1=False)
+    with pytest.raises(ValueError, match=r"must end in /v1 \(at Azure without it: set 'api_version'\)"):
+        split_endpoint("https://big.openai.azure.com")
+
+
 @pytest.mark.parametrize("name", ["a", "7", "chat-2.x_y", "a" * 63])
 def test_names(name: str) -> None:
     """Names that are clear in a URL, a label and a file name."""

@@ -75,3 +75,24 @@ def test_endpoint_keeps_its_secret() -> None:
     """A key that travels in a header is in neither the URL nor the repr."""
     endpoint = Endpoint("h", 1, headers=(("authorization", "Bearer hunter2"),))
     assert "hunter2" not in f"{endpoint.url} {endpoint!r} {endpoint}"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "path", "address"),
+    [
+        (Endpoint("h", 1), "/v1/models", "http://h:1/v1/models"),
+        (Endpoint("h", 1, base_path="/p"), "/v1/models", "http://h:1/p/v1/models"),
+        (Endpoint("h", 1, base_path="/p"), "/tokenize", "http://h:1/p/tokenize"),
+        (Endpoint("h", 1, query="api-version=1"), "/v1/models", "http://h:1/v1/models?api-version=1"),
+        (
+            Endpoint("h", 443, True, "/p", root="/openai/deployments/big", query="api-version=2024-10-21"),
+            "/v1/chat/completions",
+            "https://h:443/p/openai/deployments/big/chat/completions?api-version=2024-10-21",
+        ),
+        (Endpoint("h", 1, root="/x"), "/v1", "http://h:1/v1"),
+    ],
+)
+def test_endpoint_addresses(endpoint: Endpoint, path: str, address: str) -> None:
+    """Routes are found below the base path, with the endpoint's own root for `/v1`, and its query behind."""
+    assert endpoint.address(path) == address
+    assert address.endswith(endpoint.target(path))
