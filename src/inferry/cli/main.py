@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from inferry import __version__
 from inferry.cli import (
+    batch,
     chat,
     config,
     down,
@@ -59,6 +60,7 @@ app.command("init")(config.init)
 app.command("up")(up.up)
 app.command("status")(status.status)
 app.command("chat")(chat.chat)
+app.command("batch")(batch.batch)
 app.command("logs")(logs.logs)
 app.command("reload")(reload_verb.reload)
 app.command("down")(down.down)
