@@ -17,10 +17,12 @@ from inferry.cli import (
     config,
     down,
     engines,
+    engines_install,
     keys,
     ledger,
     logs,
     models,
+    models_convert,
     reload_verb,
     status,
     up,
@@ -64,7 +66,10 @@ app.command("batch")(batch.batch)
 app.command("logs")(logs.logs)
 app.command("reload")(reload_verb.reload)
 app.command("down")(down.down)
+models.app.command("convert")(models_convert.convert)
 app.add_typer(models.app, name="models")
+engines.app.command("install")(engines_install.install)
+engines.app.command("remove")(engines_install.remove)
 app.add_typer(engines.app, name="engines")
 app.add_typer(keys.app, name="keys")
 app.command("usage")(usage.usage)

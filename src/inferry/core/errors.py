@@ -57,6 +57,19 @@ class ModelFetchFailed(ConfigError):
     retryable = True
 
 
+class EngineInstallFailed(ConfigError):
+    """An engine's environment could not be made: no network, no such version, a full disk, no compiler."""
+
+    code = "engine_install_failed"
+    retryable = True
+
+
+class ConversionFailed(ConfigError):
+    """A model could not be written in another format."""
+
+    code = "conversion_failed"
+
+
 class StartFailed(ConfigError):
     """A replica can't be started, and trying again would not help."""
 
@@ -224,6 +237,12 @@ class ContentFiltered(Rejected):
     code = "content_filter"
 
 
+class EngineRejected(Rejected):
+    """The engine refuses the request, and says so in its stream, where others answer 400."""
+
+    code = "engine_rejected"
+
+
 class RateLimited(Rejected):
     """A key, a tenant or a deployment has had its requests of the minute."""
 
@@ -290,6 +309,24 @@ class EngineTimeout(EngineError):
 
     code = "engine_timeout"
     status = 504
+
+
+class EngineStreamError(EngineError):
+    """The replica reported an error in the middle of its answer."""
+
+    code = "engine_stream_error"
+
+
+class EngineAborted(EngineError):
+    """The replica gave the answer up, as one does that is being stopped."""
+
+    code = "engine_aborted"
+
+
+class EngineUnfinished(EngineError):
+    """The replica's answer ended in order, and without a word on why."""
+
+    code = "engine_unfinished"
 
 
 # --- the platform must act ----------------------------------------------------------------------------
