@@ -1,6 +1,7 @@
 """Checks an operator's extra arguments before an engine starts, and tells everything that is wrong at once.
 
-An engine that does not know a flag ends at its first line, on the machine that was waited for.
+An engine that does not know a flag ends at its first line, on the machine that was waited for. Versions newer
+than the tables may know more: there, an unknown flag is the engine's to judge.
 """
 
 from __future__ import annotations
@@ -57,8 +58,10 @@ def _check(
         return f"drop '{written}': {instead}", rest
     if flag in table.gone:
         gone = table.gone[flag]
-        return f"'{written}' is gone since {table.engine} {gone.since}: {gone.instead}", rest
+        return f"'{written}' is gone ({table.engine} {gone.since} has it no more): {gone.instead}", rest
     takes = table.flags.get(flag)
+    if takes is None and not table.complete:
+        return None, rest
     if takes is None:
         return f"{table.engine} has no flag '{written}'.{_near(flag, table)}", rest
     if takes == "switch":

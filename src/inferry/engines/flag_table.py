@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from typing import Any, Literal
 
@@ -18,9 +18,10 @@ Takes = Literal["switch", "value", "values", "maybe"]
 
 @dataclass(frozen=True, slots=True)
 class GoneFlag:
-    """A flag that this version no longer has."""
+    """A flag that the engine no longer has."""
 
     since: str
+    """A version that was read and does not have it."""
     instead: str
     """What to do now: a flag's name, or a sentence."""
 
@@ -33,7 +34,10 @@ class FlagTable:
     until: str | None
     """The first that it does not hold for any more."""
     read_from: str
+    through: str | None
+    """The newest version that was read for it; None: all of the range are alike."""
     flags: Mapping[str, Takes]
+    """Where several versions of the range were read: those of all."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other spellings, to the one in `flags`."""
     gone: Mapping[str, GoneFlag] = field(default_factory=dict)
@@ -41,6 +45,8 @@ class FlagTable:
     """`--max_model_len` is read as `--max-model-len`."""
     dotted: bool = False
     """`--flag.key value` sets one key of a flag that takes JSON."""
+    complete: bool = True
+    """False for a version newer than those that were read: it may have flags that are not here."""
 
     def known(self, written: str) -> str:
         """The spelling of `flags` and `gone` for a flag as it was written; unknown ones come back as written."""
@@ -63,7 +69,15 @@ def table_for(engine: str, version: str | None) -> FlagTable:
         raise ConfigError(
             f"{engine} {version} is older than what Inferry can start: use {tables[0].since} or newer."
         )
-    return fitting[-1]
+    return _as_of(version, fitting[-1])
+
+
+def _as_of(version: str, table: FlagTable) -> FlagTable:
+    """A range's table for one version of the range: flags that went later are still there."""
+    numbers = version_numbers(version)
+    gone = {flag: each for flag, each in table.gone.items() if version_numbers(each.since) <= numbers}
+    complete = table.through is None or numbers <= version_numbers(table.through)
+    return replace(table, gone=gone, complete=complete)
 
 
 @functools.cache
@@ -87,6 +101,7 @@ def _table(content: dict[str, Any]) -> FlagTable:
         since=content["from"],
         until=content["until"],
         read_from=content["read_from"],
+        through=content.get("through"),
         flags=content["flags"],
         aliases=content.get("aliases", {}),
         gone={flag: GoneFlag(**each) for flag, each in content.get("gone", {}).items()},

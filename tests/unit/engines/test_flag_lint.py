@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from inferry.core.errors import ConfigError
@@ -13,6 +15,7 @@ TABLE = FlagTable(
     since="0.30.0",
     until=None,
     read_from="vLLM 0.32.0",
+    through="0.32.0",
     flags={
         "--max-model-len": "value",
         "--enforce-eager": "switch",
@@ -67,10 +70,18 @@ def test_an_unknown_flag() -> None:
     assert "vLLM 0.32.0" in message
 
 
+def test_newer_engines_may_know_more() -> None:
+    """Beyond the versions that were read, unknown flags pass; what is known to be wrong does not."""
+    newer = replace(TABLE, complete=False)
+    assert lint("here", ("--quantum", "a", "b", "--enforce-eager"), newer, MANAGED) is None
+    with pytest.raises(ConfigError, match=r"'--swap-space' is gone.*drop '--port'"):
+        lint("here", ("--quantum", "--swap-space", "4", "--port", "1"), newer, MANAGED)
+
+
 def test_a_flag_that_is_gone() -> None:
     """It says since when, and what to do, however it is spelled."""
-    assert "'--swap-space' is gone since vllm 0.20.0: drop it" in problems("--swap-space", "4")
-    assert "'--swap_space' is gone since vllm 0.20.0: drop it" in problems("--swap_space=4")
+    assert "'--swap-space' is gone (vllm 0.20.0 has it no more): drop it" in problems("--swap-space", "4")
+    assert "'--swap_space' is gone (vllm 0.20.0 has it no more): drop it" in problems("--swap_space=4")
 
 
 @pytest.mark.parametrize(
