@@ -11,7 +11,7 @@ import contextlib
 import fcntl
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,7 +20,7 @@ from inferry.batch.record import Record, Tally
 from inferry.core.errors import ConfigError
 
 SUFFIX = ".journal"
-_RUN_ID_BYTES = 6
+_BEGIN = b'{"run":"'
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -29,11 +29,18 @@ class Header(msgspec.Struct, frozen=True):
     run: str
     input_sha256: str
     model: str | None
+    currency: str | None
+    """Of the records' costs; None: the run began without prices."""
 
 
 _encode = msgspec.json.encode
 _decode = msgspec.json.Decoder(Record).decode
 _decode_header = msgspec.json.Decoder(Header).decode
+
+
+def new_run_id() -> str:
+    """12 hexadecimal digits."""
+    return os.urandom(6).hex()
 
 
 def journal_path(output: Path) -> Path:
@@ -44,14 +51,16 @@ def journal_path(output: Path) -> Path:
 class Journal:
     """One open journal. For one thread. Raises OSError where the disk fails."""
 
-    def __init__(self, path: Path, *, input_sha256: str, model: str | None, lines: int) -> None:
-        """Open it, or begin a new one. `lines`: of the input.
+    def __init__(self, path: Path, wanted: Header, lines: int) -> None:
+        """Open it, or begin a new one as `wanted`. `lines`: of the input.
 
-        Raises ConfigError if it can't be opened, another process has it, or it is of another input or model.
+        Raises ConfigError if it can't be opened, another process has it, or it is of another run than `wanted`.
         """
         self.path = path
         self.tally = Tally()
         """Of everything in it."""
+        self._is_open = False
+        """Read to its end, and ours to delete."""
         self._offsets = array("Q", bytes(8 * (lines + 1)))
         """Of each input line's record; 0, where the header stands, means that there is none yet."""
         try:
@@ -60,10 +69,11 @@ class Journal:
             raise ConfigError(f"{path} can't be written: {error.strerror}.") from error
         try:
             self._lock()
-            self.run, self._end = self._read_what_is_there(input_sha256, model)
+            self.header, self._end = self._read_what_is_there(wanted)
             os.ftruncate(self._handle, self._end)
             if self._end == 0:
-                self._write(_encode(Header(self.run, input_sha256, model)) + b"\n")
+                self._write(_encode(self.header) + b"\n")
+            self._is_open = True
         except BaseException:
             self.close()
             raise
@@ -88,8 +98,12 @@ class Journal:
                     yield _decode(file.readline())
 
     def close(self) -> None:
+        """Let go of it; one without records is deleted."""
+        if self._is_open and self.tally.over == 0:
+            self.path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             os.close(self._handle)
+        self._is_open = False
 
     def discard(self) -> None:
         """Delete it: the output holds all."""
@@ -99,49 +113,61 @@ class Journal:
     def _lock(self) -> None:
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            is_there = os.path.samestat(os.fstat(self._handle), self.path.stat())
+        except (BlockingIOError, FileNotFoundError):
+            is_there = False
+        if not is_there:  # or its owner deleted it between our opening and our lock
             raise ConfigError(
                 f"{self.path} is in use: another 'inferry batch' writes the same output. Wait for it or end it."
-            ) from error
+            )
 
-    def _read_what_is_there(self, input_sha256: str, model: str | None) -> tuple[str, int]:
-        """The run's id, and where the last whole line ends."""
+    def _read_what_is_there(self, wanted: Header) -> tuple[Header, int]:
+        """The header, and where the last whole line ends; 0: nothing is there that counts."""
         with os.fdopen(os.dup(self._handle), "rb") as file:
             first = file.readline()
-            if not first.endswith(
-                b"\n"
-            ):  # new, or killed while the header was written: nothing was sent then
-                return os.urandom(_RUN_ID_BYTES).hex(), 0
+            is_whole = first.endswith(b"\n")
+            if not is_whole and first[: len(_BEGIN)] == _BEGIN[: len(first)]:
+                # New, or killed while the header was written: nothing was sent then.
+                return wanted, 0
             try:
                 header = _decode_header(first)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise ConfigError(
                     f"{self.path} is no journal of a batch. Move it away, or choose another output."
                 ) from error
-            self._check_same(header, input_sha256, model)
-            end = len(first)
-            for text in file:
-                try:
-                    record = _decode(text)
-                except msgspec.MsgspecError:
-                    break
-                if not text.endswith(b"\n") or not 0 < record.line < len(self._offsets):
-                    break
-                if not self._offsets[record.line]:
-                    self.tally.add(record)
-                self._offsets[record.line] = end
-                end += len(text)
-            return header.run, end
+            end = self._read_records(file, len(first))
+        if self.tally.over == 0:  # nothing to go on with, so nothing that must fit
+            return wanted, 0
+        self._check_same(header, wanted)
+        return header, end
 
-    def _check_same(self, header: Header, input_sha256: str, model: str | None) -> None:
-        way_out = f"Go on with what it began with, or delete {self.path} to begin anew."
-        if header.input_sha256 != input_sha256:
+    def _read_records(self, file: Iterable[bytes], end: int) -> int:
+        for text in file:
+            try:
+                record = _decode(text)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                break
+            if not text.endswith(b"\n") or not 0 < record.line < len(self._offsets):
+                break
+            if not self.has(record.line):
+                self.tally.add(record)
+            self._offsets[record.line] = end
+            end += len(text)
+        return end
+
+    def _check_same(self, began: Header, wanted: Header) -> None:
+        why = ""
+        if began.input_sha256 != wanted.input_sha256:
+            why = "is of another input: the file was changed, or is another one"
+        elif began.model != wanted.model:
+            models = (f"--model {each}" if each else "no --model" for each in (began.model, wanted.model))
+            why = "was begun with {}, this is {}".format(*models)
+        elif None not in (began.currency, wanted.currency) and began.currency != wanted.currency:
+            why = f"counts in {began.currency}, the prices are in {wanted.currency}"
+        if why:
             raise ConfigError(
-                f"{self.path} is of another input: the file was changed, or is another one. {way_out}"
+                f"{self.path} {why}. Go on with what it began with, or delete it to send everything anew."
             )
-        if header.model != model:
-            began, now = (f"--model {each}" if each else "no --model" for each in (header.model, model))
-            raise ConfigError(f"{self.path} was begun with {began}, this is {now}. {way_out}")
 
     def _write(self, text: bytes) -> None:
         left = memoryview(text)

@@ -18,8 +18,6 @@ from inferry.core.clock import Clock
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from inferry.cli.batch_prices import Prices
-
 LINE_EVERY_S = 10.0
 """Between two lines where stderr is no terminal: a day's batch is 8640 lines of a log."""
 
@@ -104,7 +102,9 @@ class Summary:
     before: Tally
     """As this run began."""
     now: Tally
-    prices: Prices | None
+    currency: str | None
+    prices_from: str
+    """Where prices are from, or why there are none; for people."""
     duration_s: float
     output: Path
     errors: Path | None
@@ -150,7 +150,7 @@ class Summary:
             "completion_tokens": now.completion_tokens,
             # Money as text: a number would become a float in most programs that read it.
             "cost": money_text(now.cost_nano).replace(",", "") if self._has_cost() else None,
-            "currency": self.prices.currency if self._has_cost() and self.prices else None,
+            "currency": self.currency if self._has_cost() else None,
             "without_price": now.unpriced,
             "duration_s": round(self.duration_s, 3),
             "requests_per_s": round(self._per_s(sent), 3),
@@ -164,12 +164,12 @@ class Summary:
         return self.now.completed > self.now.unpriced
 
     def _cost_text(self) -> str:
+        if not self.now.completed:
+            return "nothing was answered"
         if not self._has_cost():
-            why = f" ({self.prices.source})" if self.prices and self.prices.source else ""
-            return f"not known{why}"
-        currency = self.prices.currency if self.prices else ""
+            return f"not known ({self.prices_from})"
         without = f", without {self.now.unpriced:,} answers that have no price" if self.now.unpriced else ""
-        return f"{money_text(self.now.cost_nano, 4)} {currency}{without}"
+        return f"{money_text(self.now.cost_nano, 4)} {self.currency or ''}".rstrip() + without
 
     def _per_s(self, count: int) -> float:
         return count / self.duration_s if self.duration_s > 0 else 0.0
