@@ -46,6 +46,7 @@ _TYPES = {
 }
 _OF_ENGINE = {
     "llamacpp": "`engine: llamacpp`",
+    "ollama": "`engine: ollama`",
     "openai": "`engine: openai`",
     "simulated": "`engine: simulated`",
 }

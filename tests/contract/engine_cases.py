@@ -49,6 +49,10 @@ class Case:
     settings: tuple[tuple[str, object], ...] = ()
     busy_page: str | None = None
     """A metrics page as the real engine prints it: 3 running, 2 waiting, 1234 tokens; None: has none."""
+    keyless: bool = False
+    """It knows no key: only its place on loopback guards it."""
+    by_environment: bool = False
+    """It is told where to listen by its environment, not by --host and --port."""
 
     def deployment(self) -> Deployment:
         fields = {"engine": self.engine, **dict(self.settings)}
@@ -66,6 +70,13 @@ CASES = (
         # Any program that is there will do: nothing is started from this one.
         (("model", "file:/m.gguf"), ("binary", sys.executable), ("extra_args", ("--flash-attn", "on"))),
         _BUSY_PAGES["llamacpp"],
+    ),
+    Case(
+        "ollama",
+        "ollama",
+        (("model", "llama3.2:1b"), ("binary", sys.executable)),
+        keyless=True,
+        by_environment=True,
     ),
     Case(
         "openai",

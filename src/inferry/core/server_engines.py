@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
 
 from inferry.core.deployment_base import ManagedBase, absolute_binary, absolute_model
 from inferry.core.model_ref import ModelSource, parse_model_ref
@@ -186,6 +186,26 @@ class TensorRtLlmDeployment(_GpuServer):
     """TensorRT-LLM's own server."""
 
     engine: Literal["tensorrt-llm"]
+    memory_fraction: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share, for the KV cache, of what the weights leave free. Left out: the engine's.",
+    )
+    options: dict[str, JsonValue] = Field(
+        default_factory=dict,
+        max_length=200,
+        description="More keys of its configuration file (--config), as enable_attention_dp. They win.",
+    )
+
+    @model_validator(mode="after")
+    def _one_adapter(self) -> TensorRtLlmDeployment:
+        # tensorrt_llm/lora_manager.py expects a single folder, to learn the adapters' layout from.
+        if len(self.lora) > 1:
+            raise ValueError(
+                "'lora' takes one adapter with this engine: the others are named in requests, by 'lora_request'"
+            )
+        return self
 
 
 class TgiDeployment(ServerBase):
@@ -215,6 +235,15 @@ class TransformersDeployment(ServerBase):
 
     engine: Literal["transformers"]
     device: Word | None = Field(None, description="As cpu or cuda:0. Left out: the engine's choice.")
+    parallel: Literal[1] = Field(1, description="It computes one request after the other.")
+
+    @model_validator(mode="after")
+    def _no_more_than_it_can(self) -> TransformersDeployment:
+        if self.context_tokens is not None:
+            raise ValueError("'context_tokens' can't be set with this engine: it takes what the model takes")
+        if self.tensor_parallel != 1:
+            raise ValueError("'tensor_parallel' can't be set with this engine: it shares no layers out")
+        return self
 
 
 class OllamaDeployment(ProgramBase):
@@ -229,9 +258,18 @@ class OllamaDeployment(ProgramBase):
         description="Longest prompt and answer together. Left out: Ollama's, by memory.",
     )
     pull: bool = Field(True, description="Fetch the model at the start if it is not there.")
-    models_folder: str | None = Field(None, max_length=1000, description="Where Ollama keeps its models.")
-    kv_cache_dtype: Word | None = Field(None, description="As q8_0. Left out: Ollama's.")
-    flash_attention: bool | None = Field(None, description="Left out: Ollama's choice.")
+    models_folder: str | None = Field(
+        None, max_length=1000, description="Where Ollama keeps its models. Left out: ~/.ollama/models."
+    )
+    kv_cache_dtype: Literal["f16", "q8_0", "q4_0"] | None = Field(None, description="Left out: Ollama's.")
+    flash_attention: bool | None = Field(
+        None, description="Left out: Ollama's choice; on with a kv_cache_dtype that needs it."
+    )
+    gpus: list[Annotated[int, Field(ge=0, le=1023)]] | None = Field(
+        None,
+        max_length=1024,
+        description="Indexes of the GPUs that one replica may see; []: none. Left out: all.",
+    )
 
     @field_validator("model")
     @classmethod
@@ -239,3 +277,20 @@ class OllamaDeployment(ProgramBase):
         if not _OLLAMA_MODEL.fullmatch(value):
             raise ValueError(f"'{value}' is not a name in Ollama's library: write NAME[:TAG], as llama3.2:1b")
         return value
+
+    @model_validator(mode="after")
+    def _cache_needs_flash_attention(self) -> Self:
+        if self.kv_cache_dtype not in (None, "f16") and self.flash_attention is False:
+            raise ValueError(
+                f"'kv_cache_dtype: {self.kv_cache_dtype}' has no effect without flash attention: drop one of them"
+            )
+        return self
+
+    @property
+    def gpu_count(self) -> int:
+        """GPUs of one replica: 1 where the file does not say."""
+        return 1 if self.gpus is None else len(self.gpus)
+
+    def resolved_against(self, folder: Path) -> Self:
+        models = self.models_folder and str(folder / Path(self.models_folder).expanduser())
+        return super().resolved_against(folder).model_copy(update={"models_folder": models})

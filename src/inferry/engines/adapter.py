@@ -61,6 +61,10 @@ class WarmupRequest:
     path: str
     body: bytes
     timeout_s: float = 120.0
+    says: str = ""
+    """What it does, for people who wait; empty: nothing that takes long."""
+    if_missing: WarmupRequest | None = None
+    """Sent once where the answer is 404, before the same again: it brings what is not there yet."""
 
 
 @dataclass(frozen=True, slots=True)

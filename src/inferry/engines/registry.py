@@ -5,8 +5,10 @@ from __future__ import annotations
 from inferry.core.deployment import Deployment
 from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
 from inferry.core.remote_engines import OpenAIDeployment
+from inferry.core.server_engines import OllamaDeployment
 from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
 from inferry.engines.llamacpp import LlamaCppAdapter
+from inferry.engines.ollama import OllamaAdapter
 from inferry.engines.openai import OpenAIAdapter
 from inferry.engines.simulated import SimulatedAdapter
 
@@ -16,6 +18,8 @@ def adapter_for(name: str, deployment: Deployment) -> LaunchableAdapter | Remote
     match deployment:
         case LlamaCppDeployment():
             return LlamaCppAdapter(name, deployment)
+        case OllamaDeployment():
+            return OllamaAdapter(name, deployment)
         case OpenAIDeployment():
             return OpenAIAdapter(name, deployment)
         case SimulatedDeployment():

@@ -28,6 +28,15 @@ class Unreachable:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class WarmUpTrouble:
+    """Why a warm-up request did not go well."""
+
+    reason: str
+    missing: bool = False
+    """The engine answers, and does not have what was asked for."""
+
+
 class Prober(Protocol):
     """What the keepers need of the network."""
 
@@ -35,8 +44,10 @@ class Prober(Protocol):
         self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float
     ) -> ProbeReading | Unreachable: ...
 
-    async def warm_up(self, endpoint: Endpoint, request: WarmupRequest, timeout_s: float) -> str | None:
-        """None if it went well, or what went wrong."""
+    async def warm_up(
+        self, endpoint: Endpoint, request: WarmupRequest, timeout_s: float
+    ) -> WarmUpTrouble | None:
+        """None if it went well."""
 
     async def metrics(
         self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float
@@ -68,14 +79,17 @@ class HttpProber:
             return answer
         return adapter.read_probe(*answer)
 
-    async def warm_up(self, endpoint: Endpoint, request: WarmupRequest, timeout_s: float) -> str | None:
+    async def warm_up(
+        self, endpoint: Endpoint, request: WarmupRequest, timeout_s: float
+    ) -> WarmUpTrouble | None:
         answer = await self._ask("POST", endpoint, request.path, request.body, timeout_s)
         if isinstance(answer, Unreachable):
-            return answer.reason
+            return WarmUpTrouble(answer.reason)
         status, body = answer
         if status == 200:
             return None
-        return f"{request.path} answers {status}: {body[:300].decode(errors='replace')}"
+        reason = f"{request.path} answers {status}: {body[:300].decode(errors='replace')}"
+        return WarmUpTrouble(reason, missing=status == 404)
 
     async def metrics(
         self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float
@@ -100,7 +114,9 @@ class HttpProber:
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self._client.stream(method, endpoint.address(path), headers=headers, content=body) as response,
+                self._client.stream(
+                    method, endpoint.address(path), headers=headers, content=body
+                ) as response,
             ):
                 content = bytearray()
                 async for chunk in response.aiter_bytes():

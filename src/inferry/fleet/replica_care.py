@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from inferry.core.clock import Clock
 from inferry.core.deployment_base import Health
 from inferry.core.replica import Endpoint, ReplicaState
-from inferry.engines.adapter import EngineAdapter, ProbeReading, Verdict
+from inferry.engines.adapter import EngineAdapter, ProbeReading, Verdict, WarmupRequest
 from inferry.fleet.probe import REFUSES, Prober, Unreachable
 from inferry.fleet.replica_record import ReplicaRecord
 from inferry.policy.health import BecomeReady, BecomeSuspect, Streak, decide_health
@@ -72,13 +73,21 @@ class ReplicaCare:
             await asyncio.sleep(min(max(START_POLL_MIN_S, elapsed_s * START_POLL_SHARE), poll_max_s))
         self._record.move(ReplicaState.WARMING)
         for warmup in self._adapter.warmups:
-            while (
-                trouble := await self._prober.warm_up(self._endpoint, warmup, warmup.timeout_s)
-            ) is not None:
+            while (trouble := await self._warm_up(warmup)) is not None:
                 self._record.say(f"warm-up: {trouble}")
                 await asyncio.sleep(WARM_UP_PAUSE_S)
         self.ready_since_s = self._clock.now_s()
         self._record.move(ReplicaState.READY)
+
+    async def _warm_up(self, warmup: WarmupRequest) -> str | None:
+        """None if it went well, or what went wrong. It may take as long as fetching a model does."""
+        if warmup.says:
+            self._record.say(warmup.says)
+        answer = await self._prober.warm_up(self._endpoint, warmup, warmup.timeout_s)
+        if answer is not None and answer.missing and warmup.if_missing is not None:
+            trouble = await self._warm_up(warmup.if_missing)
+            return trouble or await self._warm_up(replace(warmup, if_missing=None))
+        return None if answer is None else answer.reason
 
     async def stay(self) -> None:
         """Probe and count, forever."""

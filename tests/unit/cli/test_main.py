@@ -12,6 +12,7 @@ import pytest
 
 from inferry.cli import entry
 from inferry.cli.main import EXIT_INTERNAL, main
+from inferry.core.deployment import ENGINE_TYPES
 from inferry.core.errors import ConfigError
 
 from .conftest import Run
@@ -109,13 +110,13 @@ def inferry(*argv: str, cwd: Path, stdout: int = subprocess.PIPE) -> subprocess.
 
 def test_as_a_program(tmp_path: Path) -> None:
     """From a shell: exit code 1, nothing on stdout, one message and no traceback on stderr."""
-    (tmp_path / "inferry.yaml").write_text("deployments:\n  a: {engine: vllm}\n")
+    (tmp_path / "inferry.yaml").write_text("deployments:\n  a: {engine: xyz}\n")
     with inferry("config", "check", cwd=tmp_path) as program:
         out, err = program.communicate(timeout=30)
     assert (program.returncode, out) == (1, "")
     assert err == (
-        "error: inferry.yaml:2: deployments.a.engine: 'vllm' is not known. "
-        "One of: llamacpp, openai, simulated.\n"
+        "error: inferry.yaml:2: deployments.a.engine: 'xyz' is not known. "
+        f"One of: {', '.join(sorted(ENGINE_TYPES))}.\n"
     )
 
 

@@ -11,6 +11,8 @@ from inferry.core.deployment import ENGINE_TYPES
 from inferry.core.errors import ConfigError
 
 CHAT = "deployments:\n  chat:\n    engine: simulated\n"
+ENGINES = ", ".join(sorted(ENGINE_TYPES))
+STARTED = " or ".join(name for name, kind in ENGINE_TYPES.items() if "replicas" in kind.model_fields)
 OUTSIDE = "deployments:\n  out:\n    engine: openai\n    model: m\n"
 
 
@@ -53,13 +55,13 @@ def problems(text: str) -> list[str]:
         (
             OUTSIDE + "    endpoints: [http://h/v1]\n    replicas: 2\n",
             "6: deployments.out.replicas: there is no such key. "
-            "'replicas' is for engine llamacpp or simulated, and this one is 'openai'.",
+            f"'replicas' is for engine {STARTED}, and this one is 'openai'.",
         ),
         # missing ones
         ("gateway: {}\n", "1: deployments is missing: add 'deployments:' ('inferry init' writes an example)"),
         (
             "deployments:\n  chat:\n    replicas: 1\n",
-            "2: deployments.chat.engine is missing: add 'engine:', one of llamacpp, openai, simulated.",
+            f"2: deployments.chat.engine is missing: add 'engine:', one of {ENGINES}.",
         ),
         (
             "deployments:\n  chat:\n    engine: llamacpp\n",
@@ -70,19 +72,19 @@ def problems(text: str) -> list[str]:
         (
             "deployments:\n  chat:\n    engine: llama.cpp\n",
             "3: deployments.chat.engine: 'llama.cpp' is not known. Did you mean 'llamacpp'? "
-            "One of: llamacpp, openai, simulated.",
+            f"One of: {ENGINES}.",
         ),
         (
             "deployments:\n  chat:\n    engine: xyz\n",
-            "3: deployments.chat.engine: 'xyz' is not known. One of: llamacpp, openai, simulated.",
+            f"3: deployments.chat.engine: 'xyz' is not known. One of: {ENGINES}.",
         ),
         (
             "deployments:\n  chat:\n    engine: [a]\n",
-            "3: deployments.chat.engine: a list is not known. One of: llamacpp, openai, simulated.",
+            f"3: deployments.chat.engine: a list is not known. One of: {ENGINES}.",
         ),
         (
             "deployments:\n  chat:\n    engine:\n",
-            "2: deployments.chat.engine is empty: one of llamacpp, openai, simulated is needed.",
+            f"2: deployments.chat.engine is empty: one of {ENGINES} is needed.",
         ),
         (
             CHAT + "    routing: {policy: round-robin}\n",

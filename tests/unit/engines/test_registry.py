@@ -14,6 +14,7 @@ from inferry.engines.registry import adapter_for
 
 FIELDS: dict[str, dict[str, object]] = {
     "llamacpp": {"model": "file:/m.gguf"},
+    "ollama": {"model": "llama3.2:1b"},
     "openai": {"model": "m", "endpoints": ["http://h:1/v1"]},
     "simulated": {},
 }

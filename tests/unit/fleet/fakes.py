@@ -11,7 +11,7 @@ from inferry.core.errors import StartFailed
 from inferry.core.launch import LaunchSpec
 from inferry.core.replica import Endpoint, ReplicaView
 from inferry.engines.adapter import EngineAdapter, EngineMetrics, ProbeReading, Verdict, WarmupRequest
-from inferry.fleet.probe import Unreachable
+from inferry.fleet.probe import Unreachable, WarmUpTrouble
 from inferry.runtime.base import Exit, Handle
 
 READY = ProbeReading(Verdict.READY, "answers")
@@ -119,9 +119,11 @@ class FakeProber:
             raise RuntimeError("a bug")
         return self.readings.get(endpoint.port, self.default)
 
-    async def warm_up(self, endpoint: Endpoint, request: WarmupRequest, timeout_s: float) -> str | None:
+    async def warm_up(
+        self, endpoint: Endpoint, request: WarmupRequest, timeout_s: float
+    ) -> WarmUpTrouble | None:
         await asyncio.sleep(0)
-        return self.warm_up_trouble.pop(0) if self.warm_up_trouble else None
+        return WarmUpTrouble(self.warm_up_trouble.pop(0)) if self.warm_up_trouble else None
 
     async def metrics(
         self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float

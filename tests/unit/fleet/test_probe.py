@@ -13,7 +13,7 @@ from inferry.core.local_engines import SimulatedDeployment
 from inferry.core.replica import Endpoint
 from inferry.engines.adapter import ProbeReading, Verdict, WarmupRequest
 from inferry.engines.simulated import SimulatedAdapter
-from inferry.fleet.probe import HttpProber, Unreachable
+from inferry.fleet.probe import HttpProber, Unreachable, WarmUpTrouble
 
 ADAPTER = SimulatedAdapter("sim", SimulatedDeployment(engine="simulated"))
 Answer = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
@@ -125,8 +125,13 @@ async def test_warm_up_reports_what_went_wrong(prober: HttpProber, serve: Serve)
     request = WarmupRequest("/v1/completions", b"{}")
     refusal = "HTTP/1.1 400 Bad Request\r\nContent-Length: 9\r\n\r\nno tokens"
     trouble = await prober.warm_up(await serve(says(refusal)), request, 2)
-    assert trouble == "/v1/completions answers 400: no tokens"
+    assert trouble == WarmUpTrouble("/v1/completions answers 400: no tokens")
     assert await prober.warm_up(await serve(says(ok("{}"))), request, 2) is None
+    absent = await prober.warm_up(
+        await serve(says("HTTP/1.1 404 N\r\nContent-Length: 0\r\n\r\n")), request, 2
+    )
+    assert absent is not None
+    assert absent.missing
 
 
 async def test_metrics_or_nothing(prober: HttpProber, serve: Serve) -> None:
