@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from inferry.core.errors import ConversionFailed
 from inferry.models import gguf_to_safetensors
@@ -85,9 +86,7 @@ def _run(
     log = folder.with_name(f"{folder.name}.log")
     try:
         with log.open("wb") as sink:
-            process = subprocess.Popen(
-                argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=sink, text=True
-            )
+            process = _start(argv, env, sink)
         with process:
             try:
                 said = _wait(process, progress)
@@ -97,6 +96,18 @@ def _run(
         return read_result(source, process.returncode, said, log.read_text(errors="replace"))
     finally:
         log.unlink(missing_ok=True)
+
+
+def _start(argv: list[str], env: Mapping[str, str], sink: BinaryIO) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=sink, text=True
+        )
+    except OSError as error:
+        raise ConversionFailed(
+            f"{argv[0]} can't be run ({error.strerror}). Install its environment again: 'inferry engines remove', then "
+            "'inferry engines install'."
+        ) from error
 
 
 def _wait(process: subprocess.Popen[str], progress: Progress) -> str:
