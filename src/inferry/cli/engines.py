@@ -8,12 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from inferry.cli import engines_command
 from inferry.core.errors import ConfigError
 from inferry.core.suggest import did_you_mean
 
 # inferry.engines is imported inside the verbs: `inferry --help` needs none of it.
 
 app = typer.Typer(no_args_is_help=True, help="Choose, compare, start and check engines.")
+app.command("command")(engines_command.command)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
