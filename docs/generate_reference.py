@@ -49,6 +49,9 @@ _OF_ENGINE = {
     "ollama": "`engine: ollama`",
     "openai": "`engine: openai`",
     "simulated": "`engine: simulated`",
+    "tensorrt-llm": "`engine: tensorrt-llm`",
+    "tgi": "`engine: tgi`",
+    "transformers": "`engine: transformers`",
 }
 Properties = dict[str, dict[str, Any]]
 

@@ -37,6 +37,27 @@ vllm:kv_cache_usage_perc{engine="0",model_name="odd} \\"name"} 0.25
 vllm:generation_tokens_total{engine="0",model_name="odd} \\"name"} 1234.0
 vllm:time_to_first_token_seconds_bucket{engine="0",le="+Inf",model_name="odd} \\"name"} 9.0
 """,
+    "tensorrt-llm": """\
+# HELP trtllm_num_requests_running Requests running
+# TYPE trtllm_num_requests_running gauge
+trtllm_num_requests_running{engine_type="trtllm",model_name="m"} 3.0
+trtllm_num_requests_waiting{engine_type="trtllm",model_name="m"} 2.0
+trtllm_kv_cache_utilization{engine_type="trtllm",model_name="m"} 0.25
+trtllm_generation_tokens_total{engine_type="trtllm",model_name="m"} 1234.0
+trtllm_time_to_first_token_seconds_bucket{engine_type="trtllm",le="+Inf",model_name="m"} 9.0
+""",
+    "tgi": """\
+# TYPE tgi_batch_current_size gauge
+tgi_batch_current_size 3
+
+# TYPE tgi_queue_size gauge
+tgi_queue_size 2
+
+# TYPE tgi_request_generated_tokens histogram
+tgi_request_generated_tokens_bucket{le="+Inf"} 40
+tgi_request_generated_tokens_sum 1234
+tgi_request_generated_tokens_count 40
+""",
 }
 
 
@@ -53,6 +74,9 @@ class Case:
     """It knows no key: only its place on loopback guards it."""
     by_environment: bool = False
     """It is told where to listen by its environment, not by --host and --port."""
+    host_flag: str = "--host"
+    unnamed: bool = False
+    """It is told no name for its model: it takes any, or has one of its own."""
 
     def deployment(self) -> Deployment:
         fields = {"engine": self.engine, **dict(self.settings)}
@@ -88,6 +112,30 @@ CASES = (
         ),
     ),
     Case("simulated", "simulated", (), _BUSY_PAGES["simulated"]),
+    Case(
+        "tensorrt-llm-1.2",
+        "tensorrt-llm",
+        (("model", "file:/m"), ("binary", sys.executable), ("version", "1.2.1")),
+        _BUSY_PAGES["tensorrt-llm"],
+        keyless=True,
+        unnamed=True,
+    ),
+    Case(
+        "tensorrt-llm-1.3",
+        "tensorrt-llm",
+        (("model", "file:/m"), ("binary", sys.executable), ("version", "1.3.0rc20")),
+        _BUSY_PAGES["tensorrt-llm"],
+        keyless=True,
+    ),
+    Case(
+        "tgi",
+        "tgi",
+        (("model", "file:/m"), ("binary", sys.executable)),
+        _BUSY_PAGES["tgi"],
+        host_flag="--hostname",
+        unnamed=True,
+    ),
+    Case("transformers", "transformers", (("model", "file:/m"), ("binary", sys.executable)), keyless=True),
 )
 assert {case.engine for case in CASES} == set(ENGINE_TYPES), "a new engine needs a case here"
 

@@ -17,22 +17,43 @@ from inferry.core.gateway_settings import Admin, Gateway, Ledger, Tenant
 from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
 from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.section import Section
-from inferry.core.server_engines import OllamaDeployment
+from inferry.core.server_engines import (
+    OllamaDeployment,
+    TensorRtLlmDeployment,
+    TgiDeployment,
+    TransformersDeployment,
+)
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _TENANT = re.compile(r"[\w.@-]{1,64}", re.ASCII)
 
 Deployment = Annotated[
-    LlamaCppDeployment | OllamaDeployment | OpenAIDeployment | SimulatedDeployment,
+    LlamaCppDeployment
+    | OllamaDeployment
+    | OpenAIDeployment
+    | SimulatedDeployment
+    | TensorRtLlmDeployment
+    | TgiDeployment
+    | TransformersDeployment,
     Field(discriminator="engine"),
 ]
-ManagedDeployment = LlamaCppDeployment | OllamaDeployment | SimulatedDeployment
+ManagedDeployment = (
+    LlamaCppDeployment
+    | OllamaDeployment
+    | SimulatedDeployment
+    | TensorRtLlmDeployment
+    | TgiDeployment
+    | TransformersDeployment
+)
 
 ENGINE_TYPES: dict[str, type[DeploymentBase]] = {
     "llamacpp": LlamaCppDeployment,
     "ollama": OllamaDeployment,
     "openai": OpenAIDeployment,
     "simulated": SimulatedDeployment,
+    "tensorrt-llm": TensorRtLlmDeployment,
+    "tgi": TgiDeployment,
+    "transformers": TransformersDeployment,
 }
 
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 from inferry.core.deployment import Deployment
 from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
 from inferry.core.remote_engines import OpenAIDeployment
-from inferry.core.server_engines import OllamaDeployment
+from inferry.core.server_engines import (
+    OllamaDeployment,
+    TensorRtLlmDeployment,
+    TgiDeployment,
+    TransformersDeployment,
+)
 from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
 from inferry.engines.llamacpp import LlamaCppAdapter
 from inferry.engines.ollama import OllamaAdapter
 from inferry.engines.openai import OpenAIAdapter
 from inferry.engines.simulated import SimulatedAdapter
+from inferry.engines.tensorrt_llm import TensorRtLlmAdapter
+from inferry.engines.tgi import TgiAdapter
+from inferry.engines.transformers_serve import TransformersAdapter
 
 
 def adapter_for(name: str, deployment: Deployment) -> LaunchableAdapter | RemoteAdapter:
@@ -24,3 +32,9 @@ def adapter_for(name: str, deployment: Deployment) -> LaunchableAdapter | Remote
             return OpenAIAdapter(name, deployment)
         case SimulatedDeployment():
             return SimulatedAdapter(name, deployment)
+        case TensorRtLlmDeployment():
+            return TensorRtLlmAdapter(name, deployment)
+        case TgiDeployment():
+            return TgiAdapter(name, deployment)
+        case TransformersDeployment():
+            return TransformersAdapter(name, deployment)

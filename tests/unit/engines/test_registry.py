@@ -17,6 +17,9 @@ FIELDS: dict[str, dict[str, object]] = {
     "ollama": {"model": "llama3.2:1b"},
     "openai": {"model": "m", "endpoints": ["http://h:1/v1"]},
     "simulated": {},
+    "tensorrt-llm": {"model": "file:/m"},
+    "tgi": {"model": "file:/m"},
+    "transformers": {"model": "file:/m"},
 }
 
 
