@@ -16,12 +16,15 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from inferry.core.errors import BodyTooLarge, InferryError, MethodNotAllowed, UnknownRoute
 from inferry.core.gateway_settings import is_loopback
-from inferry.core.request import MESSAGES, ROUTES, Dialect, Route
+from inferry.core.request import Route
 from inferry.core.suggest import did_you_mean
 from inferry.gateway.collector import metrics_page
 from inferry.gateway.edge import Arrival
-from inferry.gateway.errors import render_error
 from inferry.gateway.exchange import Exchange
+from inferry.gateway.fronts.front import Front
+from inferry.gateway.fronts.front_exchange import CallersModels, model_header, open_exchange
+from inferry.gateway.fronts.pages import FRONT_PAGES, FRONT_QUESTIONS, Question
+from inferry.gateway.fronts.table import ENTRANCES, error_writer
 from inferry.gateway.gateway import Gateway, unknown_model
 from inferry.gateway.openapi import openapi_document
 from inferry.gateway.protocol import DISCARD_BYTES_MAX
@@ -41,6 +44,9 @@ class _Visit:
     def __init__(self, arrival: Arrival, scope: Scope) -> None:
         self.arrival = arrival
         self.path: str = scope["path"]
+        self.model = model_header(scope["headers"])
+        self.body = b""
+        """Of a POST."""
         self.is_local = _is_local(scope)
         """From a program on this machine, and not for somebody behind a proxy on it or a page in its browser."""
 
@@ -77,6 +83,7 @@ class GatewayApp:
             "/metrics": self._metrics,
             "/openapi.json": self._openapi,
             "/v1/models": self._models,
+            **dict.fromkeys([*FRONT_PAGES, *FRONT_QUESTIONS], self._front_page),
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,8 +93,8 @@ class GatewayApp:
         if scope["type"] != "http":
             return
         path, method = scope["path"], scope["method"]
-        if method == "POST" and (route := ROUTES.get(path)) is not None:
-            await self._exchange(route, scope, receive, send)
+        if method == "POST" and (entrance := ENTRANCES.get(path)) is not None:
+            await self._exchange(entrance, scope, receive, send)
             return
         edge = self._gateway.edge
         client = scope.get("client")
@@ -100,13 +107,12 @@ class GatewayApp:
             try:
                 if arrival.refusal is not None:
                     raise arrival.refusal
-                status, kind, body = await self._page(path, method, _Visit(arrival, scope))
+                status, kind, body = await self._page(path, method, _Visit(arrival, scope), receive)
             except InferryError as error:
-                dialect = Dialect.ANTHROPIC if path.startswith(MESSAGES.path) else Dialect.OPENAI
-                status, kind, body = error.status, _JSON, render_error(error, dialect)
+                status, kind, body = error.status, _JSON, error_writer(path)(error)
                 extra += arrival.id_line
                 if isinstance(error, MethodNotAllowed):
-                    extra += b"allow: POST\r\n" if path in ROUTES else b"allow: GET, HEAD\r\n"
+                    extra += b"allow: %b\r\n" % ", ".join(self._allowed(path)).encode()
         headers = [] if status == 204 else [(b"content-length", b"%d" % len(body))]
         if kind:
             headers.append((b"content-type", kind))
@@ -114,20 +120,45 @@ class GatewayApp:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
-    async def _page(self, path: str, method: str, visit: _Visit) -> tuple[int, bytes, bytes]:
-        page = self._pages.get(path)
-        if page is None and path.startswith("/v1/models/"):
-            page = self._model
-        if page is None:
-            if path in ROUTES:
-                raise MethodNotAllowed(f"{path} takes POST, not {method[:40]}.")
-            known = [*self._pages, *ROUTES]
+    async def _page(
+        self, path: str, method: str, visit: _Visit, receive: Receive
+    ) -> tuple[int, bytes, bytes]:
+        allowed = self._allowed(path)
+        if not allowed:
+            known = [*self._pages, *ENTRANCES]
             raise UnknownRoute(
                 f"There is no {method[:40]} {path[:200]} here.{did_you_mean(path[:200], known)}"
             )
-        if method not in ("GET", "HEAD"):
-            raise MethodNotAllowed(f"{path} takes GET, not {method[:40]}.")
-        return await page(visit)
+        if method not in allowed:
+            named = " or ".join(each for each in allowed if each != "HEAD")
+            raise MethodNotAllowed(f"{path[:200]} takes {named}, not {method[:40]}.")
+        if method == "POST":
+            visit.body = await self._body(receive)
+        return await self._pages.get(path, self._model)(visit)
+
+    def _allowed(self, path: str) -> list[str]:
+        """The methods of a path; none if there is no such path."""
+        if path in FRONT_QUESTIONS:
+            return ["POST"]
+        allowed = ["GET", "HEAD"] if path in self._pages or path.startswith("/v1/models/") else []
+        return [*allowed, "POST"] if path in ENTRANCES else allowed
+
+    async def _body(self, receive: Receive) -> bytes:
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            if len(body) > self._gateway.settings.body_max_bytes:
+                raise self._too_large()
+            more = message.get("more_body", False)
+        return bytes(body)
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(
+            "The request body is too long: the limit is "
+            f"{int(self._gateway.settings.body_max_bytes):,} bytes (gateway.body_max_bytes)."
+        )
 
     # --- pages ----------------------------------------------------------------------------------------
 
@@ -170,6 +201,13 @@ class GatewayApp:
             raise unknown_model(name, names)
         return 200, _JSON, msgspec.json.encode(self._describe(name))
 
+    async def _front_page(self, visit: _Visit) -> tuple[int, bytes, bytes]:
+        gateway = self._gateway
+        key = gateway.callers.key_of(visit.arrival) if gateway.callers.asks_keys else None
+        question = Question(gateway, self._names(visit), CallersModels(gateway, key, visit.model), visit.body)
+        page = FRONT_PAGES.get(visit.path) or FRONT_QUESTIONS[visit.path]
+        return 200, _JSON, msgspec.json.encode(page(question))
+
     def _names(self, visit: _Visit) -> Sequence[str]:
         """The models that this caller may know of."""
         callers = self._gateway.callers
@@ -186,11 +224,11 @@ class GatewayApp:
 
     # --- the slow front -------------------------------------------------------------------------------
 
-    async def _exchange(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _exchange(self, entrance: Route | Front, scope: Scope, receive: Receive, send: Send) -> None:
         sink = _QueueSink()
         client = scope.get("client")
         arrival = self._gateway.edge.arrive(b"POST", scope["headers"], client[0] if client else None)
-        exchange = sink.exchange = Exchange(self._gateway, sink, route, arrival)
+        exchange = sink.exchange = open_exchange(entrance, self._gateway, sink, arrival, scope["headers"])
         if (error := exchange.open()) is not None:
             sink.close_after = True
             exchange.reject(error)
@@ -206,12 +244,7 @@ class GatewayApp:
             body += message.get("body", b"")
             if len(body) > self._gateway.settings.body_max_bytes:
                 sink.close_after = True
-                exchange.reject(
-                    BodyTooLarge(
-                        "The request body is too long: the limit is "
-                        f"{int(self._gateway.settings.body_max_bytes):,} bytes (gateway.body_max_bytes)."
-                    )
-                )
+                exchange.reject(self._too_large())
                 await _discard_rest(receive, message)
                 break
             if not message.get("more_body", False):

@@ -20,8 +20,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from inferry.core.errors import BodyTooLarge, InferryError, RequestTimeout
-from inferry.core.request import ROUTES, Route
+from inferry.core.request import Route
 from inferry.gateway.exchange import Exchange
+from inferry.gateway.fronts.front import Front
+from inferry.gateway.fronts.front_exchange import open_exchange
+from inferry.gateway.fronts.table import ENTRANCES_BYTES
 from inferry.gateway.gateway import Gateway
 
 HEADER_BYTES_MAX = 64 * 1024
@@ -30,8 +33,6 @@ REQUEST_TIMEOUT_S = 60.0
 KEEP_ALIVE_S = 75.0
 """For a connection between two requests: above the 60 s of most load balancers, so that they close first."""
 DISCARD_BYTES_MAX = 64 * 1024 * 1024
-
-_ROUTES = {route.path_bytes: route for route in ROUTES.values()}
 
 
 class _RelayTurn:
@@ -204,8 +205,8 @@ class InferenceProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._upgrading = True  # data_received takes it from here
             return
-        route = self._relayed_route()
-        if route is None or not (self.cycle is None or self.cycle.response_complete):
+        entrance = self._relayed_entrance()
+        if entrance is None or not (self.cycle is None or self.cycle.response_complete):
             self._start_ordinary()
             return
         turn = self._turn
@@ -215,9 +216,8 @@ class InferenceProtocol(HttpToolsProtocol):
         self.cycle = turn  # type: ignore[assignment]
         gateway = self._gateway
         peer = None if self.client is None else self.client[0]
-        self._exchange = exchange = Exchange(
-            gateway, self, route, gateway.edge.arrive(b"POST", headers, peer)
-        )
+        arrival = gateway.edge.arrive(b"POST", headers, peer)
+        self._exchange = exchange = open_exchange(entrance, gateway, self, arrival, headers)
         self._receiving = True
         if self.flow.write_paused:
             # Earlier answers lie unread: neither fetch another one nor take more requests.
@@ -246,10 +246,10 @@ class InferenceProtocol(HttpToolsProtocol):
         if may_be_long and sum(len(name) + len(value) for name, value in headers) > HEADER_BYTES_MAX:
             raise ValueError("request head too long")
 
-    def _relayed_route(self) -> Route | None:
+    def _relayed_entrance(self) -> Route | Front | None:
         if not self._relay or self.parser.get_method() != b"POST":
             return None
-        return _ROUTES.get(self.url) or _ROUTES.get(self.url.partition(b"?")[0])
+        return ENTRANCES_BYTES.get(self.url) or ENTRANCES_BYTES.get(self.url.partition(b"?")[0])
 
     def _start_ordinary(self) -> None:
         url, headers, expect = self.url, self.headers, self.expect_100_continue

@@ -1,0 +1,110 @@
+"""An exchange whose client speaks another server's API: its body is translated first, its answer last.
+
+All between is the exchange's: limits, filters, routing and the ledger know the inner route only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from inferry.core.api_key import ApiKey
+from inferry.core.errors import InvalidRequest, Rejected
+from inferry.core.request import Route
+from inferry.gateway.edge import Arrival
+from inferry.gateway.exchange import Exchange
+from inferry.gateway.fronts.front import Front, Moments
+from inferry.gateway.fronts.translating_sink import TranslatingSink
+from inferry.gateway.host import Host
+from inferry.gateway.sink import ClientSink
+
+MODEL_HEADER = b"x-inferry-model"
+"""Names the deployment for APIs whose requests name none."""
+_LATEST = ":latest"
+
+
+def open_exchange(
+    entrance: Route | Front,
+    gateway: Host,
+    sink: ClientSink,
+    arrival: Arrival,
+    headers: Iterable[tuple[bytes, bytes]],
+) -> Exchange:
+    """The exchange for a request whose head is here. `headers`: names in lower case."""
+    if isinstance(entrance, Front):
+        return FrontExchange(gateway, sink, entrance, arrival, model_header(headers))
+    return Exchange(gateway, sink, entrance, arrival)
+
+
+def model_header(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    for name, value in headers:
+        if name == MODEL_HEADER:
+            return value.decode("utf-8", "replace")
+    return None
+
+
+class FrontExchange(Exchange):
+    """One request by a front."""
+
+    __slots__ = ("_front", "_header", "_translating")
+
+    def __init__(
+        self, gateway: Host, sink: ClientSink, front: Front, arrival: Arrival, header: str | None
+    ) -> None:
+        self._translating = TranslatingSink(sink, front.errors)
+        super().__init__(gateway, self._translating, front.route, arrival)
+        self._front = front
+        self._header = header
+
+    def begin(self, body: bytes) -> None:
+        gateway, caller = self._gateway, self.caller
+        assert caller is not None
+        models = CallersModels(gateway, caller.key, self._header)
+        try:
+            asked = self._front.translate(body, models, Moments(gateway.now_s, gateway.wall_s))
+        except Rejected as error:
+            self.reject(error)
+            return
+        self.route = asked.route
+        self._translating.writer = asked.writer
+        super().begin(asked.body)
+
+    def on_entered(self) -> None:
+        super().on_entered()
+        if self.request is not None:
+            # The gateway has asked the engine for usage, if this engine may be asked: leave it in, for the writer.
+            self.request.client_wants_usage = True
+
+
+class CallersModels:
+    """The models that this caller may know of."""
+
+    def __init__(self, gateway: Host, key: ApiKey | None, header: str | None) -> None:
+        self._gateway = gateway
+        self._key = key
+        self._header = header
+
+    def known(self, name: str) -> str:
+        if name.endswith(_LATEST):
+            names = list(self._gateway.names_for(self._key))
+            stem = name.removesuffix(_LATEST)
+            if name not in names and stem in names:
+                return stem
+        return name
+
+    def chosen(self, route: Route) -> str:
+        if self._header is not None:
+            return self.known(self._header)
+        able = {
+            deployment.name
+            for name in self._gateway.names_for(self._key)
+            if route.path in (deployment := self._gateway.deployment_for(name, self._key)).routes
+        }
+        if len(able) == 1:
+            return able.pop()
+        if not able:
+            raise InvalidRequest(f"No deployment here serves this: none has {route.path}.", param="model")
+        raise InvalidRequest(
+            f"Several deployments serve this, so name one: {', '.join(sorted(able))}. In the header "
+            f"'{MODEL_HEADER.decode()}', in 'model', or in 'parameters.adapter_id'.",
+            param="model",
+        )

@@ -1,0 +1,123 @@
+"""Answers of /v1/completions as TGI gives them: JSON, or events without `[DONE]`, the last one with the whole text.
+
+Built from TGI 3.3's router (GenerateResponse, StreamResponse, ErrorResponse). An engine's event stands for a token.
+Engines don't tell the tokens' ids here: an id is -1, a log-probability null. The last event carries no text of its
+own; its token is marked as special, as the end sign is in TGI, so that clients leave it out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from inferry.core.errors import InferryError
+from inferry.gateway.fronts.answer_pieces import Choice, Piece, read_piece
+from inferry.gateway.fronts.front import NotAnswered
+
+_encode = msgspec.json.encode
+_UNKNOWN_ID = -1
+
+
+class TgiErrors:
+    """A Grumbler: `{"error", "error_type"}`, with TGI's own words for the type where there is one."""
+
+    def error(self, status: int, message: str) -> bytes:
+        return _encode({"error": message, "error_type": _error_type(status)})
+
+    def error_piece(self, status: int, message: str) -> bytes:
+        return _event({"error": message, "error_type": _error_type(status)})
+
+
+def _error_type(status: int) -> str:
+    if status == 429:
+        return "overloaded"
+    if status < 500:
+        return "validation"
+    return "overloaded" if status == 503 else "generation"
+
+
+class TgiWriter:
+    """A Writer."""
+
+    def __init__(self, *, stream: bool, prompt: str, details: bool, seed: int | None, in_list: bool) -> None:
+        """`prompt`: what the whole text begins with, maybe nothing. `in_list`: POST / wraps a whole answer."""
+        self.stream_type = b"text/event-stream" if stream else None
+        self._prompt = prompt
+        self._details = details
+        self._seed = seed
+        self._in_list = in_list
+        self._texts: list[str] = []
+        self._reason = "eos_token"
+        self._tokens: int | None = None
+        """As the engine counted them."""
+
+    def whole(self, body: bytes) -> bytes:
+        self._take(read_piece(body))
+        answer: dict[str, Any] = {"generated_text": self._text()}
+        if self._details:
+            answer["details"] = {**self._end(), "prefill": [], "tokens": []}
+        return _encode([answer] if self._in_list else answer)
+
+    def piece(self, data: bytes) -> bytes:
+        text = self._take(read_piece(data))
+        return (
+            _event({**self._token(text, special=False), "generated_text": None, "details": None})
+            if text
+            else b""
+        )
+
+    def last(self) -> bytes:
+        return _event(
+            {
+                **self._token("", special=True),
+                "generated_text": self._text(),
+                "details": self._end() if self._details else None,
+            }
+        )
+
+    def _take(self, piece: Piece) -> str:
+        """Note what it says; its text."""
+        if piece.usage is not None and piece.usage.completion_tokens is not None:
+            self._tokens = piece.usage.completion_tokens
+        choice = piece.choice
+        if choice is None:
+            return ""
+        text = choice.said.content or ""
+        if text:
+            self._texts.append(text)
+        if choice.finish_reason is not None:
+            self._reason = _reason(choice)
+        return text
+
+    def _text(self) -> str:
+        return self._prompt + "".join(self._texts)
+
+    def _token(self, text: str, *, special: bool) -> dict[str, Any]:
+        token = {"id": _UNKNOWN_ID, "text": text, "logprob": None, "special": special}
+        return {"index": len(self._texts) + special, "token": token}
+
+    def _end(self) -> dict[str, Any]:
+        tokens = len(self._texts) if self._tokens is None else self._tokens
+        return {"finish_reason": self._reason, "generated_tokens": tokens, "seed": self._seed}
+
+
+def _reason(choice: Choice) -> str:
+    match choice.finish_reason:
+        case "length":
+            return "length"
+        case "stop":
+            return "stop_sequence" if isinstance(choice.stop_reason, str) else "eos_token"
+        case "content_filter":
+            raise NotAnswered(400, "A filter of the operator's has ended the answer.")
+        case other:
+            raise NotAnswered(502, f"The engine ended the answer with '{other}'.")
+
+
+def _event(fields: dict[str, Any]) -> bytes:
+    return b"data:" + _encode(fields) + b"\n\n"
+
+
+def tgi_error(error: InferryError) -> bytes:
+    """An error of ours on one of TGI's pages."""
+    return TgiErrors().error(error.status, error.message)
