@@ -1,0 +1,1 @@
+"""Stand-ins for engines that can't run everywhere: servers that follow a published protocol, with faults on command."""
