@@ -38,7 +38,7 @@ def _begin(setup: Setup) -> None:
     gc.collect()
     gc.freeze()
     # What a request leaves behind is freed by reference counts; cycles are rare, so look for them rarely.
-    gc.set_threshold(20_000, 50, 100)
+    gc.set_threshold(20_000, 10, 10)
 
 
 if __name__ == "__main__":

@@ -144,6 +144,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        # The parser holds methods of this: without the cycle, both are freed now, and not by a collector that may
+        # come after thousands of them.
+        del self._parser
         self.pool.forget(self)
         if self.receiver is None:
             return
