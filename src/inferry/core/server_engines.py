@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, JsonValue, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from inferry.core.deployment_base import ManagedBase, absolute_binary, absolute_model
 from inferry.core.model_ref import ModelSource, parse_model_ref
@@ -192,7 +192,7 @@ class TensorRtLlmDeployment(_GpuServer):
         le=1,
         description="Share, for the KV cache, of what the weights leave free. Left out: the engine's.",
     )
-    options: dict[str, JsonValue] = Field(
+    options: dict[str, Any] = Field(
         default_factory=dict,
         max_length=200,
         description="More keys of its configuration file (--config), as enable_attention_dp. They win.",
@@ -235,7 +235,7 @@ class TransformersDeployment(ServerBase):
 
     engine: Literal["transformers"]
     device: Word | None = Field(None, description="As cpu or cuda:0. Left out: the engine's choice.")
-    parallel: Literal[1] = Field(1, description="It computes one request after the other.")
+    parallel: int = Field(1, ge=1, le=1, description="It computes one request after the other.")
 
     @model_validator(mode="after")
     def _no_more_than_it_can(self) -> TransformersDeployment:

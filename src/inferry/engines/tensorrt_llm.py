@@ -37,6 +37,9 @@ CONFIG_FILE = "trtllm.yaml"
 SHARED_MEMORY_BYTES = 8 * 1024**3
 """NVIDIA's own docker command shares the host's (--ipc host); this is what a container of its own gets instead."""
 
+CACHE_FOLDER = "/cache"
+"""In a container: of models that it fetches itself."""
+
 # Each with the key of the file to use instead.
 _MANAGED_FLAGS = {
     "--host": "",
@@ -96,7 +99,7 @@ class TensorRtLlmAdapter:
             entrypoint=(PROGRAM,),
             gpus=deployment.tensor_parallel * deployment.pipeline_parallel,
             shared_memory_bytes=SHARED_MEMORY_BYTES,
-            cache_folder="/root/.cache",
+            cache_folder=CACHE_FOLDER,
         )
 
     def launch(self, context: LaunchContext, environ: Mapping[str, str]) -> LaunchSpec:
@@ -114,7 +117,7 @@ class TensorRtLlmAdapter:
         args = self._args(place)
         if "--served_model_name" in table.flags:
             args += ["--served_model_name", place.served_name]
-        env = {}
+        env = {} if place.model.startswith("/") else {"HF_HOME": CACHE_FOLDER}
         if deployment.gpus is not None:
             env["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in deployment.gpus)
         return EngineCommand(

@@ -31,6 +31,9 @@ NEWEST_VERSION = "5.23.0"
 ENV = "/usr/bin/env"
 """Runs either a shell or the program itself, found on the PATH; the same in every container."""
 
+CACHE_FOLDER = "/cache"
+"""In a container: of models that it fetches itself."""
+
 # Its only name for a model is the path that it loads, and requests must carry exactly that. So it is started in
 # a folder where the model has the deployment's name: no path of this machine shows in its answers. In a container
 # only root can make the replica's folder.
@@ -87,6 +90,7 @@ class TransformersAdapter:
             image=self._deployment.image or "huggingface/transformers-pytorch-gpu:latest",
             entrypoint=(ENV,),
             gpus=0 if self._deployment.device == "cpu" else 1,
+            cache_folder=CACHE_FOLDER,
         )
 
     def launch(self, context: LaunchContext, environ: Mapping[str, str]) -> LaunchSpec:
@@ -108,11 +112,11 @@ class TransformersAdapter:
                 f"{where}: drop '--continuous-batching': with it, the temperature of the first request "
                 "holds for all that follow"
             )
-        env = (
-            {"HF_HUB_OFFLINE": "1"}
-            if place.model.startswith("/") and not deployment.trust_remote_code
-            else {}
-        )
+        env = {}
+        if not _is_path(place.model):
+            env["HF_HOME"] = CACHE_FOLDER
+        elif not deployment.trust_remote_code:
+            env["HF_HUB_OFFLINE"] = "1"  # code that comes with a model may name other repositories
         if deployment.gpus is not None:
             env["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in deployment.gpus)
         flags = (*self._flags(place), *deployment.extra_args)
