@@ -135,13 +135,13 @@ def _process(form: ProcessForm, choice: Choice, files_folder: Path, as_json: boo
     from inferry.engines.shell_text import comment, process_text
 
     if not as_json:
-        text = process_text(form.command, form.program, files_folder, choice.hidden_env)
+        text = process_text(form.command, files_folder, choice.hidden_env)
         return comment(form.notes) + text
     command = form.command
     shown = {name: value for name, value in command.env.items() if name not in choice.hidden_env}
     return _json(
         {
-            "argv": [form.program, *command.args],
+            "argv": [command.program, *command.args],
             "env": shown,
             "env_from_outside": sorted(choice.hidden_env & set(command.env)),
             "key_env": list(command.secret_env),

@@ -12,13 +12,13 @@ from inferry.core.deployment import Deployment
 from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
 from inferry.core.home import inferry_home
-from inferry.core.launch import CommandPlace, EngineCommand
+from inferry.core.launch import KEY_MARK, EngineCommand, LaunchSpec
 from inferry.core.model_ref import ModelRef, ModelSource, parse_model_ref
-from inferry.core.server_engines import OllamaDeployment, ProgramBase
-from inferry.engines.adapter import CommandAdapter
+from inferry.core.server_engines import OllamaDeployment
+from inferry.engines.adapter import CommandAdapter, LaunchContext
 from inferry.engines.container import ContainerModel, ContainerPlan, mounted_model, needs_key, place_inside
 from inferry.engines.pod import PodProbes
-from inferry.engines.program import find_program
+from inferry.engines.program import process_place
 from inferry.engines.registry import adapter_for
 from inferry.models.store import ModelStore
 
@@ -26,7 +26,6 @@ from inferry.models.store import ModelStore
 @dataclass(frozen=True, slots=True)
 class ProcessForm:
     command: EngineCommand
-    program: str
     notes: tuple[str, ...]
 
 
@@ -55,28 +54,44 @@ class _Model:
 
 
 def process_form(choice: Choice, port: int, files_folder: Path, environ: Mapping[str, str]) -> ProcessForm:
-    """The command for this machine: flags for the version that is installed here, else for the newest known.
+    """The process that `inferry up` would start here; if the engine is not here, the one of its newest known version.
 
-    Raises ConfigError for what can't be started, the adapter's own reasons among it.
+    Raises ConfigError for what can't be started anywhere, the adapter's own reasons among it.
     """
-    deployment, engine = choice.deployment, choice.deployment.engine
-    here = engine_here(engine, environ)
-    if isinstance(deployment, ProgramBase) and deployment.version is None and here and here.version:
-        deployment = deployment.model_copy(update={"version": here.version})
-    adapter = _adapter(choice.name, deployment)
+    engine = choice.deployment.engine
+    adapter = _adapter(choice.name, choice.deployment)
     model = _model(choice, environ)
-    told = model.name if model.path is None else str(model.path)
-    place = CommandPlace("127.0.0.1", port, told, choice.name, str(files_folder), choice.threads)
-    command = adapter.command(place)
-    binary: str | None = getattr(deployment, "binary", None)
+    told = Path(model.name) if model.path is None else model.path
+    context = LaunchContext(
+        replica_id=f"{choice.name}-0",
+        host="127.0.0.1",
+        port=port,
+        model_path=told,
+        served_name=choice.name,
+        threads=choice.threads,
+        secret=KEY_MARK,
+        folder=files_folder,
+    )
     try:
-        program = find_program(choice.name, binary, command.program, engine, environ)
-    except ConfigError:
-        program = binary or command.program
-        first = f"{engine} {adapter.version}; '{program}' is not on this machine."
-    else:
-        first = f"{engine} {adapter.version}"
-    return ProcessForm(command, program, (first, *choice.notes, *_notes(command, model)))
+        command = _as_command(adapter.launch(context, environ))
+        here = engine_here(engine, environ)
+        first = f"{engine} {here.version if here and here.version else adapter.version}"
+    except ConfigError as error:
+        command = adapter.command(process_place(context, str(told)))
+        first = f"{engine} {adapter.version}, which can't be started here: {error.message}"
+    return ProcessForm(command, (first, *choice.notes, *_notes(choice.deployment, command, model)))
+
+
+def _as_command(spec: LaunchSpec) -> EngineCommand:
+    """A process made with the mark in place of a key, as a command that can be shown."""
+    program, *args = spec.argv
+    return EngineCommand(
+        program,
+        tuple(args),
+        env={name: value for name, value in spec.env.items() if value != KEY_MARK},
+        secret_env=tuple(name for name, value in spec.env.items() if value == KEY_MARK),
+        files={path.name: content for path, content in spec.files.items()},
+    )
 
 
 def container_form(
@@ -101,6 +116,7 @@ def container_form(
         model=inside,
         files_folder=files_folder,
         stop_grace_s=deployment.stop_grace_s,
+        gpu_indexes=_gpu_indexes(deployment),
         hidden_env=choice.hidden_env,
         other_mounts=_other_paths(deployment),
         user=wishes.user,
@@ -114,7 +130,7 @@ def container_form(
         health.timeout_s,
         health.failures_max,
     )
-    notes = (f"{deployment.engine} {adapter.version}", *choice.notes, *_notes(command, model))
+    notes = (f"{deployment.engine} {adapter.version}", *choice.notes, *_notes(deployment, command, model))
     return ContainerForm(plan, probes, notes)
 
 
@@ -155,6 +171,11 @@ def _why_fetch(ref: ModelRef) -> str:
     return "the file is not in Inferry's store yet; fetch it first"
 
 
+def _gpu_indexes(deployment: Deployment) -> tuple[int, ...] | None:
+    indexes: list[int] | None = getattr(deployment, "gpus", None)
+    return None if indexes is None else tuple(indexes)
+
+
 def _other_paths(deployment: Deployment) -> tuple[Path, ...]:
     """Folders that the command names besides the model: LoRA adapters and draft models that are no hub ids."""
     named: list[str] = list(getattr(deployment, "lora", {}).values())
@@ -164,8 +185,10 @@ def _other_paths(deployment: Deployment) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(Path(each) for each in named if each.startswith("/")))
 
 
-def _notes(command: EngineCommand, model: _Model) -> list[str]:
+def _notes(deployment: Deployment, command: EngineCommand, model: _Model) -> list[str]:
     notes = []
+    if isinstance(deployment, OllamaDeployment):
+        notes.append(f"After the start 'inferry up' fetches and loads the model: 'ollama pull {model.name}'.")
     if model.from_hub:
         notes.append(
             f"{model.name} is not in Inferry's store: the engine fetches it itself. 'inferry up' would fetch it first."

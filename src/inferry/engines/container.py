@@ -71,6 +71,8 @@ class ContainerPlan:
     files_folder: Path
     """Of this machine: where the command's files are written, for the eyes of their owner."""
     stop_grace_s: float
+    gpu_indexes: tuple[int, ...] | None = None
+    """Those that the file names; None: any."""
     hidden_env: frozenset[str] = frozenset()
     """Variables of the command whose values came by reference: only their names are written."""
     other_mounts: tuple[Path, ...] = ()
@@ -94,10 +96,9 @@ class ContainerPlan:
         return (*self.command.secret_env, *hidden, *token)
 
     @property
-    def gpus(self) -> Words:
-        """The indexes that the file names; empty: any."""
-        chosen = self.command.env.get(_CHOSEN_GPUS, "")
-        return tuple(index for index in chosen.split(",") if index)
+    def gpus(self) -> int:
+        """How many it gets; 0: it runs on the CPU."""
+        return 0 if self.gpu_indexes == () else self.needs.gpus
 
     @property
     def inside(self) -> Words:
@@ -129,10 +130,10 @@ def docker_words(plan: ContainerPlan) -> list[Words]:
     words += [("--security-opt", "no-new-privileges")]
     if plan.user is not None:
         words.append(("--user", plan.user))
-    if plan.needs.gpus:
+    if plan.gpus:
+        indexes = ",".join(map(str, plan.gpu_indexes or ()))
         # Docker reads the value as CSV, so a list of GPUs is quoted within it.
-        chosen = f'"device={",".join(plan.gpus)}"' if plan.gpus else str(plan.needs.gpus)
-        words.append(("--gpus", chosen))
+        words.append(("--gpus", f'"device={indexes}"' if indexes else str(plan.gpus)))
     if plan.needs.shared_memory_bytes is not None:
         words.append(("--shm-size", size_text(plan.needs.shared_memory_bytes)))
     # Loopback only: an engine's key covers some of its routes at best.

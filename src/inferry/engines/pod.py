@@ -86,8 +86,8 @@ def pod_container(plan: ContainerPlan, probes: PodProbes, claim: str | None = No
     }
     if env := _env(plan):
         container["env"] = env
-    if plan.needs.gpus:
-        container["resources"] = {"limits": {"nvidia.com/gpu": plan.needs.gpus}}
+    if plan.gpus:
+        container["resources"] = {"limits": {"nvidia.com/gpu": plan.gpus}}
     if mounts := _volume_mounts(plan, claim):
         container["volumeMounts"] = mounts
     container |= _probes(probes)

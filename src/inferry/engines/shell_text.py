@@ -23,13 +23,11 @@ KEY_NAME = "INFERRY_ENGINE_KEY"
 _ASK_FOR_KEY = f"${{{KEY_NAME}:?set it first, as in: {KEY_NAME}=\\$(openssl rand -hex 32)}}"
 
 
-def process_text(
-    command: EngineCommand, program: str, files_folder: Path, hidden_env: frozenset[str] = frozenset()
-) -> str:
+def process_text(command: EngineCommand, files_folder: Path, hidden_env: frozenset[str] = frozenset()) -> str:
     """The command as a process of this machine."""
     shown = [f"{name}={shlex.quote(value)}" for name, value in command.env.items() if name not in hidden_env]
     hidden = [name for name in command.env if name in hidden_env]
-    groups = [(program,), *grouped(command.args)] if command.args else [(program,)]
+    groups = [(command.program,), *grouped(command.args)]
     lines = [*shown, *(shlex.join(words) for words in _with_subcommand(groups))]
     return _script([*_variables(command, hidden), *_files(command, files_folder), _continued(lines)])
 

@@ -63,10 +63,11 @@ def test_chosen_gpus_become_dockers_devices() -> None:
 
 
 def test_gpus_that_nobody_chose_are_counted() -> None:
-    """Without indexes, as many GPUs as the engine needs; on the CPU, none."""
+    """Without indexes, as many GPUs as the engine needs; on the CPU, or with an empty list in the file, none."""
     two = replace(PLAIN, needs=replace(PLAIN.needs, gpus=2))
     assert option(docker_argv(two), "--gpus") == ["2"]
     assert option(docker_argv(PLAIN), "--gpus") == []
+    assert option(docker_argv(replace(two, gpu_indexes=())), "--gpus") == []
 
 
 def test_the_model_is_mounted_for_reading_only() -> None:
@@ -77,7 +78,7 @@ def test_the_model_is_mounted_for_reading_only() -> None:
     assert files["source"] == "/srv/run/chat.files"
     assert files["target"] == "/inferry"
     assert all("readonly" in each for each in (adapter, files))
-    assert cache == {"type": "volume", "source": "chat-cache", "target": "/root/.cache"}
+    assert cache == {"type": "volume", "source": "chat-cache", "target": "/var/cache/engine"}
 
 
 def test_shared_memory_stop_time_and_user() -> None:

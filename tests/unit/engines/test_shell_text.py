@@ -64,7 +64,7 @@ def test_a_shell_runs_docker_with_exactly_the_words(plan: ContainerPlan, shell: 
 def test_a_shell_runs_the_process_with_exactly_the_words(tmp_path: Path) -> None:
     """The same for a process, with its variables set and the hidden ones taken from outside."""
     recorder(tmp_path, "engine")
-    text = process_text(FULL.command, "engine", tmp_path / "files", FULL.hidden_env)
+    text = process_text(FULL.command, tmp_path / "files", FULL.hidden_env)
     argv, environ = run(text, tmp_path, INFERRY_ENGINE_KEY=KEY, REGISTRY_TOKEN="from outside")
     assert tuple(argv) == FULL.command.args
     assert environ["ENGINE_API_KEY"] == KEY
@@ -81,7 +81,7 @@ def test_files_are_written_with_the_key_for_their_owner_only(form: str, tmp_path
     plan = at(FULL, tmp_path)
     text = docker_text(plan)
     if form == "process":
-        text = process_text(plan.command, "engine", plan.files_folder, plan.hidden_env)
+        text = process_text(plan.command, plan.files_folder, plan.hidden_env)
     run(text, tmp_path, INFERRY_ENGINE_KEY=KEY, REGISTRY_TOKEN="t")
     written = plan.files_folder / "config.yaml"
     assert written.read_text() == CONFIG.replace(KEY_MARK, KEY)
@@ -93,7 +93,7 @@ def test_a_file_without_a_key_is_written_as_it_is(tmp_path: Path) -> None:
     recorder(tmp_path, "engine")
     content = "$HOME `id`\nEND_OF_FILE\nlast"
     command = EngineCommand("engine", ("--config", "x"), files={"x.yaml": content})
-    run(process_text(command, "engine", tmp_path / "f"), tmp_path)
+    run(process_text(command, tmp_path / "f"), tmp_path)
     assert (tmp_path / "f" / "x.yaml").read_text() == content + "\n"
 
 
@@ -115,7 +115,7 @@ def test_what_is_not_set_is_asked_for(given: str, missing: str, tmp_path: Path) 
 
 def test_no_secret_is_in_the_text() -> None:
     """Neither the value of a hidden variable nor the mark for the key stays in what is printed."""
-    texts = (docker_text(FULL), process_text(FULL.command, "engine", Path("/f"), FULL.hidden_env))
+    texts = (docker_text(FULL), process_text(FULL.command, Path("/f"), FULL.hidden_env))
     for text in texts:
         assert "t0ken-of-the-file" not in text
         assert KEY_MARK not in text
@@ -136,6 +136,4 @@ def test_golden_texts() -> None:
     """The texts are laid out as people know them."""
     assert_golden("shell-docker-plain.txt", docker_text(PLAIN))
     assert_golden("shell-docker-full.txt", docker_text(FULL))
-    assert_golden(
-        "shell-process-full.txt", process_text(FULL.command, "/opt/e/engine", Path("/f"), FULL.hidden_env)
-    )
+    assert_golden("shell-process-full.txt", process_text(FULL.command, Path("/f"), FULL.hidden_env))
