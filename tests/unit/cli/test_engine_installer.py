@@ -35,18 +35,19 @@ class Heard:
         pass
 
 
-def make_wheel(folder: Path, name: str, version: str, program: str = "") -> None:
+def make_wheel(folder: Path, name: str, version: str, program: str = "", needs: str = "") -> None:
     """A package `name`, whose program of the same name runs the Python text `program`."""
     stem = f"{name.replace('-', '_')}-{version}"
     module = name.replace("-", "_")
     files = {
         f"{module}.py": f"def main():\n    {program or 'pass'}\n",
-        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        f"{stem}.dist-info/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        + (f"Requires-Dist: {needs}\n" if needs else ""),
         f"{stem}.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{stem}.dist-info/entry_points.txt": f"[console_scripts]\n{name} = {module}:main\n",
     }
     record = "".join(f"{each},,\n" for each in files) + f"{stem}.dist-info/RECORD,,\n"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
         for path, text in {**files, f"{stem}.dist-info/RECORD": record}.items():
             wheel.writestr(path, text)
@@ -61,7 +62,7 @@ class Place:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
         self.environ: Mapping[str, str] = {
             **kept,
-            "PIP_NO_INDEX": "1",
+            "PIP_INDEX_URL": (folder / "empty").as_uri(),
             "PIP_FIND_LINKS": str(self.wheels),
             "PIP_CONFIG_FILE": os.devnull,
         }
@@ -71,13 +72,10 @@ class Place:
         return Recipe("tiny", version, disk_bytes=1, about="a test's", steps=steps)
 
     def install(self, version: str, *more: Step, heard: Heard | None = None) -> str:
-        made = install(
-            self.recipe(version, *more),
-            self.places,
-            teller=heard or Heard(),
-            environ=self.environ,
-            clock=SystemClock(),
-        )
+        return self.make(self.recipe(version, *more), heard or Heard())
+
+    def make(self, recipe: Recipe, heard: Heard) -> str:
+        made = install(recipe, self.places, teller=heard, environ=self.environ, clock=SystemClock())
         return made.version
 
     def folders(self) -> int:
@@ -151,6 +149,27 @@ def test_an_engine_that_does_not_run_is_not_installed(tmp_path: Path) -> None:
     assert place.places.find("tiny") is None
 
 
+@pytest.mark.slow
+def test_torch_is_looked_for_at_its_own_index_if_need_be(tmp_path: Path) -> None:
+    """Where the user's indexes have no such torch, the one of the recipe is asked too; otherwise it never is."""
+    place, heard = Place(tmp_path), Heard()
+    make_wheel(place.wheels, "tiny-engine", "1.0", needs="torch==9.9+cpu")
+    index = tmp_path / "pytorch"
+    make_wheel(index / "torch", "torch", "9.9+cpu")
+    [wheel] = (index / "torch").iterdir()
+    (index / "torch" / "index.html").write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
+    step = PipInstall(("tiny-engine==1.0",), torch_index=index.as_uri())
+    recipe = dataclasses.replace(place.recipe("1.0"), steps=(step,))
+    with pytest.raises(EngineInstallFailed, match=r"torch==9\.9\+cpu"):
+        place.make(dataclasses.replace(recipe, steps=(PipInstall(("tiny-engine==1.0",)),)), Heard())
+    place.make(recipe, heard)
+    assert heard.steps == [
+        "making an environment",
+        "installing tiny-engine==1.0",
+        f"installing tiny-engine==1.0, with torch from {index.as_uri()}",
+    ]
+
+
 def test_rests_of_a_killed_one_are_deleted_by_the_next(tmp_path: Path) -> None:
     """`begin` takes a new folder, and what a process left that could not clean up is gone; the current one stays."""
     places = EngineEnvironments(tmp_path)
@@ -177,7 +196,7 @@ def test_too_little_room_is_told_before_anything_is_fetched(tmp_path: Path) -> N
     free_bytes = shutil.disk_usage(tmp_path).free
     recipe = dataclasses.replace(place.recipe("1.0"), disk_bytes=10 * free_bytes)
     with pytest.raises(EngineInstallFailed, match=r"takes about .* has only .* left"):
-        install(recipe, place.places, teller=heard, environ=place.environ, clock=SystemClock())
+        place.make(recipe, heard)
     assert heard.steps == []
 
 

@@ -1,0 +1,221 @@
+"""vLLM and transformers, real and on the CPU, beside llama.cpp behind one gateway: to a client they are alike.
+
+The engines are installed and the model is converted by the `inferry` command itself, once for each engine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from inferry.engines.adapter import EngineMetrics
+
+from .engine_pair import LLAMACPP, TRANSFORMERS, VLLM, Pair, engine_pair, group_of
+from .inferry_process import process_gone, wait_for
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(2400),
+    pytest.mark.skipif(
+        (platform.system(), platform.machine()) != ("Linux", "x86_64"),
+        reason="the recipes are for Linux x86-64",
+    ),
+]
+
+SIDES = pytest.mark.parametrize("side", [0, 1], ids=["engine", "llamacpp"])
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+LONG = [{"role": "user", "content": "Tell me a long story about a river."}]
+
+
+@pytest.fixture(scope="module", params=[VLLM, TRANSFORMERS], ids=lambda engine: str(engine.name))
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, sample_model: Any
+) -> Iterator[Pair]:
+    with engine_pair(tmp_path_factory.mktemp(request.param.name), request.param, sample_model) as running:
+        yield running
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    """Of a whole stream, which ends with [DONE]."""
+    data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+    assert data[-1] == "[DONE]"
+    return [json.loads(each) for each in data[:-1]]
+
+
+def said(stream: list[dict[str, Any]]) -> str:
+    return "".join(each["choices"][0]["delta"].get("content") or "" for each in stream if each["choices"])
+
+
+def test_chat_is_alike(pair: Pair) -> None:
+    """The same question has the right answer on both, under the deployment's name, with a reason for its end, and
+    with as many prompt tokens: both engines apply the model's own template."""
+    prompt_tokens = set()
+    for name in pair.names:
+        answer = pair.post("/v1/chat/completions", name, messages=QUESTION, temperature=0, max_tokens=24)
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        assert "Paris" in body["choices"][0]["message"]["content"]
+        assert (body["object"], body["model"]) == ("chat.completion", name)
+        assert body["choices"][0]["finish_reason"] == "stop"
+        usage = body["usage"]
+        assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
+        prompt_tokens.add(usage["prompt_tokens"])
+    assert len(prompt_tokens) == 1
+
+
+def test_completions_are_alike(pair: Pair) -> None:
+    """A bare text is continued, as far as it may be."""
+    for name in pair.names:
+        prompt = "The capital of France is"
+        answer = pair.post("/v1/completions", name, prompt=prompt, temperature=0, max_tokens=4)
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        assert "Paris" in body["choices"][0]["text"]
+        assert body["choices"][0]["finish_reason"] == "length"
+        assert body["usage"]["completion_tokens"] == 4
+
+
+def test_streams_are_alike(pair: Pair) -> None:
+    """A stream says what the whole answer says, under one id; usage comes at its end to those who ask, and only them."""
+    for name in pair.names:
+        fields = {"messages": QUESTION, "temperature": 0, "max_tokens": 24}
+        whole = pair.post("/v1/chat/completions", name, **fields).json()
+        plain = events(pair.post("/v1/chat/completions", name, stream=True, **fields).text)
+        asked = pair.post(
+            "/v1/chat/completions", name, stream=True, stream_options={"include_usage": True}, **fields
+        )
+        counted = events(asked.text)
+        for stream in (plain, counted):
+            assert said(stream) == whole["choices"][0]["message"]["content"]
+            assert len({each["id"] for each in stream}) == 1
+            ends = [each["choices"][0]["finish_reason"] for each in stream if each["choices"]]
+            assert [each for each in ends if each] == ["stop"]
+        usage = counted[-1]["usage"]
+        for key in ("prompt_tokens", "completion_tokens"):
+            assert usage[key] == whole["usage"][key]
+        if pair.counts_its_requests(name):
+            assert not any(each.get("usage") for each in plain)
+
+
+def test_what_an_engine_lacks_is_refused_alike(pair: Pair) -> None:
+    """Embeddings are refused by the gateway, with one and the same answer for both."""
+    refused = [pair.post("/v1/embeddings", name, input="Hello") for name in pair.names]
+    assert [each.status_code for each in refused] == [404, 404]
+    assert [each.json()["error"]["code"] for each in refused] == ["unsupported_route"] * 2
+
+
+def test_tokens_are_alike(pair: Pair) -> None:
+    """/tokenize takes the same body for both engines, and gives the same tokens."""
+    if not pair.engine.tokenizes:
+        pytest.skip(f"{pair.engine.name} has no /tokenize")
+    found = []
+    for name in pair.names:
+        answer = pair.post("/tokenize", name, prompt="Hello there, river", add_special_tokens=False)
+        assert answer.status_code == 200, answer.text
+        found.append(answer.json()["tokens"])
+    assert found[0] == found[1]
+    assert len(found[0]) >= 3
+
+
+@SIDES
+def test_a_client_that_leaves_stops_its_engine(pair: Pair, side: int) -> None:
+    """When a stream's client is gone in the middle, the engine ends that request, and the ledger says cancelled."""
+    name = pair.names[side]
+    body = {"model": name, "messages": LONG, "stream": True, "max_tokens": 1800}
+    with pair.client.stream("POST", "/v1/chat/completions", json=body) as answer:
+        assert answer.status_code == 200
+        seen = 0
+        for line in answer.iter_lines():
+            seen += '"content"' in line
+            if seen == 5:
+                break
+        assert seen == 5
+        if pair.counts_its_requests(name):
+            assert pair.counts(name).running == 1
+    wait_for(f"{name} has nothing to do", lambda: is_idle(pair, name), 30)
+    wait_for("the ledger has it", lambda: total(pair, name)["cancelled"] == 1, 20)
+    assert total(pair, name)["completion_tokens"] >= 5
+
+
+def is_idle(pair: Pair, name: str) -> bool:
+    """By what the engine says that it has running; one that says nothing is watched at work."""
+    if pair.counts_its_requests(name):
+        return pair.counts(name).running == 0
+    before_s = pair.used_cpu_s(name)
+    time.sleep(1)
+    return pair.used_cpu_s(name) - before_s < 0.1
+
+
+@SIDES
+def test_the_ledger_has_what_engines_counted(pair: Pair, side: int) -> None:
+    """Over a handful of answers, streams among them, the engine's own counters and the ledger grow by the same."""
+    name = pair.names[side]
+    if not pair.counts_its_requests(name):
+        pytest.skip(f"{pair.engine.name} has no counters")
+    ledger_before, engine_before = total(pair, name), pair.counts(name)
+    for number in range(4):
+        messages = [{"role": "user", "content": f"What is {number} and {number}?"}]
+        fields = {"messages": messages, "stream": number % 2 == 1, "max_tokens": 8 + number}
+        answer = pair.post("/v1/chat/completions", name, **fields)
+        assert answer.status_code == 200, answer.text
+    wait_for(
+        "all are in the ledger", lambda: total(pair, name)["requests"] == ledger_before["requests"] + 4, 20
+    )
+    ledger, engine = total(pair, name), pair.counts(name)
+    assert ledger["prompt_tokens"] - ledger_before["prompt_tokens"] == grown(
+        "tokens_prompt", engine_before, engine
+    )
+    generated = grown("tokens_generated", engine_before, engine)
+    assert ledger["completion_tokens"] - ledger_before["completion_tokens"] == generated
+    assert generated >= 4
+
+
+def grown(counter: str, before: EngineMetrics, after: EngineMetrics) -> int:
+    return int(getattr(after, counter)) - int(getattr(before, counter))
+
+
+def total(pair: Pair, name: str) -> dict[str, Any]:
+    """What the ledger has of a deployment, in sum."""
+    done = pair.inferry.run("usage", "--deployment", name, "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)["total"]
+    return found
+
+
+def test_a_killed_engine_comes_back(pair: Pair) -> None:
+    """kill -9: none of its processes is left over, the other deployment answers meanwhile, and it serves again."""
+    name = pair.engine.deployment
+    victim = pair.replica(name)["pid"]
+    os.kill(victim, signal.SIGKILL)
+    wait_for("its group is gone", lambda: process_gone(victim) and not group_of(victim), 30)
+    other = pair.post("/v1/chat/completions", LLAMACPP, messages=QUESTION, temperature=0, max_tokens=8)
+    assert "Paris" in other.text
+
+    def back() -> bool:
+        now = pair.replica(name)
+        return bool(now["state"] == "ready" and now["restarts"] == 1 and now["pid"] != victim)
+
+    wait_for(f"{name} is back", back, 300)
+    again = pair.post("/v1/chat/completions", name, messages=QUESTION, temperature=0, max_tokens=24)
+    assert "Paris" in again.json()["choices"][0]["message"]["content"]
+
+
+def test_it_ends_in_order_and_the_accounts_hold(pair: Pair) -> None:
+    """SIGTERM ends both engines; each difference between their counters and the ledger has an explanation."""
+    groups = [pair.replica(name)["pid"] for name in pair.names]
+    pair.up.process.send_signal(signal.SIGTERM)
+    assert pair.up.process.wait(60) == 0
+    wait_for("no engine is left", lambda: not any(map(group_of, groups)), 10)
+    lives = pair.ledger("reconcile")
+    counted = {name for name in pair.names if pair.counts_its_requests(name)}
+    assert {life["deployment"] for life in lives} == counted
+    for life in lives:
+        for each in life["comparisons"]:
+            assert each["verdict"] in ("exact", "explained"), life
