@@ -52,6 +52,7 @@ _OF_ENGINE = {
     "tensorrt-llm": "`engine: tensorrt-llm`",
     "tgi": "`engine: tgi`",
     "transformers": "`engine: transformers`",
+    "vllm": "`engine: vllm`",
 }
 Properties = dict[str, dict[str, Any]]
 

@@ -37,6 +37,17 @@ vllm:kv_cache_usage_perc{engine="0",model_name="odd} \\"name"} 0.25
 vllm:generation_tokens_total{engine="0",model_name="odd} \\"name"} 1234.0
 vllm:time_to_first_token_seconds_bucket{engine="0",le="+Inf",model_name="odd} \\"name"} 9.0
 """,
+    "vllm": """\
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="chat"} 1.0
+vllm:num_requests_running{engine="1",model_name="chat"} 2.0
+vllm:num_requests_waiting{engine="0",model_name="chat"} 2.0
+vllm:generation_tokens_total{engine="0",model_name="chat"} 1000.0
+vllm:generation_tokens_total{engine="1",model_name="chat"} 234.0
+vllm:generation_tokens_created{engine="0",model_name="chat"} 1.790000e+09
+vllm:kv_cache_usage_perc{engine="0",model_name="chat"} 0.25
+vllm:kv_cache_usage_perc{engine="1",model_name="chat"} 0.5
+""",
     "tensorrt-llm": """\
 # HELP trtllm_num_requests_running Requests running
 # TYPE trtllm_num_requests_running gauge
@@ -136,6 +147,13 @@ CASES = (
         unnamed=True,
     ),
     Case("transformers", "transformers", (("model", "file:/m"), ("binary", sys.executable)), keyless=True),
+    Case("vllm", "vllm", (("model", "file:/m"), ("binary", sys.executable)), _BUSY_PAGES["vllm"]),
+    Case(
+        "vllm-0.10",
+        "vllm",
+        (("model", "file:/m"), ("binary", sys.executable), ("version", "0.10.0")),
+        _BUSY_PAGES["vllm"],
+    ),
 )
 assert {case.engine for case in CASES} == set(ENGINE_TYPES), "a new engine needs a case here"
 

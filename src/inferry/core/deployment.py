@@ -22,6 +22,7 @@ from inferry.core.server_engines import (
     TensorRtLlmDeployment,
     TgiDeployment,
     TransformersDeployment,
+    VllmDeployment,
 )
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
@@ -34,7 +35,8 @@ Deployment = Annotated[
     | SimulatedDeployment
     | TensorRtLlmDeployment
     | TgiDeployment
-    | TransformersDeployment,
+    | TransformersDeployment
+    | VllmDeployment,
     Field(discriminator="engine"),
 ]
 ManagedDeployment = (
@@ -44,6 +46,7 @@ ManagedDeployment = (
     | TensorRtLlmDeployment
     | TgiDeployment
     | TransformersDeployment
+    | VllmDeployment
 )
 
 ENGINE_TYPES: dict[str, type[DeploymentBase]] = {
@@ -54,6 +57,7 @@ ENGINE_TYPES: dict[str, type[DeploymentBase]] = {
     "tensorrt-llm": TensorRtLlmDeployment,
     "tgi": TgiDeployment,
     "transformers": TransformersDeployment,
+    "vllm": VllmDeployment,
 }
 
 

@@ -19,7 +19,8 @@ _NEGATIVE_NUMBER = re.compile(r"-\d+$|-\d*\.\d+$")
 def lint(where: str, args: Sequence[str], table: FlagTable, managed: Mapping[str, str]) -> None:
     """Raises ConfigError with every problem of `args`. `where` names their key in the file.
 
-    `managed` has the flags that Inferry sets: each with the file's key to use instead, or '' for none.
+    `managed` has the flags that Inferry sets: each with the file's key to use instead, or '' for none, or a
+    sentence.
     """
     problems: list[str] = []
     at = 0
@@ -54,8 +55,7 @@ def _check(
     rest = 0 if has_value or joined else following
     if flag in managed:
         key = managed[flag]
-        instead = f"write '{key}' in the deployment instead" if key else "Inferry sets it itself"
-        return f"drop '{written}': {instead}", rest
+        return f"drop '{written}': {_instead(key)}", rest
     if flag in table.gone:
         gone = table.gone[flag]
         return f"'{written}' is gone ({table.engine} {gone.since} has it no more): {gone.instead}", rest
@@ -69,6 +69,12 @@ def _check(
     if takes in ("value", "values") and not (has_value or joined or following):
         return f"'{written}' needs a value", 0
     return None, rest if takes == "values" else min(rest, 1)
+
+
+def _instead(key: str) -> str:
+    if not key:
+        return "Inferry sets it itself"
+    return key if " " in key else f"write '{key}' in the deployment instead"
 
 
 def _is_flag(word: str) -> bool:

@@ -70,6 +70,25 @@ def version_of(program_path: str, distribution: str) -> str | None:
     return None
 
 
+def checked_version(
+    deployment_name: str, wanted: str | None, program_path: str, distribution: str
+) -> str | None:
+    """The version that will run: the installed one, else the one that the file names; None: neither is known.
+
+    Raises ConfigError when the two differ: flags of another version would end the engine at its first line.
+    """
+    installed = version_of(program_path, distribution)
+    if installed is None or wanted is None:
+        return installed or wanted
+    numbers = version_numbers(wanted)
+    if version_numbers(installed)[: len(numbers)] != numbers:
+        raise ConfigError(
+            f"deployments.{deployment_name}.version: '{wanted}', but {program_path} is {installed}. "
+            "Leave 'version' out to take what is installed, or name the right program in 'binary'."
+        )
+    return installed
+
+
 def version_numbers(version: str) -> tuple[int, ...]:
     """To compare by: (0, 32, 0) of `0.32.0+cpu` or `0.32.0rc1`."""
     numbers = re.match(r"\d+(\.\d+)*", version)

@@ -10,6 +10,7 @@ from inferry.core.server_engines import (
     TensorRtLlmDeployment,
     TgiDeployment,
     TransformersDeployment,
+    VllmDeployment,
 )
 from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
 from inferry.engines.llamacpp import LlamaCppAdapter
@@ -19,6 +20,7 @@ from inferry.engines.simulated import SimulatedAdapter
 from inferry.engines.tensorrt_llm import TensorRtLlmAdapter
 from inferry.engines.tgi import TgiAdapter
 from inferry.engines.transformers_serve import TransformersAdapter
+from inferry.engines.vllm import VllmAdapter
 
 
 def adapter_for(name: str, deployment: Deployment) -> LaunchableAdapter | RemoteAdapter:
@@ -38,3 +40,5 @@ def adapter_for(name: str, deployment: Deployment) -> LaunchableAdapter | Remote
             return TgiAdapter(name, deployment)
         case TransformersDeployment():
             return TransformersAdapter(name, deployment)
+        case VllmDeployment():
+            return VllmAdapter(name, deployment)

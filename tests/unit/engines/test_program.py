@@ -9,7 +9,14 @@ import pytest
 from inferry.core.errors import ConfigError
 from inferry.core.launch import KEY_MARK, EngineCommand
 from inferry.engines.adapter import LaunchContext
-from inferry.engines.program import find_program, process_place, process_spec, version_numbers, version_of
+from inferry.engines.program import (
+    checked_version,
+    find_program,
+    process_place,
+    process_spec,
+    version_numbers,
+    version_of,
+)
 
 SECRET = "s3cret-of-this-process"
 
@@ -89,6 +96,22 @@ def test_the_version_is_read_from_beside_the_program(tmp_path: Path) -> None:
     assert version_of(str(vllm), "vllm") == "0.32.0+cpu"
     assert version_of(str(link), "vllm") == "0.32.0+cpu"
     assert version_of(str(vllm), "sglang") is None
+
+
+def test_the_file_may_name_the_version(tmp_path: Path) -> None:
+    """The installed one counts, the file's stands in for it, and a contradiction names both."""
+    vllm = str(program(tmp_path / "env" / "bin" / "vllm"))
+    assert checked_version("chat", None, vllm, "vllm") is None
+    assert checked_version("chat", "0.30.0", vllm, "vllm") == "0.30.0"
+    info = tmp_path / "env" / "lib" / "python3.11" / "site-packages" / "vllm-0.32.0+cpu.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.32.0+cpu\n")
+    for wanted in (None, "0.32", "0.32.0", "0.32.0+cpu"):
+        assert checked_version("chat", wanted, vllm, "vllm") == "0.32.0+cpu"
+    with pytest.raises(ConfigError) as caught:
+        checked_version("chat", "0.3", vllm, "vllm")
+    assert str(caught.value).startswith(f"deployments.chat.version: '0.3', but {vllm} is 0.32.0+cpu.")
+    assert "'binary'" in str(caught.value)
 
 
 def test_versions_compare_by_their_numbers() -> None:

@@ -20,6 +20,7 @@ FIELDS: dict[str, dict[str, object]] = {
     "tensorrt-llm": {"model": "file:/m"},
     "tgi": {"model": "file:/m"},
     "transformers": {"model": "file:/m"},
+    "vllm": {"model": "file:/m"},
 }
 
 

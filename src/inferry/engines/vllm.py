@@ -1,0 +1,183 @@
+"""vLLM: `vllm serve`, on GPUs or, in its CPU build, without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from inferry.core.errors import ConfigError
+from inferry.core.launch import CommandPlace, ContainerNeeds, EngineCommand, LaunchSpec
+from inferry.core.request import CHAT, COMPLETIONS, COUNT_TOKENS, MESSAGES, RESPONSES, TOKENIZE
+from inferry.core.server_engines import VllmDeployment
+from inferry.engines.adapter import (
+    EngineMetrics,
+    ExitReading,
+    LaunchContext,
+    ProbeReading,
+    Verdict,
+    WarmupRequest,
+)
+from inferry.engines.exit_cause import USAGE_EXIT_CODE, exit_with_cause
+from inferry.engines.flag_lint import lint
+from inferry.engines.flag_table import FlagTable, table_for
+from inferry.engines.gpus import gpus_needed, visible_gpus
+from inferry.engines.one_token import one_token_completion
+from inferry.engines.program import (
+    checked_version,
+    find_program,
+    process_place,
+    process_spec,
+    version_numbers,
+)
+from inferry.engines.prometheus_text import peak, sum_by_name, whole
+from inferry.engines.vllm_flags import MANAGED_FLAGS, SPECULATIVE_FLAGS, deployment_flags
+
+PROGRAM = "vllm"
+NEWEST_VERSION = "0.32.0"
+
+_SHARED_MEMORY_PER_GPU_BYTES = 2 * 1024**3
+"""As vLLM's own example for Kubernetes has it (docs/deployment/k8s.md)."""
+
+_DRAIN_SHARE = 0.8
+"""Of `stop_grace_s`, for requests under way: the rest is for the engine to leave before it is killed."""
+
+_QUIET_PATHS = "/health,/metrics"
+"""Asked every few seconds: a line in the log for each would bury all others."""
+
+# The front end's last words when the engine behind it could not start; the reason stands further up.
+_ECHOES = ("Engine core initialization failed", "EngineDeadError", "EngineCore encountered an issue")
+
+_TOO_LITTLE_MEMORY = (
+    "No available memory for the cache blocks",
+    "Free memory on device",
+    "is less than desired",
+    "KV cache is needed, which is larger than the available KV cache memory",
+)
+_HOPELESS = ("validation error", "unrecognized arguments")
+"""Words of causes that no further start will mend."""
+
+
+class VllmAdapter:
+    """A CommandAdapter for one deployment."""
+
+    engine = "vllm"
+    simulated = False
+    reports_stream_usage = True
+    probe_path = "/health"
+    metrics_path: str | None = "/metrics"
+
+    def __init__(self, name: str, deployment: VllmDeployment) -> None:
+        self._name = name
+        self._deployment = deployment
+
+    @property
+    def served_name(self) -> str:
+        return self._name
+
+    @property
+    def version(self) -> str:
+        return self._deployment.version or NEWEST_VERSION
+
+    @property
+    def routes(self) -> frozenset[str]:
+        """Embeddings and rerank are left out: a model that writes answers them with an error."""
+        routes = [CHAT, COMPLETIONS, RESPONSES, TOKENIZE]
+        # First seen in the sources of these versions; 0.10 and 0.13 were the last ones seen without.
+        if version_numbers(self.version) >= (0, 13):
+            routes.append(MESSAGES)
+        if version_numbers(self.version) >= (0, 18, 1):
+            routes.append(COUNT_TOKENS)
+        return frozenset(route.path for route in routes)
+
+    @property
+    def warmups(self) -> Sequence[WarmupRequest]:
+        return (one_token_completion(self._name),)
+
+    def command(self, place: CommandPlace) -> EngineCommand:
+        return self._command(place, self.version)
+
+    def container(self) -> ContainerNeeds:
+        # The tag of a CPU build's version is not known: its images have other names.
+        numbers = ".".join(str(each) for each in version_numbers(self.version))
+        gpus = 0 if "+cpu" in self.version else self._gpus
+        return ContainerNeeds(
+            image=self._deployment.image or f"vllm/vllm-openai:v{numbers}",
+            entrypoint=(PROGRAM,),
+            gpus=gpus,
+            shared_memory_bytes=_SHARED_MEMORY_PER_GPU_BYTES * max(1, gpus),
+            cache_folder="/root/.cache",
+        )
+
+    def launch(self, context: LaunchContext, environ: Mapping[str, str]) -> LaunchSpec:
+        if context.model_path is None:
+            raise ConfigError(f"deployments.{self._name}: vLLM needs a model")
+        program = find_program(self._name, self._deployment.binary, PROGRAM, self.engine, environ)
+        version = checked_version(self._name, self._deployment.version, program, "vllm")
+        command = self._command(process_place(context, str(context.model_path)), version or NEWEST_VERSION)
+        return process_spec(command, context, program)
+
+    @property
+    def _gpus(self) -> int:
+        deployment = self._deployment
+        return gpus_needed(deployment.tensor_parallel, deployment.pipeline_parallel, deployment.data_parallel)
+
+    def _command(self, place: CommandPlace, version: str) -> EngineCommand:
+        deployment = self._deployment
+        table = table_for(self.engine, version)
+        managed = MANAGED_FLAGS if deployment.speculative is None else {**MANAGED_FLAGS, **SPECULATIVE_FLAGS}
+        lint(f"deployments.{self._name}.extra_args", deployment.extra_args, table, managed)
+        args = ["serve", place.model, "--host", place.host, "--port", str(place.port)]
+        args += ["--served-model-name", place.served_name]
+        args += [*deployment_flags(deployment), *self._flags_of_version(table), *deployment.extra_args]
+        env = {
+            # Whether to report to vLLM's makers is the operator's to decide.
+            "VLLM_NO_USAGE_STATS": "1",
+            **visible_gpus(self._name, deployment.gpus, self._gpus),
+            **deployment.env,
+        }
+        # Guards /v1 only: the port must not be reachable by others.
+        return EngineCommand(PROGRAM, tuple(args), env, secret_env=("VLLM_API_KEY",))
+
+    def _flags_of_version(self, table: FlagTable) -> list[str]:
+        flags = []
+        drain_s = int(self._deployment.stop_grace_s * _DRAIN_SHARE)
+        # Without it, SIGTERM cuts off what is under way.
+        if drain_s > 0 and "--shutdown-timeout" in table.flags:
+            flags += ["--shutdown-timeout", str(drain_s)]
+        if "--disable-access-log-for-endpoints" in table.flags:
+            flags += ["--disable-access-log-for-endpoints", _QUIET_PATHS]
+        return flags
+
+    def read_probe(self, status: int, body: bytes) -> ProbeReading:
+        if status == 200:
+            return ProbeReading(Verdict.READY, "answers")
+        if status == 503:
+            # It listens only once the model is loaded, so this is never a start.
+            return ProbeReading(Verdict.UNWELL, "its engine is dead (its health page answers 503)")
+        return ProbeReading(Verdict.UNWELL, f"its health page answers {status}")
+
+    def read_metrics(self, page: str) -> EngineMetrics:
+        """Names of 0.10 to 0.32. Engines of one replica (data parallel) are added up."""
+        sums = sum_by_name(page)
+        return EngineMetrics(
+            running=whole(sums, "vllm:num_requests_running"),
+            waiting=whole(sums, "vllm:num_requests_waiting"),
+            tokens_generated=whole(sums, "vllm:generation_tokens_total"),
+            tokens_prompt=whole(sums, "vllm:prompt_tokens_total"),
+            kv_cache_use=peak(page, "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
+            prefix_query_tokens=whole(sums, "vllm:prefix_cache_queries_total"),
+            prefix_hit_tokens=whole(sums, "vllm:prefix_cache_hits_total"),
+            preemptions=whole(sums, "vllm:num_preemptions_total"),
+            ttft_count=whole(sums, "vllm:time_to_first_token_seconds_count"),
+            ttft_sum_s=sums.get("vllm:time_to_first_token_seconds_sum"),
+        )
+
+    def read_exit(self, code: int, log_tail: Sequence[str]) -> ExitReading:
+        telling = [line for line in log_tail if not any(echo in line for echo in _ECHOES)]
+        message = exit_with_cause(code, telling)
+        if any(words in message for words in _TOO_LITTLE_MEMORY):
+            message = (
+                f"{message} - not enough memory: change 'memory_fraction', 'context_tokens' or 'parallel', "
+                "or free what others hold"
+            )
+        retryable = code != USAGE_EXIT_CODE and not any(words in message for words in _HOPELESS)
+        return ExitReading(retryable, message)
