@@ -14,7 +14,6 @@ from inferry.core.launch import CommandPlace
 from inferry.core.server_engines import OllamaDeployment
 from inferry.engines.adapter import Verdict
 from inferry.engines.ollama import OllamaAdapter
-
 from tests.standins.ollama import OllamaStandin
 from tests.standins.serving import served
 
@@ -68,7 +67,7 @@ def test_the_client_generates(client: ollama.Client) -> None:
     """A text, whole, in pieces and cut at a length."""
     assert client.generate(MODEL, "one two").response == "one two "
     pieces = list(client.generate(MODEL, "one two three", stream=True, options={"num_predict": 2}))
-    assert "".join(each.response for each in pieces) == "one two "
+    assert "".join(each.response or "" for each in pieces) == "one two "
     assert pieces[-1].done_reason == "length"
 
 
