@@ -188,14 +188,31 @@ async def running_gateway(
     asks_usage: bool = False,
     routes: frozenset[str] = frozenset(ROUTES),
     aliases: Sequence[str] = (),
+    reason_needed: bool = False,
     **settings: Any,
 ) -> AsyncIterator[Running]:
-    """A gateway with one deployment `chat`, whose replicas listen on `ports`."""
+    """A gateway with one deployment `chat`, whose replicas listen on `ports`.
+
+    `reason_needed` is off, other than by default in the file: most of the streams in these tests are about bytes,
+    and say as little as possible.
+    """
     outcomes: list[Outcome] = []
     failures: list[tuple[str, str]] = []
     gateway = Gateway(
         GatewaySettings(listen="127.0.0.1:0", **settings),
-        [ServedSpec("chat", aliases, "openai", False, upstream_model, routes, asks_usage, policy)],
+        [
+            ServedSpec(
+                "chat",
+                aliases,
+                "openai",
+                False,
+                upstream_model,
+                routes,
+                asks_usage,
+                policy,
+                reason_needed=reason_needed,
+            )
+        ],
         clock=SystemClock(),
         loop=asyncio.get_running_loop(),
         on_replica_failure=lambda replica_id, reason: failures.append((replica_id, reason)),

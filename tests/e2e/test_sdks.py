@@ -168,6 +168,7 @@ def test_anthropic_messages(url: str) -> None:
 
 EVENTS = [f'data: {{"n":{number}}}\n\n'.encode() for number in range(5)] + [
     b": ping\n\n",
+    b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n',
     b"data: [DONE]\n\n",
 ]
 

@@ -89,5 +89,6 @@ def _spec(
         queue=deployment.queue,
         filters=(*filters_for_all, *deployment.filters),
         prompt_truth=None if truth is None or source is None else PromptTruthSpec(truth, str(source)),
+        reason_needed=not isinstance(deployment, OpenAIDeployment) or deployment.gives_finish_reason,
         slots=None if isinstance(deployment, OpenAIDeployment) else deployment.parallel,
     )

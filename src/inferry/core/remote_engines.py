@@ -60,6 +60,11 @@ class OpenAIDeployment(DeploymentBase):
         description="Ask for token counts in streams (stream_options.include_usage), and keep the answer to that from "
         "clients that did not. false for servers that refuse it: their streams are counted by events.",
     )
+    gives_finish_reason: bool = Field(
+        True,
+        description="A stream that ends without a finish_reason has failed. false for servers that never give one: "
+        "then an answer that breaks off in order can't be told from a whole one.",
+    )
 
     @property
     def has_classic_paths(self) -> bool:

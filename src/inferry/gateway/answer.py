@@ -8,32 +8,31 @@ from __future__ import annotations
 from collections import deque
 from typing import TypeAlias
 
+from inferry.core.errors import InferryError
 from inferry.core.outcome import UsageFrom
 from inferry.core.request import InferenceRequest
 from inferry.gateway.progress import TokenEvents
-from inferry.gateway.sse import EventGate
-from inferry.gateway.usage import Usage, finish_reason, read_completion, read_usage
+from inferry.gateway.sse import EventGate, ends_with_done, without_usage
+from inferry.gateway.usage import TAIL_BYTES_MAX, Usage, finish_reason, read_completion, read_usage
+from inferry.gateway.verdict import judge_reason, may_hold_error, read_error
 
 Counts: TypeAlias = "memoryview[int] | list[int]"
-_LAST_READS = 4
+_LAST_READS = 8
+"""A reason may be followed by SGLang's extra event, usage, [DONE], and keep-alive comments between them."""
+_STREAM_END_BYTES_MAX = 4 * 1024 * 1024
+"""OpenAI's responses end with an event that holds all of their text once more, and says at its beginning why."""
 # A first event that only says who speaks: it has the mark of a token, and none.
 _NO_TOKEN = (b'"content":""', b'"content":null', b'"content": ""', b'"content": null')
+_JSON_END = b"}\n\n"
 
 
 class Answer:
     """One attempt's answer. `feed` every read, then `finish` or `discard`."""
 
     __slots__ = (
-        "_completion",
-        "_counts",
-        "_events",
-        "_first",
-        "_gate",
-        "_last",
-        "_slot",
-        "_without",
-        "is_stream",
-    )
+        "_completion", "_counts", "_drop_usage", "_events", "_first", "_gate", "_last", "_reason", "_slot", "_without",
+        "done", "is_stream", "worth_a_look",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -45,12 +44,18 @@ class Answer:
     ) -> None:
         """`counts[slot]` is kept at the number of tokens relayed, for whoever must account for it if we die."""
         self.is_stream = is_stream
+        self.done = False
+        """The engine has said [DONE]."""
+        self.worth_a_look = False
+        """Ask for its `failure` now: its last events are its end, or its first ones an error."""
         self._last: deque[bytes] = deque(maxlen=_LAST_READS)
         self._completion: tuple[Usage, str] | None = None
         """Of a whole one in a single read: its usage and why it ended."""
+        self._reason: str | None = None
         self._gate: EventGate | None = None
         if is_stream:
-            self._gate = EventGate(drop_usage)
+            self._gate = EventGate()
+            self._drop_usage = drop_usage
             self._events = TokenEvents(request.route)
             self._first = b""
             self._counts = counts
@@ -59,22 +64,33 @@ class Answer:
 
     def feed(self, data: bytes) -> bytes:
         """One read, not empty; returns what may go on, maybe nothing."""
-        self._last.append(data)
         gate = self._gate
         if gate is None:
+            self._last.append(data)
             return data
+        if gate.holds or not data.endswith(_JSON_END):  # else it is whole: so is nearly every read
+            data = gate.feed(data)
+            if not data:
+                return data
+            if ends_with_done(data):
+                self.done = self.worth_a_look = True
+        self._last.append(data)
         marks = self._events.count(data)
         if not self._first:
             self._first = data
             self._without = int(any(mark in data for mark in _NO_TOKEN))
+            self.worth_a_look = self.done or may_hold_error(data)
         if marks > self._without:
             self._counts[self._slot] = marks - self._without
-        return gate.feed(data)
+        return without_usage(data) if self._drop_usage and b'"usage"' in data else data
 
     def finish(self) -> bytes:
         """The answer is complete: what was still held."""
         if self._gate is not None:
-            return self._gate.finish()
+            held = self._gate.finish()
+            if held:
+                self._last.append(held)
+            return held
         if len(self._last) == 1:
             self._completion = read_completion(self._last[0])
         return b""
@@ -83,6 +99,16 @@ class Answer:
         """The stream broke off: half an event is of no use to anybody."""
         if self._gate is not None:
             self._gate.discard()
+
+    def failure(self, over: bool, reason_needed: bool) -> InferryError | None:
+        """Why this is no whole answer, though its engine ended it; of one that is not `over`, whether the engine has
+        reported an error. `reason_needed`: a stream must say why it ends."""
+        self.worth_a_look = False
+        if self.is_stream:
+            error = read_error(b"".join(self._last)[-TAIL_BYTES_MAX:])
+            if error is not None or not over:
+                return error
+        return judge_reason(self.finish_reason(), reason_needed=reason_needed and self.is_stream)
 
     @property
     def tokens_so_far(self) -> int:
@@ -117,4 +143,11 @@ class Answer:
         return None if found is None else found.prompt_tokens
 
     def finish_reason(self) -> str | None:
-        return self._completion[1] if self._completion is not None else finish_reason(self._last)
+        """In its dialect's word; None: it has not said."""
+        if self._reason is None:
+            if self._completion is not None:
+                self._reason = self._completion[1]
+            else:
+                bytes_max = _STREAM_END_BYTES_MAX if self.is_stream else TAIL_BYTES_MAX
+                self._reason = finish_reason(self._last, bytes_max)
+        return self._reason

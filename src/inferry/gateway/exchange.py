@@ -14,16 +14,13 @@ path, before the answer's last byte goes out: the outcome is in the journal when
 
 from __future__ import annotations
 
-from inferry.core.errors import (
-    EngineError,
-    EngineTimeout,
-    InferryError,
-    Rejected,
-)
+from inferry.core.errors import EngineError, EngineStreamError, EngineTimeout, InferryError, Rejected
 from inferry.core.outcome import Ending
 from inferry.core.request import Route
-from inferry.gateway.account import Account, ending_of, outcome_of
+from inferry.gateway.account import ending_of, outcome_of
 from inferry.gateway.answer import Answer
+from inferry.gateway.attempts import another, spent
+from inferry.gateway.back_pressure import BackPressure
 from inferry.gateway.decode import body_for_engine, decode_request
 from inferry.gateway.edge import Arrival
 from inferry.gateway.entry import Entry
@@ -32,35 +29,30 @@ from inferry.gateway.host import Host
 from inferry.gateway.outgoing import StreamOut, WholeOut, way_out
 from inferry.gateway.response_head import own_lines, refusal_lines, relayed_head
 from inferry.gateway.sink import ClientSink
+from inferry.gateway.sse import without_done
 from inferry.gateway.upstream import Headers, UpstreamConnection, UpstreamPool
 from inferry.ledger.keyring import require_deployment
-from inferry.policy.retry import GiveUp, Retry, decide_retry
+from inferry.policy.retry import GiveUp, Retry
 from inferry.policy.routing import NoReplica
 
 
-class Exchange(Account):
+class Exchange(BackPressure):
     """The life of one inference request. A front creates it, feeds it, and gives it a sink."""
 
     __slots__ = (
-        "_body", "_connection", "_ended", "_gateway", "_head", "_held", "_out", "_paused", "_pool", "_sink", "_stale_retried", "_tried",
-        "activity_s",
+        "_body", "_ended", "_head", "_out", "_pool", "_sink", "_stale_retried", "_tried",
     )  # fmt: skip
 
     def __init__(self, gateway: Host, sink: ClientSink, route: Route, arrival: Arrival) -> None:
-        super().__init__(route, arrival)
-        self.activity_s = 0.0
-        self._gateway = gateway
+        super().__init__(gateway, route, arrival)
         self._sink = sink
-        self._connection: UpstreamConnection | None = None
         self._out: StreamOut | WholeOut | None = None
-        self._held = False
         self._body = b""
         self._tried: dict[str, UpstreamPool] = {}
         self._pool: UpstreamPool | None = None
         self._stale_retried = False
         self._head: tuple[int, bytes, int | None] | None = None
         self._ended = False
-        self._paused = False
 
     # --- from the front -------------------------------------------------------------------------------
 
@@ -109,17 +101,6 @@ class Exchange(Account):
             if not self.received_s:  # before its body was here
                 self._stamp()
             self._end(Ending.CANCELLED, 499, "client_disconnected")
-
-    def pause(self) -> None:
-        """The client reads more slowly than the engine writes."""
-        self._paused = True
-        self.activity_s = self._gateway.now_s()
-        self._read_or_not()
-
-    def resume(self) -> None:
-        self._paused = False
-        self.activity_s = self._gateway.now_s()
-        self._read_or_not()
 
     # --- from the gateway -----------------------------------------------------------------------------
 
@@ -172,7 +153,7 @@ class Exchange(Account):
     def _try_next(self) -> None:
         deployment = self.deployment
         assert deployment is not None
-        choice = deployment.balancer.choose(self._spent())
+        choice = deployment.balancer.choose(spent(self._tried, self._gateway))
         if isinstance(choice, NoReplica):
             self._fail(self._gateway.no_replica(deployment, choice.because), Ending.FAILED)
             return
@@ -214,13 +195,17 @@ class Exchange(Account):
             self.attempts -= 1
             self._start_over()
             return
+        self._on_failure(error)
+
+    def _on_failure(self, error: EngineError, last: bytes = b"", told: bool = False) -> None:
+        """Of one attempt. `last`, `told`: see `_give_up`."""
         assert self.replica_id is not None
         self._gateway.on_replica_failure(self.replica_id, error.message)
         decision = self._decide_retry()
         if isinstance(decision, Retry):
             self._start_over()
             return
-        self._give_up(of_replica(error, self.replica_id, decision.because, self.relaying))
+        self._give_up(of_replica(error, self.replica_id, decision.because, self.relaying), last, told)
 
     def _start_over(self) -> None:
         """Nothing of this attempt may reach the client any more; the next replica, please."""
@@ -230,23 +215,11 @@ class Exchange(Account):
 
     def _decide_retry(self) -> Retry | GiveUp:
         """Whether another replica shall take what this one did not answer."""
-        assert self.deployment is not None
         assert self.replica_id is not None
         assert self._pool is not None
         self._tried[self.replica_id] = self._pool
         self._head = None
-        return decide_retry(
-            answer_begun=self.relaying,
-            attempts=self.attempts,
-            attempts_max=self._gateway.settings.attempts_max,
-            others=self.deployment.balancer.usable(self._spent()),
-        )
-
-    def _spent(self) -> list[str]:
-        """Replicas that failed this request and are still what they were; one that has restarted since, with
-        another endpoint and so another pool, is as good as any."""
-        pools = self._gateway.pools
-        return [replica_id for replica_id, pool in self._tried.items() if pools.get(replica_id) is pool]
+        return another(self, self._tried, self._gateway)
 
     # --- relaying -------------------------------------------------------------------------------------
 
@@ -282,12 +255,39 @@ class Exchange(Account):
             data = answer.feed(data)
         if complete:
             self._connection = None
-            self.whole = True
             data += answer.finish()
+        if (complete or answer.worth_a_look) and not self.whole:
+            over = complete or answer.done
+            assert self.deployment is not None
+            failure = None if self.status >= 400 else answer.failure(over, self.deployment.reason_needed)
+            if failure is not None:
+                self._on_no_answer(data, failure)
+                return
+            self.whole = over
         if self._out is None:
             self.forward(data, complete)
         else:
             self._out.feed(data, complete)
+
+    def _on_no_answer(self, last: bytes, failure: InferryError) -> None:
+        """The engine has ended its answer, or begun it with an error, and it is none; `last` came with its end."""
+        if self._connection is not None:
+            self._connection.abandon()
+            self._connection = None
+        assert self.answer is not None
+        # An error frame of its own went on as it came; an answer that is no stream says why it ends.
+        told = not self.answer.is_stream or isinstance(failure, EngineStreamError | Rejected)
+        if self.answer.is_stream and self.relaying:
+            last = without_done(last)
+            if self._out is not None:
+                self._out.feed(last, False)
+                last, told = b"", False
+        if self._ended:  # by a filter
+            return
+        if isinstance(failure, EngineError):
+            self._on_failure(failure, last, told)
+        else:
+            self._give_up(failure, last, told)
 
     def forward(self, data: bytes, complete: bool) -> None:
         """Send on what the client may have."""
@@ -333,32 +333,25 @@ class Exchange(Account):
         self.relaying = True
         self._fail(error, Ending.REJECTED)
 
-    def hold_upstream(self, held: bool) -> None:
-        """Too much waits for an outside verdict: don't read more."""
-        if held != self._held:
-            self._held = held
-            self._read_or_not()
-
-    def _read_or_not(self) -> None:
-        if self._connection is not None and not self._connection.lost:
-            if self._paused or self._held:
-                self._connection.transport.pause_reading()
-            else:
-                self._connection.transport.resume_reading()
-
     # --- endings --------------------------------------------------------------------------------------
 
-    def _give_up(self, error: InferryError) -> None:
-        """No answer, or no rest of it."""
+    def _give_up(self, error: InferryError, last: bytes = b"", told: bool = False) -> None:
+        """No answer, or no rest of it. The client still gets `last`; `told`: that tells it of the error."""
+        ending = Ending.REJECTED if isinstance(error, Rejected) else Ending.FAILED
         if not self.relaying:
-            self._fail(error, Ending.FAILED)
+            self._fail(error, ending)
+            return
+        if self.whole and self._out is None:  # only its connection did not end as it should
+            self.forward(b"", True)
             return
         answer = self.answer
         assert answer is not None
-        self._end(Ending.FAILED, self.status, error.code)
+        self._end(ending, self.status, error.code)
         if answer.is_stream:
             answer.discard()
-            self._sink.end(render_error_event(error, self.route.dialect))
+            self._sink.end(last if told else last + render_error_event(error, self.route.dialect))
+        elif told:
+            self._sink.end(last)
         else:
             self._sink.cut()
 

@@ -22,9 +22,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from inferry.core.request import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Route
+from inferry.gateway.sse import event_fields, split_events
 from inferry.gateway.usage import read_usage
 
 # Keys of the events that can carry a token. With their bare quotes no model can write them.
@@ -39,8 +38,6 @@ _HEAD_BYTES = 2048
 """What is kept of the beginning: a role event for each of a few choices."""
 _PIECE_BYTES_MAX = 16 * 1024
 """Of the beginning and of the end, what is parsed at most."""
-_BOUNDARY = re.compile(rb"\r?\n\r?\n|\r\r")
-_LINE_END = re.compile(rb"\r\n|\n|\r")
 _PREDICTED = re.compile(rb'"timings"\s*+:\s*+\{[^{}]*?"predicted_n"\s*+:\s*+(\d{1,15})\b')
 _LF = 10
 
@@ -78,12 +75,12 @@ class TokenEvents:
         several = False
         without = 0
         for piece in (first, last):
-            for event in _whole_events(piece):
+            for event in split_events(piece)[0]:
                 marks = event.count(self._mark)
-                if marks and (fields := _decoded(event)) is not None:
+                if marks and (fields := event_fields(event)) is not None:
                     without += marks - _tokens_in(self._route, fields)
                     several = several or _is_of_several(fields)
-        behind = _behind_whole_events(last or first)
+        behind = split_events(last or first)[1]
         # Nobody got the half event at the end.
         counted = max(self.marks - without - behind.count(self._mark), 0)
         told = self._told(last or first)
@@ -108,7 +105,7 @@ class TokenEvents:
 
     def _told(self, end: bytes) -> int | None:
         """The engine's own running count, if its last event carries one."""
-        for event in reversed(_whole_events(end)):
+        for event in reversed(split_events(end)[0]):
             if b'"message_start"' in event:  # tells what is to come
                 return None
             usage = read_usage([event])
@@ -119,25 +116,6 @@ class TokenEvents:
             if self._mark in event:
                 return None
         return None
-
-
-def _whole_events(piece: bytes) -> list[bytes]:
-    """The events of `piece` that end in it; the first may lack its beginning."""
-    return _BOUNDARY.split(piece)[:-1]
-
-
-def _behind_whole_events(piece: bytes) -> bytes:
-    return _BOUNDARY.split(piece)[-1]
-
-
-def _decoded(event: bytes) -> dict[str, Any] | None:
-    """The JSON object of an event; None if there is none, or only a part of it."""
-    lines = (line[5:] for line in _LINE_END.split(event) if line.startswith(b"data:"))
-    try:
-        fields = msgspec.json.decode(b"\n".join(lines))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
-    return fields if isinstance(fields, dict) else None
 
 
 def _tokens_in(route: Route, fields: dict[str, Any]) -> int:

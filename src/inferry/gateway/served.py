@@ -40,6 +40,8 @@ class ServedSpec:
     prompt_truth: PromptTruthSpec | None = None
     slots: int | None = None
     """Requests that one replica computes at the same time; None: not known."""
+    reason_needed: bool = True
+    """A stream without a finish_reason has failed."""
 
 
 class ServedDeployment:
@@ -60,6 +62,7 @@ class ServedDeployment:
         self.upstream_model = spec.upstream_model
         self.routes = spec.routes
         self.asks_usage = spec.asks_usage
+        self.reason_needed = spec.reason_needed
         self.rates = rates(spec.price)
         self.balancer.set_policy(spec.policy)
         self.turns.settings = spec.queue

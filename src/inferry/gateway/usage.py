@@ -150,24 +150,25 @@ def _from_timings(tail: bytes, prompt_tokens: int | None) -> int | None:
 
 
 _REASONS = (
-    (b'"finish_reason"', re.compile(rb'\s*+:\s*+"(\w{1,40})"')),  # chat, completions
+    # Its first word: Gemini's end in "content_filter: PROHIBITED_CONTENT".
+    (b'"finish_reason"', re.compile(rb'\s*+:\s*+"(\w{1,40})[^"\\]{0,80}+"')),  # chat, completions
     (b'"stop_reason"', re.compile(rb'\s*+:\s*+"(\w{1,40})"')),  # Anthropic messages
     (b'"incomplete_details"', re.compile(rb'\s*+:\s*+\{\s*+"reason"\s*+:\s*+"(\w{1,40})"')),  # responses
     (b'"type"', re.compile(rb'\s*+:\s*+"response\.(completed|failed|incomplete)"')),
 )
-_TAIL_BYTES_MAX = 64 * 1024
+TAIL_BYTES_MAX = 64 * 1024
 """llama.cpp writes the reason before the text that it is about."""
 _STATUS = (b'"status"', re.compile(rb'\s*+:\s*+"(completed|failed|incomplete|cancelled)"'))
 _RESPONSE = re.compile(rb'"object"\s*+:\s*+"response"')
 
 
-def finish_reason(last_chunks: Iterable[bytes]) -> str | None:
+def finish_reason(last_chunks: Iterable[bytes], bytes_max: int = TAIL_BYTES_MAX) -> str | None:
     """Why the answer ended, in its own dialect's word (`stop`, `end_turn`, `completed`), or None if the given
     bytes don't say: it is not at its end, or its route has no such thing.
 
-    Of several choices: the one that came last.
+    Of several choices: the one that came last. `bytes_max`: how far back to look.
     """
-    tail = b"".join(last_chunks)[-_TAIL_BYTES_MAX:]
+    tail = b"".join(last_chunks)[-bytes_max:]
     for key, value in _REASONS:
         if (found := _last(tail, key, value)) is not None:
             return found

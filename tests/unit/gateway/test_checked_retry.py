@@ -59,8 +59,8 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def event(text: str) -> bytes:
-    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+def event(text: str, finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
     return b"data: " + json.dumps({"id": "x", "choices": [choice]}).encode() + b"\n\n"
 
 
@@ -73,7 +73,9 @@ async def dies(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.readuntil(b"\r\n\r\n")
-    writer.write(HEAD + chunk(event("second attempt " * 4)) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+    writer.write(
+        HEAD + chunk(event("second attempt " * 4, "stop")) + chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n"
+    )
 
 
 async def refuses(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -157,7 +159,7 @@ async def test_nothing_of_the_dead_attempt_reaches_the_client() -> None:
     """The client gets the second replica's answer alone, and it is billed alone."""
     sink, [outcome] = await ask(answers)
     assert b"first" not in sink.body
-    assert sink.body == event("second attempt " * 4) + b"data: [DONE]\n\n"
+    assert sink.body == event("second attempt " * 4, "stop") + b"data: [DONE]\n\n"
     assert (sink.starts, sink.ends) == ([200], 1)
     assert (outcome.ending, outcome.attempts) == (Ending.COMPLETED, 2)
     assert (outcome.completion_tokens, outcome.usage_from) == (1, UsageFrom.COUNTED)
