@@ -105,10 +105,12 @@ async def test_an_end_that_is_none_is_a_failure(
 ) -> None:
     """The client gets what came, one error event (the engine's own if it sent one) and no [DONE]; the outcome has the
     code; what was relayed is billed as counted."""
-    async with upstream(stream(token("a"), token("b"), *last, end=end)) as engine:
-        async with start([engine.port]) as running:
-            status, answer = await ask(running)
-            outcome = await running.outcome()
+    async with (
+        upstream(stream(token("a"), token("b"), *last, end=end)) as engine,
+        start([engine.port]) as running,
+    ):
+        status, answer = await ask(running)
+        outcome = await running.outcome()
     assert status == 200
     assert answer.startswith(token("a") + token("b"))
     assert b"[DONE]" not in answer
@@ -173,12 +175,15 @@ async def test_what_the_client_has_not_seen_is_tried_elsewhere(start: Start, fir
     """An engine that begins with its failure costs the client nothing but time."""
     pieces = [first] if first else []
     good = token("a"), token("", "stop"), DONE
-    async with upstream(stream(*pieces)) as bad, upstream(stream(*good)) as other:
-        async with start([bad.port, other.port]) as running:
-            status, answer = await ask(running)
-            outcome = await running.outcome()
-            assert (status, answer) == (200, b"".join(good))
-            assert (outcome.ending, outcome.attempts) == (Ending.COMPLETED, 2)
+    async with (
+        upstream(stream(*pieces)) as bad,
+        upstream(stream(*good)) as other,
+        start([bad.port, other.port]) as running,
+    ):
+        status, answer = await ask(running)
+        outcome = await running.outcome()
+        assert (status, answer) == (200, b"".join(good))
+        assert (outcome.ending, outcome.attempts) == (Ending.COMPLETED, 2)
 
 
 async def test_without_another_replica_it_is_an_http_error(start: Start) -> None:
@@ -195,11 +200,14 @@ async def test_without_another_replica_it_is_an_http_error(start: Start) -> None
 async def test_a_request_that_the_engine_refuses_in_its_stream_is_not_tried_again(start: Start) -> None:
     """TGI says at status 200 that the input is too long: the client gets a 400, and no other replica is bothered."""
     refusal = event({"error": "Input validation error: `inputs` too long", "error_type": "validation"})
-    async with upstream(stream(refusal)) as one, upstream(stream(refusal)) as two:
-        async with start([one.port, two.port]) as running:
-            status, answer = await ask(running)
-            outcome = await running.outcome()
-            assert running.failures == []
+    async with (
+        upstream(stream(refusal)) as one,
+        upstream(stream(refusal)) as two,
+        start([one.port, two.port]) as running,
+    ):
+        status, answer = await ask(running)
+        outcome = await running.outcome()
+        assert running.failures == []
     error = json.loads(answer)["error"]
     assert (status, error["code"]) == (400, "engine_rejected")
     assert "too long" in error["message"]
@@ -292,14 +300,18 @@ async def test_a_whole_call_that_was_aborted_is_tried_elsewhere(start: Start) ->
 
 async def test_a_server_that_never_says_why_can_be_allowed_to(start: Start) -> None:
     """`gives_finish_reason: false`: a stream that ends in order is whole, an error frame is still none."""
-    async with upstream(stream(token("a"), DONE)) as engine:
-        async with start([engine.port], reason_needed=False) as running:
-            assert await ask(running) == (200, token("a") + DONE)
-            assert (await running.outcome()).ending is Ending.COMPLETED
-    async with upstream(stream(token("a"), FRAME, DONE)) as engine:
-        async with start([engine.port], reason_needed=False) as running:
-            await ask(running)
-            assert (await running.outcome()).error_code == "engine_stream_error"
+    async with (
+        upstream(stream(token("a"), DONE)) as engine,
+        start([engine.port], reason_needed=False) as running,
+    ):
+        assert await ask(running) == (200, token("a") + DONE)
+        assert (await running.outcome()).ending is Ending.COMPLETED
+    async with (
+        upstream(stream(token("a"), FRAME, DONE)) as engine,
+        start([engine.port], reason_needed=False) as running,
+    ):
+        await ask(running)
+        assert (await running.outcome()).error_code == "engine_stream_error"
 
 
 async def test_the_client_may_leave_after_the_end_mark(start: Start) -> None:
