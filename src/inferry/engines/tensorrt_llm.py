@@ -26,9 +26,10 @@ from inferry.engines.adapter import (
 from inferry.engines.exit_cause import USAGE_EXIT_CODE, exit_with_cause
 from inferry.engines.flag_lint import lint
 from inferry.engines.flag_table import table_for
+from inferry.engines.gpus import gpus_needed, visible_gpus
 from inferry.engines.one_token import one_token_completion
-from inferry.engines.program import find_program, process_place, process_spec, version_of
-from inferry.engines.prometheus_text import sum_by_name, whole
+from inferry.engines.program import checked_version, find_program, process_place, process_spec
+from inferry.engines.prometheus_text import peak, sum_by_name, whole
 
 PROGRAM = "trtllm-serve"
 NEWEST_VERSION = "1.2.1"
@@ -97,7 +98,7 @@ class TensorRtLlmAdapter:
         return ContainerNeeds(
             image=deployment.image or f"nvcr.io/nvidia/tensorrt-llm/release:{self.version}",
             entrypoint=(PROGRAM,),
-            gpus=deployment.tensor_parallel * deployment.pipeline_parallel,
+            gpus=self._gpus,
             shared_memory_bytes=SHARED_MEMORY_BYTES,
             cache_folder=CACHE_FOLDER,
         )
@@ -106,9 +107,13 @@ class TensorRtLlmAdapter:
         if context.model_path is None:
             raise ConfigError(f"deployments.{self._name}: TensorRT-LLM needs a model")
         program = find_program(self._name, self._deployment.binary, PROGRAM, self.engine, environ)
-        version = self._deployment.version or version_of(program, "tensorrt_llm") or NEWEST_VERSION
-        command = self._command(process_place(context, str(context.model_path)), version)
+        version = checked_version(self._name, self._deployment.version, program, "tensorrt_llm")
+        command = self._command(process_place(context, str(context.model_path)), version or NEWEST_VERSION)
         return process_spec(command, context, program)
+
+    @property
+    def _gpus(self) -> int:
+        return gpus_needed(self._deployment.tensor_parallel, self._deployment.pipeline_parallel)
 
     def _command(self, place: CommandPlace, version: str) -> EngineCommand:
         deployment = self._deployment
@@ -117,9 +122,12 @@ class TensorRtLlmAdapter:
         args = self._args(place)
         if "--served_model_name" in table.flags:
             args += ["--served_model_name", place.served_name]
-        env = {} if place.model.startswith("/") else {"HF_HOME": CACHE_FOLDER}
-        if deployment.gpus is not None:
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in deployment.gpus)
+        if "--no-telemetry" in table.flags:
+            # Whether to report to the engine's makers is the operator's to decide.
+            args.append("--no-telemetry")
+        env = visible_gpus(self._name, deployment.gpus, self._gpus)
+        if not place.model.startswith("/"):
+            env["HF_HOME"] = CACHE_FOLDER
         return EngineCommand(
             program=PROGRAM,
             args=(*args, *deployment.extra_args),
@@ -181,7 +189,7 @@ class TensorRtLlmAdapter:
             waiting=whole(sums, "trtllm_num_requests_waiting"),
             tokens_generated=whole(sums, "trtllm_generation_tokens_total"),
             tokens_prompt=whole(sums, "trtllm_prompt_tokens_total"),
-            kv_cache_use=sums.get("trtllm_kv_cache_utilization"),
+            kv_cache_use=peak(page, "trtllm_kv_cache_utilization"),
             ttft_count=whole(sums, "trtllm_time_to_first_token_seconds_count"),
             ttft_sum_s=sums.get("trtllm_time_to_first_token_seconds_sum"),
         )

@@ -19,6 +19,7 @@ from inferry.engines.adapter import (
 from inferry.engines.exit_cause import USAGE_EXIT_CODE, exit_with_cause
 from inferry.engines.flag_lint import lint
 from inferry.engines.flag_table import table_for
+from inferry.engines.gpus import visible_gpus
 from inferry.engines.one_token import one_token_completion
 from inferry.engines.program import find_program, process_place, process_spec
 from inferry.engines.prometheus_text import sum_by_name, whole
@@ -153,13 +154,12 @@ class TgiAdapter:
             "PROMETHEUS_PORT": "0",
             # Its shards are process groups of their own: they must have ended before the launcher is killed.
             "GRACEFUL_TERMINATION_TIMEOUT": str(max(1, int(deployment.stop_grace_s) - 2)),
+            # Whether to report to the engine's makers is the operator's to decide.
             "USAGE_STATS": "off",
         }
         if deployment.prefix_caching is not None:
             env["PREFIX_CACHING"] = "1" if deployment.prefix_caching else "0"
-        if deployment.gpus is not None:
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in deployment.gpus)
-        return env
+        return env | visible_gpus(self._name, deployment.gpus, deployment.tensor_parallel)
 
     def read_probe(self, status: int, body: bytes) -> ProbeReading:
         if status == 200:

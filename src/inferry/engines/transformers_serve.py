@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from inferry.core.errors import ConfigError
 from inferry.core.launch import CommandPlace, ContainerNeeds, EngineCommand, LaunchSpec
-from inferry.core.request import CHAT, COMPLETIONS, RESPONSES
+from inferry.core.request import CHAT, COMPLETIONS
 from inferry.core.server_engines import TransformersDeployment
 from inferry.engines.adapter import (
     EngineMetrics,
@@ -23,8 +23,9 @@ from inferry.engines.adapter import (
 from inferry.engines.exit_cause import USAGE_EXIT_CODE, exit_with_cause
 from inferry.engines.flag_lint import lint
 from inferry.engines.flag_table import table_for
+from inferry.engines.gpus import visible_gpus
 from inferry.engines.one_token import one_token_completion
-from inferry.engines.program import find_program, process_place, process_spec, version_of
+from inferry.engines.program import checked_version, find_program, process_place, process_spec
 
 PROGRAM = "transformers"
 NEWEST_VERSION = "5.23.0"
@@ -47,6 +48,8 @@ _MANAGED_FLAGS = {
     "--host": "",
     "--port": "",
     "--model-timeout": "",
+    # CBGenerateManager.init_cb of transformers/cli/serving/utils.py.
+    "--continuous-batching": "with it, the temperature of the first request holds for all that follow",
     "--device": "device",
     "--dtype": "dtype",
     "--quantization": "quantization",
@@ -60,7 +63,8 @@ class TransformersAdapter:
 
     engine = "transformers"
     simulated = False
-    routes = frozenset(route.path for route in (CHAT, COMPLETIONS, RESPONSES))
+    # Its /v1/responses streams unless told not to, the other way round from OpenAI's: clients would be surprised.
+    routes = frozenset(route.path for route in (CHAT, COMPLETIONS))
     # Passed over, with a warning once: the last event of a stream has the usage in any case.
     reports_stream_usage = True
     probe_path = "/health"
@@ -97,28 +101,20 @@ class TransformersAdapter:
         if context.model_path is None:
             raise ConfigError(f"deployments.{self._name}: transformers needs a model")
         program = find_program(self._name, self._deployment.binary, PROGRAM, self.engine, environ)
-        version = self._deployment.version or version_of(program, "transformers") or NEWEST_VERSION
-        command = self._command(process_place(context, str(context.model_path)), version, program)
+        version = checked_version(self._name, self._deployment.version, program, "transformers")
+        place = process_place(context, str(context.model_path))
+        command = self._command(place, version or NEWEST_VERSION, program)
         return process_spec(command, context, ENV)
 
     def _command(self, place: CommandPlace, version: str, program: str) -> EngineCommand:
         deployment = self._deployment
         table = table_for(self.engine, version)
-        where = f"deployments.{self._name}.extra_args"
-        lint(where, deployment.extra_args, table, _MANAGED_FLAGS)
-        if "--continuous-batching" in deployment.extra_args:
-            # CBGenerateManager.init_cb of transformers/cli/serving/utils.py.
-            raise ConfigError(
-                f"{where}: drop '--continuous-batching': with it, the temperature of the first request "
-                "holds for all that follow"
-            )
-        env = {}
+        lint(f"deployments.{self._name}.extra_args", deployment.extra_args, table, _MANAGED_FLAGS)
+        env = visible_gpus(self._name, deployment.gpus, 1)
         if not _is_path(place.model):
             env["HF_HOME"] = CACHE_FOLDER
         elif not deployment.trust_remote_code:
             env["HF_HUB_OFFLINE"] = "1"  # code that comes with a model may name other repositories
-        if deployment.gpus is not None:
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(str(index) for index in deployment.gpus)
         flags = (*self._flags(place), *deployment.extra_args)
         return EngineCommand(ENV, (*_serve(program, place), *flags), {**env, **deployment.env})
 
