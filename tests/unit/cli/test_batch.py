@@ -1,0 +1,307 @@
+"""`inferry batch` against a stand-in service: a small loopback server with prepared answers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inferry.cli.batch_prices import prices_of
+from inferry.gateway.usage import Usage
+
+from .conftest import Run
+
+Reply = tuple[int, dict[str, str], Any]
+
+
+@dataclass
+class Service:
+    """Answers each request by its number of words: the reply in `replies` for that custom text, or an answer."""
+
+    url: str
+    replies: dict[str, list[Reply]] = field(default_factory=dict)
+    """By the request's text; taken one by one, then it is answered well."""
+    models: Reply = (200, {}, {"data": [{"id": "chat"}]})
+    seen: list[str] = field(default_factory=list)
+    keys: set[str | None] = field(default_factory=set)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.reply(*state.models)
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            text = body["prompt"]
+            state.seen.append(text)
+            state.keys.add(self.headers["authorization"])
+            good = {
+                "choices": [{"text": text.upper()}],
+                "usage": {"prompt_tokens": 4, "completion_tokens": 2},
+            }
+            replies = state.replies.get(text)
+            self.reply(*(replies.pop(0) if replies else (200, {}, good)))
+
+        def reply(self, status: int, headers: dict[str, str], body: Any) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            for name, value in {**headers, "content-length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        state = Service(f"http://127.0.0.1:{running.server_address[1]}/v1")
+        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield state
+        finally:
+            running.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> list[str]:
+    """`in.jsonl` asks for these."""
+    texts = ["one", "two", "three", "four"]
+    write_input(tmp_path, texts)
+    return texts
+
+
+def write_input(folder: Path, texts: list[str]) -> None:
+    lines = [
+        {"custom_id": f"id-{text}", "method": "POST", "url": "/v1/completions", "body": {"model": "chat", "prompt": text}}
+        for text in texts
+    ]  # fmt: skip
+    (folder / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def answers(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def refusal(status: int, message: str, **headers: str) -> Reply:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return status, named, {"error": {"message": message}}
+
+
+def test_a_file_of_requests(run: Run, service: Service, texts: list[str], tmp_path: Path) -> None:
+    """Answers in order under their ids, a summary on stdout, how far it is on stderr, exit code 0."""
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url)
+    assert shown.code == 0
+    assert shown.err == "4 requests to send\n"
+    told = shown.out.splitlines()
+    assert told[0] == "4 requests: 4 answered, 0 failed"
+    assert told[1] == "  tokens    prompt 16 (cached 0), completion 8"
+    assert told[2] == "  cost      not known (name a deployment file with --prices)"
+    assert told[3].startswith("  this run  4 requests in ")
+    assert told[4:] == ["  output    out.jsonl"]
+    got = answers(tmp_path / "out.jsonl")
+    assert [each["custom_id"] for each in got] == [f"id-{text}" for text in texts]
+    assert [each["response"]["body"]["choices"][0]["text"] for each in got] == [
+        text.upper() for text in texts
+    ]
+    assert not (tmp_path / "out.jsonl.journal").exists()
+
+
+def test_prices_of_a_file(run: Run, service: Service, texts: list[str], tmp_path: Path) -> None:
+    """With a deployment file, the cost is in its currency; for programs as text, to the billionth."""
+    (tmp_path / "inferry.yaml").write_text(
+        "ledger: {currency: EUR}\ndeployments:\n  chat:\n    engine: simulated\n"
+        "    price: {prompt_per_mtok: 1, completion_per_mtok: 10}\n"
+    )
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url, "--prices", "inferry.yaml", "--json")
+    summary = json.loads(shown.out)
+    assert (summary["cost"], summary["currency"], summary["without_price"]) == ("0.000096000", "EUR", 0)
+    assert (summary["completed"], summary["failures"], summary["left"]) == (4, {}, 0)
+    assert summary["output"] == "out.jsonl"
+    assert summary["journal"] is None
+
+
+def test_failures_stand_in_their_place(run: Run, service: Service, texts: list[str], tmp_path: Path) -> None:
+    """A request that fails for good has its line, the others theirs; the exit code says that some have failed."""
+    service.replies["two"] = [refusal(400, "too rude")]
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url)
+    assert shown.code == 3
+    assert shown.out.startswith("4 requests: 3 answered, 1 failed (400: 1)\n")
+    got = answers(tmp_path / "out.jsonl")
+    assert [each["response"]["status_code"] for each in got] == [200, 400, 200, 200]
+    assert got[1]["response"]["body"]["error"]["message"] == "too rude"
+
+
+def test_failures_in_a_file_of_their_own(
+    run: Run, service: Service, texts: list[str], tmp_path: Path
+) -> None:
+    """With --errors, OUT holds answers only."""
+    service.replies["two"] = [refusal(400, "too rude")]
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url, "--errors", "bad.jsonl")
+    assert shown.code == 3
+    assert [each["custom_id"] for each in answers(tmp_path / "out.jsonl")] == [
+        "id-one",
+        "id-three",
+        "id-four",
+    ]
+    assert [each["custom_id"] for each in answers(tmp_path / "bad.jsonl")] == ["id-two"]
+
+
+def test_what_passes_is_tried_again(run: Run, service: Service, texts: list[str]) -> None:
+    """A failure that passes shows nowhere but in the time."""
+    service.replies["three"] = [refusal(502, "restarting")]
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url)
+    assert shown.code == 0
+    assert service.seen.count("three") == 2
+
+
+def test_a_service_that_stops_taking_requests(
+    run: Run, service: Service, texts: list[str], tmp_path: Path
+) -> None:
+    """The run ends with the service's words and keeps what it has; the same command goes on, and sends only the rest."""
+    service.replies["three"] = [refusal(429, "the budget is spent", retry_after="9000")]
+    call = ("batch", "in.jsonl", "out.jsonl", "--url", service.url, "-c", "1")
+    shown = run(*call)
+    assert shown.code == 1
+    assert shown.out.startswith("4 requests: 2 answered, 0 failed, 2 left\n")
+    assert "kept in   out.jsonl.journal: the same command goes on" in shown.out
+    assert "error: The service takes no requests now. 429: the budget is spent" in shown.err
+    assert not (tmp_path / "out.jsonl").exists()
+    shown = run(*call)
+    assert shown.code == 0
+    assert "Going on: 2 of 4 requests are over already." in shown.err
+    assert service.seen == ["one", "two", "three", "three", "four"]
+    assert len(answers(tmp_path / "out.jsonl")) == 4
+
+
+def test_finished_early(run: Run, service: Service, texts: list[str], tmp_path: Path) -> None:
+    """--finish writes what there is, with an error for each request that was not answered, and sends nothing."""
+    service.replies["three"] = [refusal(429, "spent", retry_after="9000")]
+    run("batch", "in.jsonl", "out.jsonl", "--url", service.url, "-c", "1")
+    shown = run("batch", "in.jsonl", "out.jsonl", "--finish")
+    assert shown.code == 3
+    assert shown.out.startswith("4 requests: 2 answered, 2 failed (batch_cancelled: 2)\n")
+    assert service.seen == ["one", "two", "three"]
+    errors = [each["error"] and each["error"]["code"] for each in answers(tmp_path / "out.jsonl")]
+    assert errors == [None, None, "batch_cancelled", "batch_cancelled"]
+
+
+def test_nothing_to_finish(run: Run, texts: list[str], tmp_path: Path) -> None:
+    """--finish before any answer is a mistake, and leaves nothing behind."""
+    shown = run("batch", "in.jsonl", "out.jsonl", "--finish")
+    assert shown.code == 1
+    assert "nothing was answered yet" in shown.err
+    assert [each.name for each in tmp_path.glob("out*")] == []
+
+
+def test_the_key_comes_from_the_environment(
+    run: Run, service: Service, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INFERRY_KEY goes along with each request."""
+    monkeypatch.setenv("INFERRY_KEY", "sk-secret")
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url)
+    assert service.keys == {"Bearer sk-secret"}
+    assert "sk-secret" not in shown.out + shown.err
+
+
+def test_a_refused_key(run: Run, service: Service, texts: list[str], tmp_path: Path) -> None:
+    """It is said before anything is sent, with the way out, and no journal is left."""
+    service.models = refusal(401, "Who are you?")
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url)
+    assert shown.code == 1
+    assert "error: Who are you? Put the key into the environment variable INFERRY_KEY." in shown.err
+    assert service.seen == []
+    assert [each.name for each in tmp_path.glob("out*")] == []
+
+
+def test_another_model_for_all(run: Run, service: Service, texts: list[str]) -> None:
+    """--model stands in for each request's own; a model that is not listed is noted, since lists may be short."""
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url, "--model", "other")
+    assert shown.code == 0
+    assert "note: Not among the models that are served there: other (4 requests). Served: chat." in shown.err
+
+
+def test_a_dry_run(run: Run, texts: list[str], tmp_path: Path) -> None:
+    """The input is checked, and nothing is sent or written."""
+    shown = run("batch", "in.jsonl", "--dry-run")
+    assert shown.code == 0
+    assert shown.out.splitlines() == [
+        "in.jsonl is well-formed: 4 requests. Nothing was sent.",
+        "  url    /v1/completions  4",
+        "  model  chat  4",
+    ]
+    told = json.loads(run("batch", "in.jsonl", "out.jsonl", "--dry-run", "--json").out)
+    assert told == {
+        "input": "in.jsonl",
+        "requests": 4,
+        "urls": {"/v1/completions": 4},
+        "models": {"chat": 4},
+    }
+    assert [each.name for each in tmp_path.iterdir() if each.name != "home"] == ["in.jsonl"]
+
+
+def test_a_wrong_input(run: Run, tmp_path: Path) -> None:
+    """Line, field and way out; exit code 1, in a dry run too."""
+    (tmp_path / "in.jsonl").write_text('{"custom_id": "a", "method": "GET"}\n')
+    for words in (["--dry-run"], ["out.jsonl"]):
+        shown = run("batch", "in.jsonl", *words)
+        assert shown.code == 1
+        assert "line 1: method: 'GET' can't be run; only 'POST' can" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["in.jsonl"], "OUT is missing"),
+        (["in.jsonl", "in.jsonl"], "OUT and IN are the same file, in.jsonl"),
+        (["in.jsonl", "out.jsonl", "--errors", "./out.jsonl"], "--errors and OUT are the same file"),
+        (["in.jsonl", "no/out.jsonl"], "there is no folder no. Name a file in a folder that is there"),
+        (["in.jsonl", "home"], "home is a folder"),
+        (["in.jsonl", "out.jsonl"], "Nothing is running here"),
+        (["in.jsonl", "out.jsonl", "--url", "host/v1"], "--url host/v1: begin it with http://"),
+        (["in.jsonl", "out.jsonl", "--url", "http://127.0.0.1:1/v1"], "Nobody answers at http://127.0.0.1:1"),
+        (["in.jsonl", "done.jsonl"], "done.jsonl is there already, and whole."),
+    ],
+)
+def test_what_can_not_be_run(run: Run, texts: list[str], tmp_path: Path, words: list[str], said: str) -> None:
+    """Each mistake is named with its way out, before anything is sent, and nothing is left behind."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "done.jsonl").write_text("{}\n")
+    shown = run("batch", *words)
+    assert shown.code == 1
+    assert said in shown.err
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["done.jsonl", "home", "in.jsonl"]
+    assert (tmp_path / "done.jsonl").read_text() == "{}\n"
+
+
+def test_prices_go_by_every_name(tmp_path: Path) -> None:
+    """An alias costs what its deployment costs; a price that nobody has set is not known, which is not free."""
+    file = tmp_path / "inferry.yaml"
+    file.write_text(
+        "deployments:\n  a:\n    engine: simulated\n    aliases: [gpt]\n    price: {completion_per_mtok: 2}\n"
+        "  b:\n    engine: simulated\n"
+    )
+    prices = prices_of(file, {})
+    used = Usage(10, 5)
+    assert [prices.cost_nano(name, used) for name in ("a", "gpt", "b")] == [10_000, 10_000, None]
+    assert prices.cost_nano("a", Usage()) is None
+
+
+def test_prices_that_can_not_be_read(tmp_path: Path) -> None:
+    """A file that is wrong here (a variable that is not set) costs the batch nothing but the prices."""
+    file = tmp_path / "inferry.yaml"
+    file.write_text("deployments:\n  a:\n    engine: simulated\n    model: ${NOT_SET}\n")
+    prices = prices_of(file, {})
+    assert prices.cost_nano("a", Usage(1, 1)) is None
+    assert f"{file} can't be read here" in prices.source
