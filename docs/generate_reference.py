@@ -48,6 +48,7 @@ _OF_ENGINE = {
     "llamacpp": "`engine: llamacpp`",
     "ollama": "`engine: ollama`",
     "openai": "`engine: openai`",
+    "sglang": "`engine: sglang`",
     "simulated": "`engine: simulated`",
     "tensorrt-llm": "`engine: tensorrt-llm`",
     "tgi": "`engine: tgi`",

@@ -48,6 +48,16 @@ vllm:generation_tokens_created{engine="0",model_name="chat"} 1.790000e+09
 vllm:kv_cache_usage_perc{engine="0",model_name="chat"} 0.25
 vllm:kv_cache_usage_perc{engine="1",model_name="chat"} 0.5
 """,
+    "sglang": """\
+# TYPE sglang:num_running_reqs gauge
+sglang:num_running_reqs{dp_rank="0",engine_type="unified",model_name="chat",priority="",tp_rank="0"} 1.0
+sglang:num_running_reqs{dp_rank="1",engine_type="unified",model_name="chat",priority="",tp_rank="0"} 2.0
+sglang:num_running_reqs{dp_rank="1",engine_type="unified",model_name="chat",priority="7",tp_rank="0"} 2.0
+sglang:num_queue_reqs{dp_rank="0",engine_type="unified",model_name="chat",priority="",tp_rank="0"} 2.0
+sglang:token_usage{dp_rank="0",engine_type="unified",model_name="chat",tp_rank="0"} 0.25
+sglang:generation_tokens_total{is_streaming="true",model_name="chat"} 1000.0
+sglang:generation_tokens_total{is_streaming="false",model_name="chat"} 234.0
+""",
     "tensorrt-llm": """\
 # HELP trtllm_num_requests_running Requests running
 # TYPE trtllm_num_requests_running gauge
@@ -122,6 +132,7 @@ CASES = (
             ("api_key", SECRET),
         ),
     ),
+    Case("sglang", "sglang", (("model", "file:/m"), ("binary", sys.executable)), _BUSY_PAGES["sglang"]),
     Case("simulated", "simulated", (), _BUSY_PAGES["simulated"]),
     Case(
         "tensorrt-llm-1.2",

@@ -19,6 +19,7 @@ from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.section import Section
 from inferry.core.server_engines import (
     OllamaDeployment,
+    SglangDeployment,
     TensorRtLlmDeployment,
     TgiDeployment,
     TransformersDeployment,
@@ -32,6 +33,7 @@ Deployment = Annotated[
     LlamaCppDeployment
     | OllamaDeployment
     | OpenAIDeployment
+    | SglangDeployment
     | SimulatedDeployment
     | TensorRtLlmDeployment
     | TgiDeployment
@@ -42,6 +44,7 @@ Deployment = Annotated[
 ManagedDeployment = (
     LlamaCppDeployment
     | OllamaDeployment
+    | SglangDeployment
     | SimulatedDeployment
     | TensorRtLlmDeployment
     | TgiDeployment
@@ -53,6 +56,7 @@ ENGINE_TYPES: dict[str, type[DeploymentBase]] = {
     "llamacpp": LlamaCppDeployment,
     "ollama": OllamaDeployment,
     "openai": OpenAIDeployment,
+    "sglang": SglangDeployment,
     "simulated": SimulatedDeployment,
     "tensorrt-llm": TensorRtLlmDeployment,
     "tgi": TgiDeployment,

@@ -7,6 +7,7 @@ from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
 from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.server_engines import (
     OllamaDeployment,
+    SglangDeployment,
     TensorRtLlmDeployment,
     TgiDeployment,
     TransformersDeployment,
@@ -16,6 +17,7 @@ from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
 from inferry.engines.llamacpp import LlamaCppAdapter
 from inferry.engines.ollama import OllamaAdapter
 from inferry.engines.openai import OpenAIAdapter
+from inferry.engines.sglang import SglangAdapter
 from inferry.engines.simulated import SimulatedAdapter
 from inferry.engines.tensorrt_llm import TensorRtLlmAdapter
 from inferry.engines.tgi import TgiAdapter
@@ -32,6 +34,8 @@ def adapter_for(name: str, deployment: Deployment) -> LaunchableAdapter | Remote
             return OllamaAdapter(name, deployment)
         case OpenAIDeployment():
             return OpenAIAdapter(name, deployment)
+        case SglangDeployment():
+            return SglangAdapter(name, deployment)
         case SimulatedDeployment():
             return SimulatedAdapter(name, deployment)
         case TensorRtLlmDeployment():

@@ -16,6 +16,7 @@ FIELDS: dict[str, dict[str, object]] = {
     "llamacpp": {"model": "file:/m.gguf"},
     "ollama": {"model": "llama3.2:1b"},
     "openai": {"model": "m", "endpoints": ["http://h:1/v1"]},
+    "sglang": {"model": "file:/m"},
     "simulated": {},
     "tensorrt-llm": {"model": "file:/m"},
     "tgi": {"model": "file:/m"},
