@@ -15,6 +15,7 @@ from inferry.core.model_ref import parse_model_ref
 from inferry.core.prompt_truth_settings import PromptTruth
 from inferry.core.section import Section
 
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ALIAS = re.compile(r"[\w./:@+-]{1,200}", re.ASCII)
 
 
@@ -116,3 +117,11 @@ def absolute_model(model: str, folder: Path) -> str:
     if not model.startswith("file:"):
         return model
     return f"file:{folder / Path(parse_model_ref(model).name).expanduser()}"
+
+
+def variables(env: dict[str, str]) -> dict[str, str]:
+    """`env`; raises ValueError where a name is no environment variable's."""
+    for name in env:
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(f"'{name}' is not a variable's name")
+    return env

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from inferry.core.deployment_base import ManagedBase, absolute_binary, absolute_model
+from inferry.core.deployment_base import ManagedBase, absolute_binary, absolute_model, variables
 from inferry.core.model_ref import SAMPLE_MODEL, ModelSource, parse_model_ref
 
 
@@ -33,8 +33,23 @@ class LlamaCppDeployment(ManagedBase):
     binary: str | None = Field(
         None, description="Path or name of a llama-server program to run in place of the embedded engine."
     )
+    version: str | None = Field(
+        None,
+        pattern=r"^b\d{1,9}$",
+        description="The build of `binary` or of the image, as b10434, for its flags. Left out: the newest known.",
+    )
+    image: str | None = Field(
+        None, max_length=500, description="Container image in place of llama.cpp's own of that build."
+    )
+    env: dict[str, str] = Field(
+        default_factory=dict,
+        max_length=200,
+        description="More environment variables for `binary`; secrets as references: ${NAME}.",
+    )
     extra_args: list[str] = Field(
-        default_factory=list, max_length=200, description="More arguments for `binary`."
+        default_factory=list,
+        max_length=200,
+        description="More arguments for `binary`, checked against its flags.",
     )
 
     def resolved_against(self, folder: Path) -> Self:
@@ -54,12 +69,18 @@ class LlamaCppDeployment(ManagedBase):
             )
         return value
 
+    @field_validator("env")
+    @classmethod
+    def _env_has_names(cls, value: dict[str, str]) -> dict[str, str]:
+        return variables(value)
+
     @model_validator(mode="after")
     def _extra_args_need_binary(self) -> LlamaCppDeployment:
-        if self.extra_args and self.binary is None:
-            raise ValueError(
-                "'extra_args' are for a llama-server of your own: name it in 'binary', or drop them"
-            )
+        for key in ("extra_args", "env"):
+            if getattr(self, key) and self.binary is None:
+                raise ValueError(
+                    f"'{key}' are for a llama-server of your own: name it in 'binary', or drop them"
+                )
         return self
 
 

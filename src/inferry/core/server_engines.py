@@ -11,12 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from inferry.core.deployment_base import ManagedBase, absolute_binary, absolute_model
+from inferry.core.deployment_base import ManagedBase, absolute_binary, absolute_model, variables
 from inferry.core.model_ref import ModelSource, parse_model_ref
 from inferry.core.section import Section
 
 _WORD = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ADAPTER = re.compile(r"[\w.-]{1,100}", re.ASCII)
 _OLLAMA_MODEL = re.compile(r"[\w./-]{1,200}(:[\w.-]{1,100})?", re.ASCII)
 
@@ -84,10 +83,7 @@ class ProgramBase(ManagedBase):
     @field_validator("env")
     @classmethod
     def _env_has_names(cls, value: dict[str, str]) -> dict[str, str]:
-        for name in value:
-            if not _VARIABLE.fullmatch(name):
-                raise ValueError(f"'{name}' is not a variable's name")
-        return value
+        return variables(value)
 
     def resolved_against(self, folder: Path) -> Self:
         update = {"binary": absolute_binary(self.binary, folder)}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
+import re
 import sys
 from collections.abc import Mapping, Sequence
 
 from inferry.core.errors import ConfigError
-from inferry.core.launch import LaunchSpec
+from inferry.core.launch import CommandPlace, ContainerNeeds, EngineCommand, LaunchSpec
 from inferry.core.local_engines import LlamaCppDeployment
 from inferry.core.replica import Endpoint
 from inferry.core.request import CHAT, COMPLETIONS, COUNT_TOKENS, MESSAGES, RESPONSES, TOKENIZE
@@ -21,38 +21,44 @@ from inferry.engines.adapter import (
     WarmupRequest,
 )
 from inferry.engines.exit_text import CONFIG_EXIT_CODE, exit_text, last_words
+from inferry.engines.flag_lint import lint
+from inferry.engines.flag_table import table_for
 from inferry.engines.one_token import one_token_completion
+from inferry.engines.program import find_program, process_place, process_spec
 from inferry.engines.prometheus_text import sum_by_name, whole
 
 HTTP_THREADS_MIN = 256
 """llama.cpp gives each running or queued request a thread of its HTTP server, and its default is parallel + 4.
 Measured with 30 streams on 2 slots: GET /health then waits 8.4 s for a thread, and a busy replica looks dead."""
 
+NEWEST_BUILD = "b10481"
+"""The next after that of the table of flags whose image is published: not every build has one."""
+_IMAGE = "ghcr.io/ggml-org/llama.cpp"
+
 # Flags of llama-server that follow from the file or from where the replica runs, and the key to use instead.
 _MANAGED_FLAGS = {
-    "-m": "model",
     "--model": "model",
     "--host": "",
     "--port": "",
     "--api-key": "",
     "--api-key-file": "",
-    "-a": "",
+    "--api-prefix": "",
+    "--ssl-key-file": "",
+    "--ssl-cert-file": "",
     "--alias": "",
     "--metrics": "",
-    "-c": "context_tokens",
     "--ctx-size": "context_tokens",
-    "-np": "parallel",
     "--parallel": "parallel",
-    "-t": "threads",
     "--threads": "threads",
-    "-ngl": "gpu_layers",
     "--gpu-layers": "gpu_layers",
-    "--n-gpu-layers": "gpu_layers",
 }
+_USAGE_ERROR = re.compile(r"error: invalid argument: .*|error while handling argument .*")
+_LOGGED_ERROR = re.compile(r"[\d.]+ E (?P<what>.*)")
+"""`0.00.003.118 E srv  start: couldn't bind HTTP server socket, ...`, as builds of 2026 write it."""
 
 
 class LlamaCppAdapter:
-    """A LaunchableAdapter for one deployment."""
+    """A CommandAdapter for one deployment."""
 
     engine = "llamacpp"
     simulated = False
@@ -76,20 +82,65 @@ class LlamaCppAdapter:
     def warmups(self) -> Sequence[WarmupRequest]:
         return (one_token_completion(self._name),)
 
+    @property
+    def version(self) -> str:
+        return self._deployment.version or NEWEST_BUILD
+
+    def command(self, place: CommandPlace) -> EngineCommand:
+        """That of a `llama-server`: containers and pods run it also where processes here are embedded ones."""
+        deployment = self._deployment
+        self._check_extra_args()
+        # Host and port always: llama-server's default port has been moving (8080, then 9931).
+        args = ["--model", place.model, "--host", place.host, "--port", str(place.port)]
+        args += ["--alias", place.served_name, "--metrics"]
+        # llama.cpp shares the context out over its slots; the file counts per request.
+        args += ["--ctx-size", str(deployment.context_tokens * deployment.parallel)]
+        args += ["--parallel", str(deployment.parallel), "--threads", str(place.threads)]
+        args += ["--threads-http", str(self._http_threads)]
+        if deployment.gpu_layers is not None:
+            args += ["--n-gpu-layers", str(deployment.gpu_layers)]
+        args += deployment.extra_args
+        return EngineCommand("llama-server", tuple(args), deployment.env, secret_env=("LLAMA_API_KEY",))
+
+    def container(self) -> ContainerNeeds:
+        deployment = self._deployment
+        with_gpu = bool(deployment.gpu_layers)
+        kind = "server-cuda" if with_gpu else "server"
+        return ContainerNeeds(
+            image=deployment.image or f"{_IMAGE}:{kind}-{self.version}",
+            entrypoint=("/app/llama-server",),
+            gpus=1 if with_gpu else 0,
+        )
+
     def launch(self, context: LaunchContext, environ: Mapping[str, str]) -> LaunchSpec:
         if context.model_path is None:
             raise ConfigError(f"deployments.{self._name}: llama.cpp needs a model file")
         binary = self._deployment.binary
-        argv = self._embedded(context) if binary is None else self._own_binary(binary, context, environ)
-        secret_name = "INFERRY_ENGINE_KEY" if binary is None else "LLAMA_API_KEY"
+        if binary is not None:
+            command = self.command(process_place(context, str(context.model_path)))
+            program = find_program(self._name, binary, command.program, self.engine, environ)
+            return process_spec(command, context, program)
         return LaunchSpec(
             replica_id=context.replica_id,
-            argv=argv,
+            argv=self._embedded(context),
             endpoint=Endpoint(
                 context.host, context.port, headers=(("Authorization", f"Bearer {context.secret}"),)
             ),
-            env={secret_name: context.secret},
+            env={"INFERRY_ENGINE_KEY": context.secret},
         )
+
+    def _check_extra_args(self) -> None:
+        where, args = f"deployments.{self._name}.extra_args", self._deployment.extra_args
+        table = table_for(
+            self.engine, self._deployment.version and self._deployment.version.removeprefix("b")
+        )
+        lint(where, args, table, _MANAGED_FLAGS)
+        for word in args:
+            flag, equals, value = word.partition("=")
+            if equals and table.known(flag) in table.flags:
+                raise ConfigError(
+                    f"{where}: llama-server takes a value as a word of its own: '{flag}', '{value}'"
+                )
 
     def _embedded(self, context: LaunchContext) -> tuple[str, ...]:
         if importlib.util.find_spec("xllamacpp") is None:
@@ -106,29 +157,6 @@ class LlamaCppAdapter:
         if self._deployment.gpu_layers is not None:
             argv += ["--gpu-layers", str(self._deployment.gpu_layers)]
         return tuple(argv)
-
-    def _own_binary(self, binary: str, context: LaunchContext, environ: Mapping[str, str]) -> tuple[str, ...]:
-        program = shutil.which(binary, path=environ.get("PATH"))
-        if program is None:
-            raise ConfigError(
-                f"deployments.{self._name}.binary: '{binary}' is not a program that can be run here. "
-                "Give its full path, or leave 'binary' out to use the embedded llama.cpp."
-            )
-        for argument in self._deployment.extra_args:
-            key = _MANAGED_FLAGS.get(argument.partition("=")[0])
-            if key is not None:
-                instead = f"write '{key}' in the deployment instead" if key else "Inferry sets it itself"
-                raise ConfigError(f"deployments.{self._name}.extra_args: drop '{argument}': {instead}")
-        # Host and port always: llama-server's default port has been moving (8080, then 9931).
-        argv = [program, "--model", str(context.model_path), "--host", context.host]
-        argv += ["--port", str(context.port), "--alias", context.served_name, "--metrics"]
-        # llama.cpp shares the context out over its slots; the file counts per request.
-        argv += ["--ctx-size", str(self._deployment.context_tokens * self._deployment.parallel)]
-        argv += ["--parallel", str(self._deployment.parallel), "--threads", str(context.threads)]
-        argv += ["--threads-http", str(self._http_threads)]
-        if self._deployment.gpu_layers is not None:
-            argv += ["--n-gpu-layers", str(self._deployment.gpu_layers)]
-        return (*argv, *self._deployment.extra_args)
 
     @property
     def _http_threads(self) -> int:
@@ -153,6 +181,20 @@ class LlamaCppAdapter:
         )
 
     def read_exit(self, code: int, log_tail: Sequence[str]) -> ExitReading:
-        words = last_words(list(log_tail)) if self._deployment.binary is None else None
+        if self._deployment.binary is not None:
+            return _read_server_exit(code, log_tail)
+        words = last_words(list(log_tail))
         message = exit_text(code) if words is None or code <= 0 else words
         return ExitReading(retryable=code != CONFIG_EXIT_CODE, message=message)
+
+
+def _read_server_exit(code: int, log_tail: Sequence[str]) -> ExitReading:
+    """Its first complaint says what went wrong; those that follow only what it led to."""
+    if code > 0:
+        for line in log_tail:
+            if usage := _USAGE_ERROR.search(line):
+                return ExitReading(retryable=False, message=f"{exit_text(code)}: {usage[0]}")
+        for line in log_tail:
+            if logged := _LOGGED_ERROR.match(line):
+                return ExitReading(retryable=True, message=f"{exit_text(code)}: {logged['what']}")
+    return ExitReading(retryable=True, message=exit_text(code))

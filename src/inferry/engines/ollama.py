@@ -106,6 +106,8 @@ class OllamaAdapter:
             flash_attention = True  # without it, Ollama leaves the cache as it is and says nothing
         if flash_attention is not None:
             env["OLLAMA_FLASH_ATTENTION"] = "1" if flash_attention else "0"
+        if deployment.gpus is not None:
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, deployment.gpus)) or "-1"
         return EngineCommand(program="ollama", args=("serve",), env={**deployment.env, **env})
 
     def container(self) -> ContainerNeeds:
@@ -119,11 +121,9 @@ class OllamaAdapter:
         command = self.command(process_place(context, deployment.model))
         program = find_program(self._name, deployment.binary, command.program, self.engine, environ)
         env = dict(command.env)
-        # Only here: a container has a volume for its models, and only the GPUs that it was given.
+        # Only here: a container has a volume for its models.
         if deployment.models_folder is not None:
             env["OLLAMA_MODELS"] = deployment.models_folder
-        if deployment.gpus is not None:
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, deployment.gpus)) or "-1"
         return LaunchSpec(
             replica_id=context.replica_id,
             argv=(program, *command.args),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 
 from inferry.core.errors import ConfigError
+from inferry.core.launch import CommandPlace, ContainerNeeds
 from inferry.core.local_engines import LlamaCppDeployment
-from inferry.engines.adapter import LaunchContext, Verdict
+from inferry.engines.adapter import CommandAdapter, LaunchContext, Verdict
 from inferry.engines.llamacpp import LlamaCppAdapter
 
 SECRET = "s3cret-of-this-process"
@@ -70,21 +72,51 @@ def test_missing_extra_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> N
         adapter().launch(context(), {})
 
 
-def test_own_binary_gets_its_own_flags(tmp_path: Path) -> None:
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    path = tmp_path / "llama-server"
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_own_binary_gets_its_own_flags(program: str) -> None:
     """A llama-server is told where to listen, the context of all slots together, metrics, and our extras last."""
-    program = tmp_path / "llama-server"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    subject = adapter(binary="llama-server", extra_args=["--flash-attn", "on"])
-    spec = subject.launch(context(), {"PATH": str(tmp_path)})
-    assert spec.argv[0] == str(program)
+    subject = adapter(binary="llama-server", extra_args=["--flash-attn", "on"], env={"GGML_VK_VISIBLE": "0"})
+    spec = subject.launch(context(), {"PATH": str(Path(program).parent)})
+    assert spec.argv[0] == program
     assert value_after(spec.argv, "--host") == "127.0.0.1"
     assert value_after(spec.argv, "--port") == "8123"
     assert value_after(spec.argv, "--ctx-size") == str(3 * 2048)
     assert "--metrics" in spec.argv
     assert spec.argv[-2:] == ("--flash-attn", "on")
-    assert spec.env == {"LLAMA_API_KEY": SECRET}
+    assert spec.env == {"LLAMA_API_KEY": SECRET, "GGML_VK_VISIBLE": "0"}
+    assert spec.endpoint.headers == (("Authorization", f"Bearer {SECRET}"),)
     assert SECRET not in " ".join(spec.argv)
+
+
+def test_the_command_of_a_container(program: str) -> None:
+    """The same words for an embedded deployment, with paths as seen from inside; the key by name only."""
+    place = CommandPlace("0.0.0.0", 8000, "/model/m.gguf", "chat", "/inferry", threads=4)
+    command = adapter(gpu_layers=9).command(place)
+    assert isinstance(adapter(), CommandAdapter)
+    assert command.program == "llama-server"
+    assert " ".join(command.args) == (
+        "--model /model/m.gguf --host 0.0.0.0 --port 8000 --alias chat --metrics --ctx-size 6144 --parallel 3 "
+        "--threads 4 --threads-http 256 --n-gpu-layers 9"
+    )
+    assert command.secret_env == ("LLAMA_API_KEY",)
+    assert adapter(binary=program, gpu_layers=9).command(place) == command
+
+
+def test_its_images() -> None:
+    """The build's own image, for the CPU unless layers go to the GPU; the entry point is always said."""
+    assert adapter().container() == ContainerNeeds(
+        "ghcr.io/ggml-org/llama.cpp:server-b10481", ("/app/llama-server",), gpus=0
+    )
+    on_gpu = adapter(gpu_layers=99, version="b10731").container()
+    assert (on_gpu.image, on_gpu.gpus) == ("ghcr.io/ggml-org/llama.cpp:server-cuda-b10731", 1)
+    assert adapter(image="mirror.example/x:1").container().image == "mirror.example/x:1"
 
 
 def test_binary_that_is_not_there(tmp_path: Path) -> None:
@@ -95,12 +127,62 @@ def test_binary_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "hint"), [("--port", "itself"), ("-c", "context_tokens"), ("--host=::", "")]
+    ("args", "words"),
+    [
+        (["--port", "1"], "drop '--port': Inferry sets it itself"),
+        (["-c", "1"], "drop '-c': write 'context_tokens' in the deployment instead"),
+        (["--host=::"], "drop '--host'"),
+        (["--ssl-key-file", "k"], "drop '--ssl-key-file'"),
+        (
+            ["--draft-max", "8"],
+            "'--draft-max' is gone (llamacpp 10434 has it no more): use --spec-draft-n-max",
+        ),
+        (["--mlock"], "use --load-mode mlock"),
+        (["--flash-atn", "on"], "no flag '--flash-atn'. Did you mean '--flash-attn'?"),
+        (["--flash-attn"], "'--flash-attn' needs a value"),
+        (["--batch-size=512"], "as a word of its own: '--batch-size', '512'"),
+    ],
 )
-def test_extra_args_may_not_undo_ours(argument: str, hint: str) -> None:
-    """A flag that Inferry sets is refused in extra_args, with the key to use instead."""
-    with pytest.raises(ConfigError, match=rf"drop '{argument}'.*{hint}"):
-        adapter(binary="/bin/sh", extra_args=[argument, "1"]).launch(context(), {})
+def test_extra_args_are_checked(args: list[str], words: str) -> None:
+    """What Inferry sets, what is gone, what is unknown and what llama-server can't read, each with the way out."""
+    with pytest.raises(ConfigError, match=re.escape(words)) as caught:
+        adapter(binary="/bin/sh", extra_args=args).launch(context(), {})
+    assert caught.value.message.startswith("deployments.chat.extra_args: ")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["-fa", "on", "--no-kv-offload", "-nkvo", "-ctk", "q8_0"],
+        ["--control-vector-layer-range", "1", "4", "--jinja"],
+        ["--seed", "-1", "--load-mode", "mmap+mlock"],
+    ],
+)
+def test_extra_args_of_its_own_go_through(args: list[str]) -> None:
+    """Short and negated spellings, two values, and negative numbers."""
+    assert adapter(binary="/bin/sh", extra_args=args).launch(context(), {}).argv[-len(args) :] == tuple(args)
+
+
+def test_flags_are_those_of_the_build() -> None:
+    """A flag that is not in the table passes for a build newer than it; one that went later, for a build that has it."""
+    args = ["--brand-new", "1"]
+    with pytest.raises(ConfigError, match="has no flag '--brand-new'"):
+        adapter(binary="/bin/sh", extra_args=args).launch(context(), {})
+    old = ["--mlock"]
+    assert adapter(binary="/bin/sh", extra_args=old, version="b10434").launch(context(), {}).argv[
+        -1:
+    ] == tuple(old)
+    newer = adapter(binary="/bin/sh", extra_args=args, version="b99999")
+    assert newer.launch(context(), {}).argv[-2:] == tuple(args)
+
+
+def test_env_and_extra_args_are_for_a_program() -> None:
+    """The embedded engine has neither."""
+    for fields in ({"env": {"A": "1"}}, {"extra_args": ["--jinja"]}):
+        with pytest.raises(ValueError, match="name it in 'binary'"):
+            adapter(**fields)
+    with pytest.raises(ValueError, match="not a variable's name"):
+        adapter(binary="x", env={"A B": "1"})
 
 
 def test_probe_readings() -> None:
@@ -138,6 +220,40 @@ def test_exit_readings() -> None:
     assert killed.retryable
     assert "SIGKILL" in killed.message
     assert "code 3" in subject.read_exit(3, []).message
+
+
+@pytest.mark.parametrize(
+    ("log", "retryable", "says"),
+    [
+        (["error: invalid argument: --nonsense"], False, "error: invalid argument: --nonsense"),
+        (
+            ['error while handling argument "--ctx-size": stoi', "", "usage:", "-c, --ctx-size N   size"],
+            False,
+            'error while handling argument "--ctx-size": stoi',
+        ),
+        (
+            [
+                "0.00.003.118 E srv         start: couldn't bind HTTP server socket, hostname: h, port: 1",
+                "0.00.003.223 E srv  llama_server: exiting due to HTTP server error",
+            ],
+            True,
+            "couldn't bind HTTP server socket",
+        ),
+        (["nothing to see"], True, "code 1"),
+    ],
+)
+def test_exits_of_a_llama_server(log: list[str], retryable: bool, says: str) -> None:
+    """Build b10434's own words: its first complaint is told, and an argument that it refuses is final."""
+    reading = adapter(binary="x").read_exit(1, log)
+    assert (reading.retryable, says in reading.message) == (retryable, True)
+
+
+def test_a_page_of_build_b10434() -> None:
+    """A page recorded from a llama-server with 2 slots and 5 requests."""
+    page = (Path(__file__).parents[2] / "fixtures" / "metrics" / "llamacpp-b10434.txt").read_text()
+    metrics = adapter().read_metrics(page)
+    assert (metrics.running, metrics.waiting) == (2, 3)
+    assert (metrics.tokens_prompt, metrics.tokens_generated) == (10, 0)
 
 
 def test_routes_that_llamacpp_refuses_are_left_out() -> None:
