@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .inferry_process import Inferry
+from .inferry_process import Inferry, wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TOWER = "Where is the Eiffel Tower?"
@@ -33,6 +33,10 @@ class Running:
     inferry: Inferry
     url: str
     key: str
+
+    def is_let_in(self) -> bool:
+        headers = {"authorization": f"Bearer {self.key}"}
+        return httpx.get(f"{self.url}/v1/models", headers=headers, timeout=10).status_code == 200
 
     def answer(self, question: str) -> str:
         """What the deployment says to `question`."""
@@ -79,7 +83,9 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     inferry = Inferry(tmp_path_factory.mktemp("examples"))
     inferry.write(f"gateway: {{auth: keys}}\ndeployments:\n  chat:\n{engine}")
     with inferry.up() as up:
-        yield Running(inferry, up.wait_ready(), up.new_key("readers"))
+        found = Running(inferry, up.wait_ready(), up.new_key("readers"))
+        wait_for("the gateway knows the key", found.is_let_in)
+        yield found
 
 
 def test_every_example_is_on_the_page_and_in_a_test() -> None:
