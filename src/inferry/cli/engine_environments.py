@@ -40,7 +40,8 @@ class EngineEnvironments:
     """Those below one INFERRY_HOME. Safe to use from several processes at once, with `lock`."""
 
     def __init__(self, home: Path) -> None:
-        self.folder = home / "engines"
+        # Programs will begin with this path: the real one, so that they outlive links to it.
+        self.folder = (home / "engines").resolve()
         self._made = self.folder / ".made"
 
     # --- asking -----------------------------------------------------------------------------------
