@@ -17,7 +17,7 @@ from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
 from inferry.core.suggest import did_you_mean
 from inferry.engines.facts import ORDER
-from inferry.engines.presets import Preset, preset_settings
+from inferry.engines.presets import Preset, preset_settings, shown_value
 from inferry.engines.registry import adapter_for
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.threads import cores_available, share_threads
@@ -72,7 +72,7 @@ def choose_from_options(
     if preset is not None:
         for each in preset_settings(preset, engine):
             tree[each.key] = each.value
-            notes.append(f"{preset}: {each.key} {_shown(each.value)}: {each.because}")
+            notes.append(f"{preset}: {each.key} {shown_value(each.value)}: {each.because}")
     given = {key: value for key, value in options.items() if value is not None}
     if "model" in given and engine in ORDER and engine != "ollama":
         given["model"] = model_source(str(given["model"]))
@@ -127,7 +127,3 @@ def _choice(loaded: LoadedFile, name: str, notes: tuple[str, ...]) -> Choice:
     ]
     threads = share_threads(plans, cores_available())[name]
     return Choice(name, deployments[name], frozenset(map(str, hidden)), threads, notes)
-
-
-def _shown(value: object) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value).lower()

@@ -22,6 +22,9 @@ from inferry.engines.program import process_place
 from inferry.engines.registry import adapter_for
 from inferry.models.store import ModelStore
 
+EMBEDDED = "inferry.engines.llamacpp_child"
+"""The program of the embedded llama.cpp."""
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessForm:
@@ -74,12 +77,18 @@ def process_form(choice: Choice, port: int, files_folder: Path, environ: Mapping
     )
     try:
         command = _as_command(adapter.launch(context, environ))
-        here = engine_here(engine, environ)
-        first = f"{engine} {here.version if here and here.version else adapter.version}"
+        first = f"{engine} {_version_started(engine, command, environ) or adapter.version}"
     except ConfigError as error:
         command = adapter.command(process_place(context, str(told)))
         first = f"{engine} {adapter.version}, which can't be started here: {error.message}"
     return ProcessForm(command, (first, *choice.notes, *_notes(choice.deployment, command, model)))
+
+
+def _version_started(engine: str, command: EngineCommand, environ: Mapping[str, str]) -> str | None:
+    """The version of the program that the command starts, if that is the one that is installed."""
+    here = engine_here(engine, environ)
+    ours = here is not None and (here.where in (command.program, *command.args) or EMBEDDED in command.args)
+    return here.version if here is not None and ours else None
 
 
 def _as_command(spec: LaunchSpec) -> EngineCommand:
@@ -137,14 +146,9 @@ def container_form(
 def _adapter(name: str, deployment: Deployment) -> CommandAdapter:
     adapter = adapter_for(name, deployment)
     if not isinstance(adapter, CommandAdapter):
-        engine = deployment.engine
-        ways = {
-            "llamacpp": "the embedded llama.cpp runs inside Inferry: start it with 'inferry up', "
-            "or name a llama-server in 'binary'",
-            "simulated": "it is a part of Inferry: start it with 'inferry up'",
-        }
         raise ConfigError(
-            f"deployments.{name}: {engine} has no command of its own: {ways.get(engine, 'others run it')}."
+            f"deployments.{name}: {deployment.engine} has no command of its own: 'inferry up' starts it, "
+            "or others run it."
         )
     return adapter
 

@@ -28,10 +28,11 @@ _DEVELOPMENT = (_SHORT, _FEW, _HALF)
 _PATIENCE = Setting("start_timeout_s", 1800, "big models take long to load")
 _DRAIN = Setting("stop_grace_s", 120, "answers under way get two minutes to end")
 _SAFE = (_PATIENCE, _DRAIN)
+# Only where its meaning is known to bear it: SGLang, TGI and TensorRT-LLM count differently, and choose well.
 _MEMORY = Setting("memory_fraction", 0.9, "the GPU serves nothing else; a tenth is left for peaks")
 _PREFIXES = Setting("prefix_caching", True, "prompts that begin alike are computed once")
 _CHUNKS = Setting("chunked_prefill", True, "a long prompt does not hold up the answers of others")
-_PRODUCTION = (*_SAFE, _MEMORY, _PREFIXES, _CHUNKS)
+_PRODUCTION = (*_SAFE, _PREFIXES, _CHUNKS)
 
 _EAGER = Setting("extra_args", ["--enforce-eager"], "starts faster: no graphs are captured")
 _FP8 = Setting("quantization", "fp8", "half the memory of bf16, made while loading; needs no new files")
@@ -57,19 +58,19 @@ _TABLE: dict[Preset, dict[str, tuple[Setting, ...]]] = {
         "llamacpp": (_SHORT, Setting("parallel", 2, "one developer, not a crowd")),
     },
     "production": {
-        "vllm": _PRODUCTION,
+        "vllm": (*_PRODUCTION, _MEMORY),
         "sglang": _PRODUCTION,
         "tensorrt-llm": _PRODUCTION,
-        "tgi": (*_SAFE, _MEMORY, _PREFIXES),
+        "tgi": (*_SAFE, _PREFIXES),
         "transformers": _SAFE,
         "ollama": (*_SAFE, Setting("flash_attention", True, "less memory for long prompts")),
         "llamacpp": (*_SAFE, Setting("parallel", 8, "eight answers at a time; more wait in the queue")),
     },
     "quantized": {
-        "vllm": (*_PRODUCTION, _FP8, _cache("fp8")),
+        "vllm": (*_PRODUCTION, _MEMORY, _FP8, _cache("fp8")),
         "sglang": (*_PRODUCTION, _FP8, _cache("fp8_e4m3")),
         "tensorrt-llm": (*_PRODUCTION, _cache("fp8", "half the KV cache; weights are as their files say")),
-        "tgi": (*_SAFE, _MEMORY, _PREFIXES, _FP8, _cache("fp8_e4m3fn")),
+        "tgi": (*_SAFE, _PREFIXES, _FP8, _cache("fp8_e4m3fn")),
         "ollama": (*_SAFE, _FLASH, _cache("q8_0", "half the KV cache; its library's weights are quantized")),
         "llamacpp": (*_SAFE, _Q8_CACHE),
     },
@@ -84,3 +85,8 @@ def preset_settings(preset: Preset, engine: str) -> tuple[Setting, ...]:
         instead = f"it has {', '.join(having)}" if having else "it has none"
         raise ConfigError(f"There is no preset '{preset}' for {engine}: {instead}.")
     return found
+
+
+def shown_value(value: object) -> str:
+    """As it is written in the file, without quotes."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value).lower()
