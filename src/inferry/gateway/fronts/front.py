@@ -67,6 +67,16 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class Wakes:
+    """A request that only wants its model to be there, as Ollama loads one for an empty prompt. No engine is asked."""
+
+    route: Route
+    model: str
+    answer: bytes
+    """JSON, for the client, if a replica is ready."""
+
+
+@dataclass(frozen=True, slots=True)
 class Moments:
     """The clock, as an answer needs it."""
 
@@ -74,7 +84,7 @@ class Moments:
     wall_s: Callable[[], float]
 
 
-Translate = Callable[[bytes, Models, Moments], Asked]
+Translate = Callable[[bytes, Models, Moments], Asked | Wakes]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from inferry.core.api_key import ApiKey
-from inferry.core.errors import InvalidRequest, Rejected
+from inferry.core.errors import InferryError, InvalidRequest, Rejected
+from inferry.core.outcome import Ending
 from inferry.core.request import Route
 from inferry.gateway.edge import Arrival
 from inferry.gateway.exchange import Exchange
-from inferry.gateway.fronts.front import Front, Moments
+from inferry.gateway.fronts.front import Front, Moments, Wakes
 from inferry.gateway.fronts.translating_sink import TranslatingSink
 from inferry.gateway.host import Host
 from inferry.gateway.sink import ClientSink
+from inferry.ledger.keyring import require_deployment
 
 MODEL_HEADER = b"x-inferry-model"
 """Names the deployment for APIs whose requests name none."""
@@ -45,13 +47,14 @@ def model_header(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 class FrontExchange(Exchange):
     """One request by a front."""
 
-    __slots__ = ("_front", "_header", "_translating")
+    __slots__ = ("_client", "_front", "_header", "_translating")
 
     def __init__(
         self, gateway: Host, sink: ClientSink, front: Front, arrival: Arrival, header: str | None
     ) -> None:
         self._translating = TranslatingSink(sink, front.errors)
         super().__init__(gateway, self._translating, front.route, arrival)
+        self._client = sink
         self._front = front
         self._header = header
 
@@ -65,8 +68,31 @@ class FrontExchange(Exchange):
             self.reject(error)
             return
         self.route = asked.route
+        if isinstance(asked, Wakes):
+            self._say_awake(asked)
+            return
         self._translating.writer = asked.writer
         super().begin(asked.body)
+
+    def _say_awake(self, asked: Wakes) -> None:
+        gateway, caller = self._gateway, self.caller
+        assert caller is not None
+        self._stamp()
+        try:
+            deployment = self.deployment = gateway.deployment_for(asked.model, caller.key)
+            if caller.key is not None:
+                require_deployment(caller.key, deployment.name)
+            deployment.require_route(asked.route, asked.model)
+            if not deployment.balancer.usable():
+                raise gateway.no_replica(deployment, "none is ready")
+        except InferryError as error:
+            self._fail(error, Ending.REJECTED if isinstance(error, Rejected) else Ending.FAILED)
+            return
+        lines = b"content-type: application/json\r\n" + self.arrival.id_line
+        lines += gateway.edge.answer_lines(self.arrival)
+        self._end(Ending.COMPLETED, 200, None)
+        self._client.start(200, lines, len(asked.answer))
+        self._client.end(asked.answer)
 
     def on_entered(self) -> None:
         super().on_entered()

@@ -143,6 +143,12 @@ class OllamaWriter:
         return {"done": True, "done_reason": self._reason, **known}
 
 
+def loaded(shape: Shape, model: str, moments: Moments) -> bytes:
+    """The answer to a request that asks for nothing but the model."""
+    head = {"model": model, "created_at": rfc3339(moments.wall_s())}
+    return _encode({**head, **shape.said("", "", []), "done": True, "done_reason": "load"})
+
+
 class _Vector(msgspec.Struct):
     embedding: Raw
     index: int = 0

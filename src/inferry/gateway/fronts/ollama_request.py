@@ -14,12 +14,13 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from inferry.core.errors import InvalidRequest
 from inferry.core.request import CHAT, COMPLETIONS, EMBEDDINGS
-from inferry.gateway.fronts.front import Asked, Models, Moments
+from inferry.gateway.fronts.front import Asked, Models, Moments, Wakes
 from inferry.gateway.fronts.ollama_answer import (
     ChatShape,
     EmbeddingWriter,
     GenerateShape,
     OllamaWriter,
+    loaded,
 )
 from inferry.gateway.fronts.ollama_messages import OllamaMessage, chat_messages, user_content
 from inferry.gateway.fronts.outer_body import reader, refuse_others
@@ -80,15 +81,18 @@ class _Generating(_Request, kw_only=True):
     think: bool | str | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    # Whether Ollama cuts what is too long; engines do as they do.
+    truncate: Hint = UNSET
+    shift: Hint = UNSET
 
 
 class ChatRequest(_Generating, kw_only=True):
-    messages: Annotated[list[OllamaMessage], Meta(min_length=1)]
+    messages: list[OllamaMessage] | None = None
     tools: list[dict[str, Any]] | None = None
 
 
 class GenerateRequest(_Generating, kw_only=True):
-    prompt: Annotated[str, Meta(min_length=1)]
+    prompt: str | None = None
     system: str | None = None
     raw: bool | None = None
     images: list[str] | None = None
@@ -126,9 +130,11 @@ _read_embed = reader(EmbedRequest, {"options": Options})
 _encode = msgspec.json.encode
 
 
-def chat(body: bytes, models: Models, moments: Moments) -> Asked:
+def chat(body: bytes, models: Models, moments: Moments) -> Asked | Wakes:
     """POST /api/chat."""
     request = _read_chat(body)
+    if not request.messages:
+        return Wakes(CHAT, models.known(request.model), loaded(ChatShape(), request.model, moments))
     fields = _fields(request, models) | {"messages": chat_messages(request.messages)} | _format(request)
     if request.tools:
         fields["tools"] = request.tools
@@ -136,9 +142,11 @@ def chat(body: bytes, models: Models, moments: Moments) -> Asked:
     return Asked(CHAT, _encode(fields), writer)
 
 
-def generate(body: bytes, models: Models, moments: Moments) -> Asked:
+def generate(body: bytes, models: Models, moments: Moments) -> Asked | Wakes:
     """POST /api/generate: `raw` is a text completion, all else a chat of one question, as in Ollama."""
     request = _read_generate(body)
+    if not request.prompt:
+        return Wakes(CHAT, models.known(request.model), loaded(GenerateShape(), request.model, moments))
     fields = _fields(request, models)
     writer = OllamaWriter(GenerateShape(), request.model, moments, stream=request.stream is not False)
     if request.raw:

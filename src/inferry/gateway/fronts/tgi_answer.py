@@ -20,21 +20,30 @@ _UNKNOWN_ID = -1
 
 
 class TgiErrors:
-    """A Grumbler: `{"error", "error_type"}`, with TGI's own words for the type where there is one."""
+    """A Grumbler: `{"error", "error_type"}`.
+
+    The type is left out where the fault is none that TGI has a type for (a key, a name, a path): its clients then
+    raise what fits the status.
+    """
 
     def error(self, status: int, message: str) -> bytes:
-        return _encode({"error": message, "error_type": _error_type(status)})
+        return _encode(_error(status, message))
 
     def error_piece(self, status: int, message: str) -> bytes:
-        return _event({"error": message, "error_type": _error_type(status)})
+        return _event(_error(status, message))
 
 
-def _error_type(status: int) -> str:
-    if status == 429:
-        return "overloaded"
-    if status < 500:
-        return "validation"
-    return "overloaded" if status == 503 else "generation"
+_WITHOUT_TYPE = frozenset({401, 403, 404, 405})
+
+
+def _error(status: int, message: str) -> dict[str, Any]:
+    if status in _WITHOUT_TYPE:
+        return {"error": message}
+    if status in (429, 503):
+        kind = "overloaded"
+    else:
+        kind = "validation" if status < 500 else "generation"
+    return {"error": message, "error_type": kind}
 
 
 class TgiWriter:
