@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 from inferry.core.errors import ConfigError
@@ -33,6 +34,23 @@ CONFIG_FILE = "sglang.yaml"
 # SGLang takes its key from its command line, which every user of the machine can read, or from its file of
 # flags. It spells each key of that file as a flag: hence the dash.
 _KEY_IN_CONFIG = f'api-key: "{KEY_MARK}"\n'
+
+LOGGING_FILE = "sglang-logging.json"
+
+# At its usual level, SGLang logs all its arguments when it starts, with the key: only that logger is quieter.
+_LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "[%(asctime)s %(processName)s] %(message)s"}},
+    "handlers": {"lines": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"level": "INFO", "handlers": ["lines"]},
+    "loggers": {
+        name: {"level": "WARNING"} for name in ("sglang.srt.entrypoints.engine", "httpx", "httpcore")
+    },
+}
+
+_QUIET_PATHS = ("/health", "/metrics")
+"""Asked every few seconds: a line in the log for each would bury all others."""
 
 _SHARED_MEMORY_BYTES = 32 * 1024**3
 """As in the `docker run` of SGLang's own installation page."""
@@ -106,13 +124,16 @@ class SglangAdapter:
         args = ["serve", "--model-type", "llm", "--model-path", place.model]
         args += ["--served-model-name", place.served_name, "--host", place.host, "--port", str(place.port)]
         args += ["--config", f"{place.folder}/{CONFIG_FILE}", "--enable-metrics"]
+        args += ["--uvicorn-access-log-exclude-prefixes", *_QUIET_PATHS]
         args += [*deployment_flags(deployment), *deployment.extra_args]
         env = {
             **_PASSIVE_HEALTH,
+            "SGLANG_LOGGING_CONFIG_PATH": f"{place.folder}/{LOGGING_FILE}",
             **visible_gpus(self._name, deployment.gpus, self._gpus),
             **deployment.env,
         }
-        return EngineCommand(PROGRAM, tuple(args), env, files={CONFIG_FILE: _KEY_IN_CONFIG})
+        files = {CONFIG_FILE: _KEY_IN_CONFIG, LOGGING_FILE: json.dumps(_LOGGING, indent=1) + "\n"}
+        return EngineCommand(PROGRAM, tuple(args), env, files=files)
 
     def read_probe(self, status: int, body: bytes) -> ProbeReading:
         if status == 200:

@@ -19,6 +19,8 @@ MANAGED_FLAGS = {
     "--config": "Inferry hands over its key in that file; write the flags themselves here",
     "--api-key": "",
     "--enable-metrics": "",
+    "--log-level": "name a logging configuration of your own in 'env': SGLANG_LOGGING_CONFIG_PATH",
+    "--uvicorn-access-log-exclude-prefixes": "",
     "--ssl-keyfile": _TLS,
     "--ssl-certfile": _TLS,
     "--ssl-ca-certs": _TLS,

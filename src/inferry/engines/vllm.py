@@ -16,7 +16,6 @@ from inferry.engines.adapter import (
     Verdict,
     WarmupRequest,
 )
-from inferry.engines.exit_cause import USAGE_EXIT_CODE, exit_with_cause
 from inferry.engines.flag_lint import lint
 from inferry.engines.flag_table import FlagTable, table_for
 from inferry.engines.gpus import gpus_needed, visible_gpus
@@ -29,6 +28,7 @@ from inferry.engines.program import (
     version_numbers,
 )
 from inferry.engines.prometheus_text import peak, sum_by_name, whole
+from inferry.engines.vllm_exit import read_vllm_exit
 from inferry.engines.vllm_flags import MANAGED_FLAGS, SPECULATIVE_FLAGS, deployment_flags
 
 PROGRAM = "vllm"
@@ -42,18 +42,6 @@ _DRAIN_SHARE = 0.8
 
 _QUIET_PATHS = "/health,/metrics"
 """Asked every few seconds: a line in the log for each would bury all others."""
-
-# The front end's last words when the engine behind it could not start; the reason stands further up.
-_ECHOES = ("Engine core initialization failed", "EngineDeadError", "EngineCore encountered an issue")
-
-_TOO_LITTLE_MEMORY = (
-    "No available memory for the cache blocks",
-    "Free memory on device",
-    "is less than desired",
-    "KV cache is needed, which is larger than the available KV cache memory",
-)
-_HOPELESS = ("validation error", "unrecognized arguments")
-"""Words of causes that no further start will mend."""
 
 
 class VllmAdapter:
@@ -172,12 +160,4 @@ class VllmAdapter:
         )
 
     def read_exit(self, code: int, log_tail: Sequence[str]) -> ExitReading:
-        telling = [line for line in log_tail if not any(echo in line for echo in _ECHOES)]
-        message = exit_with_cause(code, telling)
-        if any(words in message for words in _TOO_LITTLE_MEMORY):
-            message = (
-                f"{message} - not enough memory: change 'memory_fraction', 'context_tokens' or 'parallel', "
-                "or free what others hold"
-            )
-        retryable = code != USAGE_EXIT_CODE and not any(words in message for words in _HOPELESS)
-        return ExitReading(retryable, message)
+        return read_vllm_exit(code, log_tail)
