@@ -1,0 +1,50 @@
+"""Answers of a real engine, cut after some of their tokens and continued as engines/continuation.py says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from inferry.engines.continuation import Continued, continuation_of, continue_chat, continue_completion
+
+from .simulated_client import events
+
+Stream = Callable[[str, dict[str, Any]], str]
+"""Path and body of a streamed request to its events' text."""
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+TOKENS = 20
+REQUESTS: tuple[tuple[str, dict[str, Any]], ...] = (
+    (CHAT, {"messages": [{"role": "user", "content": "Name three colors and say why you like them."}]}),
+    (CHAT, {"messages": [{"role": "user", "content": "Count from one to twenty in words."}]}),
+    (COMPLETIONS, {"prompt": "Once upon a time, there was a"}),
+)
+
+
+def pieces(stream: str) -> list[str]:
+    """The texts of a stream's events, one token each."""
+    found: list[str] = []
+    for event in events(stream):
+        for choice in event["choices"] if isinstance(event, dict) else ():
+            text = choice["text"] if "text" in choice else choice["delta"].get("content")
+            if text:
+                found.append(text)
+    return found
+
+
+def broken_continuations(engine: str, model: str, stream: Stream, cuts: tuple[int, ...]) -> list[str]:
+    """What did not come out as if nothing had been cut: empty if all is well."""
+    wrong: list[str] = []
+    for path, request in REQUESTS:
+        body = {"model": model, "temperature": 0, "max_tokens": TOKENS, "stream": True, **request}
+        undisturbed = pieces(stream(path, body))
+        assert len(undisturbed) > max(cuts), undisturbed
+        for cut in cuts:
+            delivered = "".join(undisturbed[:cut])
+            go_on = continue_chat if path == CHAT else continue_completion
+            plan = go_on(continuation_of(engine), body, delivered, cut)
+            assert isinstance(plan, Continued), plan
+            rest = "".join(pieces(stream(path, plan.body)))
+            whole = delivered + (rest.removeprefix(plan.may_repeat) if plan.may_repeat else rest)
+            if whole != "".join(undisturbed):
+                wrong.append(f"{path} cut at {cut}: {whole!r} and not {''.join(undisturbed)!r}")
+    return wrong
