@@ -14,6 +14,7 @@ from inferry.gateway.decode import _explain
 
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
 _UNKNOWN = re.compile(r"Object contains unknown field `([^`]*)`(?: - at `\$\.?([^`]*)`)?")
+_INDEX = re.compile(r"\[\d+\]")
 
 
 def reader(kind: type[_Kind], parts: Mapping[str, type[msgspec.Struct]]) -> Callable[[bytes], _Kind]:
@@ -30,6 +31,8 @@ def reader(kind: type[_Kind], parts: Mapping[str, type[msgspec.Struct]]) -> Call
         except msgspec.ValidationError as error:
             raise _explained(str(error), body, known) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            if not body.strip():
+                raise InvalidRequest("The request has no body: send a JSON object.") from None
             raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
         except RecursionError:
             raise InvalidRequest("The request body is nested too deeply.") from None
@@ -43,7 +46,7 @@ def _explained(text: str, body: bytes, known: Mapping[str, Iterable[str]]) -> In
         return _explain(text, body, ())
     name, place = found[1], found[2] or ""
     where = f"{place}.{name}" if place else name
-    near = did_you_mean(name, known.get(place, ()))
+    near = did_you_mean(name, known.get(_INDEX.sub("[...]", place), ()))
     return InvalidRequest(f"Unknown parameter: '{where[:100]}'.{near}", param=where[:100])
 
 

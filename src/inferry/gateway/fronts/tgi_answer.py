@@ -39,10 +39,8 @@ _WITHOUT_TYPE = frozenset({401, 403, 404, 405})
 def _error(status: int, message: str) -> dict[str, Any]:
     if status in _WITHOUT_TYPE:
         return {"error": message}
-    if status in (429, 503):
-        kind = "overloaded"
-    else:
-        kind = "validation" if status < 500 else "generation"
+    refusal = "validation" if status < 500 else "generation"
+    kind = "overloaded" if status in (429, 503) else refusal
     return {"error": message, "error_type": kind}
 
 
