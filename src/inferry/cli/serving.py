@@ -83,6 +83,7 @@ def _spec(
         upstream_model=adapter.served_name,
         routes=adapter.routes,
         asks_usage=adapter.reports_stream_usage,
+        tokenize_field=adapter.tokenize_field,
         policy=deployment.routing.policy,
         limits=deployment.limits,
         price=deployment.price,

@@ -115,6 +115,10 @@ class EngineAdapter(Protocol):
         """Whether `stream_options.include_usage` may safely be added to a streamed request."""
 
     @property
+    def tokenize_field(self) -> str | None:
+        """Where its /tokenize reads the text: `content` or `prompt`; None: it has none, or nobody knows."""
+
+    @property
     def probe_path(self) -> str: ...
 
     @property

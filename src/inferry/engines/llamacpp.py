@@ -67,6 +67,7 @@ class LlamaCppAdapter:
         route.path for route in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, COUNT_TOKENS, TOKENIZE)
     )
     reports_stream_usage = True
+    tokenize_field: str | None = "content"
     probe_path = "/health"
     metrics_path: str | None = "/metrics"
 

@@ -49,6 +49,7 @@ class OllamaAdapter:
     engine = "ollama"
     simulated = False
     reports_stream_usage = True
+    tokenize_field: str | None = None
     probe_path = "/api/ps"
     metrics_path: str | None = None
 

@@ -20,6 +20,7 @@ class OpenAIAdapter:
     engine = "openai"
     simulated = False
     metrics_path: str | None = None
+    tokenize_field: str | None = None
     warmups: Sequence[WarmupRequest] = ()
 
     def __init__(self, name: str, deployment: OpenAIDeployment) -> None:

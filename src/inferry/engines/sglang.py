@@ -71,6 +71,7 @@ class SglangAdapter:
         route.path for route in (CHAT, COMPLETIONS, RESPONSES, MESSAGES, COUNT_TOKENS, TOKENIZE)
     )
     reports_stream_usage = True
+    tokenize_field: str | None = "prompt"
     probe_path = "/health"
     metrics_path: str | None = "/metrics"
 

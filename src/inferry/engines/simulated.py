@@ -29,6 +29,7 @@ class SimulatedAdapter:
     simulated = True
     routes = frozenset(ROUTES)
     reports_stream_usage = True
+    tokenize_field: str | None = "prompt"
     probe_path = "/health"
     metrics_path: str | None = "/metrics"
 

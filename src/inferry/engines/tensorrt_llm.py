@@ -69,6 +69,7 @@ class TensorRtLlmAdapter:
     simulated = False
     routes = frozenset(route.path for route in (CHAT, COMPLETIONS, RESPONSES))
     reports_stream_usage = True
+    tokenize_field: str | None = None
     probe_path = "/health"
     # Its /metrics is a list of iterations, in JSON; this one is there with return_perf_metrics only.
     metrics_path: str | None = "/prometheus/metrics"

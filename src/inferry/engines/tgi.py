@@ -65,6 +65,7 @@ class TgiAdapter:
     # Its /tokenize wants `inputs` and answers a bare list; embeddings, responses, messages and rerank it has not.
     routes = frozenset(route.path for route in (CHAT, COMPLETIONS))
     reports_stream_usage = True
+    tokenize_field: str | None = None
     probe_path = "/health"
     metrics_path: str | None = "/metrics"
     served_name = BASE_MODEL

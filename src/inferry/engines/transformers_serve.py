@@ -67,6 +67,7 @@ class TransformersAdapter:
     routes = frozenset(route.path for route in (CHAT, COMPLETIONS))
     # Passed over, with a warning once: the last event of a stream has the usage in any case.
     reports_stream_usage = True
+    tokenize_field: str | None = None
     probe_path = "/health"
     metrics_path: str | None = None
 

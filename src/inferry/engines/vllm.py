@@ -50,6 +50,7 @@ class VllmAdapter:
     engine = "vllm"
     simulated = False
     reports_stream_usage = True
+    tokenize_field: str | None = "prompt"
     probe_path = "/health"
     metrics_path: str | None = "/metrics"
 

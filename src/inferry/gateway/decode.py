@@ -27,6 +27,7 @@ from inferry.core.request import (
     InferenceRequest,
     Route,
 )
+from inferry.gateway.tokenize_body import with_text_in
 
 _Positive = Annotated[int, Meta(ge=1)] | None
 _NotNegative = Annotated[int, Meta(ge=0)] | None
@@ -215,21 +216,28 @@ def _prompts(prompt: Raw) -> int:
 
 
 def body_for_engine(
-    request: InferenceRequest, served_name: str, ask_usage: bool, length_max: int | None = None
+    request: InferenceRequest,
+    served_name: str,
+    ask_usage: bool,
+    length_max: int | None = None,
+    text_field: str | None = None,
 ) -> bytes:
     """The body as the engine shall get it: its own name for the model, and asked for usage if wished.
 
     `length_max`: bound the answer to so many tokens if the client did not bound it; a length of 0 becomes 1 then,
-    since engines differ in whether 0 means none or no bound. When nothing has to change, this is the client's very
-    bytes. Raises InvalidRequest.
+    since engines differ in whether 0 means none or no bound. `text_field`: where the engine's /tokenize reads the
+    text. When nothing has to change, this is the client's very bytes. Raises InvalidRequest.
     """
     add_usage = ask_usage and request.stream and request.route.asks_usage and not request.client_wants_usage
     own_field = request.route.length_field
     add_length = length_max is not None and not request.max_tokens and own_field is not None
+    body = request.body
+    if text_field is not None and request.route is TOKENIZE:
+        body = with_text_in(text_field, body)
     if request.model == served_name and not add_usage and not add_length:
-        return request.body
+        return body
     try:
-        fields = _decode_fields(request.body) or {}
+        fields = _decode_fields(body) or {}
         options = (
             (_decode_fields(fields["stream_options"]) or {})
             if add_usage and "stream_options" in fields

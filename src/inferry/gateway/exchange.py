@@ -141,7 +141,11 @@ class Exchange(BackPressure):
         self.entered_s = self.activity_s = self._gateway.now_s()
         try:
             self._body = body_for_engine(
-                request, deployment.upstream_model, deployment.asks_usage, self.entry.length_max
+                request,
+                deployment.upstream_model,
+                deployment.asks_usage,
+                self.entry.length_max,
+                deployment.tokenize_field,
             )
         except Rejected as error:
             self._fail(error, Ending.REJECTED)

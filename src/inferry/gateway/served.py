@@ -40,6 +40,8 @@ class ServedSpec:
     prompt_truth: PromptTruthSpec | None = None
     slots: int | None = None
     """Requests that one replica computes at the same time; None: not known."""
+    tokenize_field: str | None = None
+    """Where its /tokenize reads the text: `content` or `prompt`; None: as the client says."""
     reason_needed: bool = True
     """A stream without a finish_reason has failed."""
 
@@ -62,6 +64,7 @@ class ServedDeployment:
         self.upstream_model = spec.upstream_model
         self.routes = spec.routes
         self.asks_usage = spec.asks_usage
+        self.tokenize_field = spec.tokenize_field
         self.reason_needed = spec.reason_needed
         self.rates = rates(spec.price)
         self.balancer.set_policy(spec.policy)
