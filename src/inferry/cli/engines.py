@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from inferry.cli import engines_command, engines_doctor
+from inferry.cli import engines_command, engines_doctor, engines_probe
 from inferry.core.errors import ConfigError
 from inferry.core.suggest import did_you_mean
 
@@ -17,6 +17,7 @@ from inferry.core.suggest import did_you_mean
 app = typer.Typer(no_args_is_help=True, help="Choose, compare, start and check engines.")
 app.command("command")(engines_command.command)
 app.command("doctor")(engines_doctor.doctor)
+app.command("probe")(engines_probe.probe)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
