@@ -24,7 +24,7 @@ from inferry.gateway.exchange import Exchange
 from inferry.gateway.fronts.front import Front
 from inferry.gateway.fronts.front_exchange import CallersModels, model_header, open_exchange
 from inferry.gateway.fronts.pages import FRONT_PAGES, FRONT_QUESTIONS, Question
-from inferry.gateway.fronts.table import ENTRANCES, error_writer
+from inferry.gateway.fronts.table import ENTRANCES, FRONTS, error_writer
 from inferry.gateway.gateway import Gateway, unknown_model
 from inferry.gateway.openapi import openapi_document
 from inferry.gateway.protocol import DISCARD_BYTES_MAX
@@ -164,7 +164,8 @@ class GatewayApp:
 
     async def _root(self, _visit: _Visit) -> tuple[int, bytes, bytes]:
         served = {path for deployment in self._gateway.deployments.values() for path in deployment.routes}
-        about = {"name": "inferry", "api": sorted([*self._pages, *served])}
+        fronts = {front.path for front in FRONTS.values() if front.route.path in served}
+        about = {"name": "inferry", "api": sorted({*self._pages, *served, *fronts})}
         if not self._gateway.callers.asks_keys:
             about["models"] = sorted(self._gateway.deployments)
         return 200, _JSON, msgspec.json.encode(about)
