@@ -31,7 +31,7 @@ pytestmark = [
 ]
 
 SIDES = pytest.mark.parametrize("side", [0, 1], ids=["engine", "llamacpp"])
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION = [{"role": "user", "content": "Where is the Eiffel Tower?"}]
 ENDLESS = {"prompt": "1 2 3 4 5 6 7 8 9 10 11 12", "temperature": 0, "max_tokens": 1800, "stream": True}
 """At temperature 0 the model counts on and on."""
 
@@ -60,7 +60,7 @@ def test_chat_is_alike(pair: Pair) -> None:
     with as many prompt tokens: both engines apply the model's own template."""
     prompt_tokens = set()
     for name in pair.names:
-        answer = pair.post("/v1/chat/completions", name, messages=QUESTION, temperature=0, max_tokens=24)
+        answer = pair.post("/v1/chat/completions", name, messages=QUESTION, temperature=0, max_tokens=40)
         assert answer.status_code == 200, answer.text
         body = answer.json()
         assert "Paris" in body["choices"][0]["message"]["content"]
@@ -88,7 +88,7 @@ def test_completions_are_alike(pair: Pair) -> None:
 def test_streams_are_alike(pair: Pair) -> None:
     """A stream says what the whole answer says, under one id; usage comes at its end to those who ask, and only them."""
     for name in pair.names:
-        fields = {"messages": QUESTION, "temperature": 0, "max_tokens": 24}
+        fields = {"messages": QUESTION, "temperature": 0, "max_tokens": 40}
         whole = pair.post("/v1/chat/completions", name, **fields).json()
         plain = events(pair.post("/v1/chat/completions", name, stream=True, **fields).text)
         asked = pair.post(
@@ -192,7 +192,7 @@ def test_a_killed_engine_comes_back(pair: Pair) -> None:
     victim = pair.replica(name)["pid"]
     os.kill(victim, signal.SIGKILL)
     wait_for("its group is gone", lambda: process_gone(victim) and not group_of(victim), 30)
-    other = pair.post("/v1/chat/completions", LLAMACPP, messages=QUESTION, temperature=0, max_tokens=8)
+    other = pair.post("/v1/chat/completions", LLAMACPP, messages=QUESTION, temperature=0, max_tokens=24)
     assert "Paris" in other.text
 
     def back() -> bool:
@@ -200,7 +200,7 @@ def test_a_killed_engine_comes_back(pair: Pair) -> None:
         return bool(now["state"] == "ready" and now["restarts"] == 1 and now["pid"] != victim)
 
     wait_for(f"{name} is back", back, 300)
-    again = pair.post("/v1/chat/completions", name, messages=QUESTION, temperature=0, max_tokens=24)
+    again = pair.post("/v1/chat/completions", name, messages=QUESTION, temperature=0, max_tokens=40)
     assert "Paris" in again.json()["choices"][0]["message"]["content"]
 
 
