@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from inferry.core.errors import ConfigError
 from inferry.core.launch import CommandPlace, ContainerNeeds, EngineCommand, LaunchSpec
@@ -24,7 +26,7 @@ from inferry.engines.exit_text import CONFIG_EXIT_CODE, exit_text, last_words
 from inferry.engines.flag_lint import lint
 from inferry.engines.flag_table import table_for
 from inferry.engines.one_token import one_token_completion
-from inferry.engines.program import find_program, process_place, process_spec
+from inferry.engines.program import process_place, process_spec
 from inferry.engines.prometheus_text import sum_by_name, whole
 
 HTTP_THREADS_MIN = 256
@@ -119,8 +121,7 @@ class LlamaCppAdapter:
         binary = self._deployment.binary
         if binary is not None:
             command = self.command(process_place(context, str(context.model_path)))
-            program = find_program(self._name, binary, command.program, self.engine, environ)
-            return process_spec(command, context, program)
+            return process_spec(command, context, self._program(binary, environ))
         return LaunchSpec(
             replica_id=context.replica_id,
             argv=self._embedded(context),
@@ -129,6 +130,15 @@ class LlamaCppAdapter:
             ),
             env={"INFERRY_ENGINE_KEY": context.secret},
         )
+
+    def _program(self, binary: str, environ: Mapping[str, str]) -> str:
+        found = shutil.which(binary, path=environ.get("PATH"))
+        if found is None:
+            raise ConfigError(
+                f"deployments.{self._name}.binary: '{binary}' is not a program that can be run here. "
+                "Give its full path, or leave 'binary' out to use the embedded llama.cpp."
+            )
+        return str(Path(found).absolute())
 
     def _check_extra_args(self) -> None:
         where, args = f"deployments.{self._name}.extra_args", self._deployment.extra_args

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from inferry.core.launch import CommandPlace, ContainerNeeds
 from inferry.core.local_engines import LlamaCppDeployment
 from inferry.engines.adapter import CommandAdapter, LaunchContext, Verdict
 from inferry.engines.llamacpp import LlamaCppAdapter
+
+from .golden_files import assert_golden
+from .spec_text import at_8123, spec_text
 
 SECRET = "s3cret-of-this-process"
 
@@ -93,6 +97,14 @@ def test_own_binary_gets_its_own_flags(program: str) -> None:
     assert spec.env == {"LLAMA_API_KEY": SECRET, "GGML_VK_VISIBLE": "0"}
     assert spec.endpoint.headers == (("Authorization", f"Bearer {SECRET}"),)
     assert SECRET not in " ".join(spec.argv)
+
+
+def test_golden_launch_spec() -> None:
+    """Every word and variable of a llama-server, as kept."""
+    subject = adapter(
+        binary=sys.executable, gpu_layers=20, env={"GGML_CUDA_P2P": "1"}, extra_args=["--jinja"]
+    )
+    assert_golden("llamacpp-b10434-full.txt", spec_text(subject.launch(at_8123("/models/m.gguf"), {})))
 
 
 def test_the_command_of_a_container(program: str) -> None:

@@ -14,6 +14,9 @@ from inferry.core.server_engines import OllamaDeployment
 from inferry.engines.adapter import CommandAdapter, LaunchContext
 from inferry.engines.ollama import OllamaAdapter
 
+from .golden_files import assert_golden
+from .spec_text import at_8123, spec_text
+
 PLACE = CommandPlace("::1", 8123, "llama3.2:1b", "llama3.2:1b", "/files")
 
 
@@ -40,6 +43,27 @@ def test_everything_goes_by_the_environment() -> None:
         "OLLAMA_FLASH_ATTENTION": "1",
     }
     assert (command.secret_env, dict(command.files)) == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("plain", {}),
+        (
+            "full",
+            {
+                "parallel": 4,
+                "context_tokens": 8192,
+                "kv_cache_dtype": "q4_0",
+                "models_folder": "/m",
+                "gpus": [2],
+            },
+        ),
+    ],
+)
+def test_golden_launch_spec(name: str, fields: dict[str, object]) -> None:
+    """Every word and variable, as kept."""
+    assert_golden(f"ollama-0.33.1-{name}.txt", spec_text(adapter(**fields).launch(at_8123(), {})))
 
 
 def test_what_the_file_leaves_out_is_ollamas_choice() -> None:
