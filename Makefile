@@ -54,6 +54,8 @@ lock: $(VENV)/.dev  ## Resolve the dependencies anew into locks/
 	  --no-emit-index-url --no-annotate --quiet -o locks/local.txt
 	$(BIN)/uv pip compile pyproject.toml --group build $(EXTRAS) --extra dev --universal --generate-hashes --no-header \
 	  --no-emit-index-url --no-annotate --constraints locks/local.txt --quiet -o locks/dev.txt
+	$(BIN)/uv pip compile locks/clients.in --no-deps --universal --generate-hashes --no-header \
+	  --no-emit-index-url --no-annotate --quiet -o locks/clients.txt
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
@@ -69,7 +71,8 @@ $(VENV)/.local: $(BIN)/python locks/local.txt pyproject.toml
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: $(BIN)/python locks/dev.txt pyproject.toml
+$(VENV)/.dev: $(BIN)/python locks/dev.txt locks/clients.txt pyproject.toml
 	$(PIP) install --quiet --require-hashes -r locks/dev.txt
+	$(PIP) install --quiet --no-deps --require-hashes -r locks/clients.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.local
