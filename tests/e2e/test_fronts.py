@@ -294,6 +294,19 @@ async def test_errors_speak_the_apis_language(start: Start, path: str) -> None:
         assert served.seen == []
 
 
+async def test_bodies_nested_deeply(start: Start) -> None:
+    """However deep, a body is served or refused; near the limit of what can be read, too."""
+    async with upstream(engine) as served, start([served.port]) as running:
+        statuses = set()
+        for depth in [10, *range(800, 1000, 10), 100_000]:
+            schema = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
+            body = b'{"model":"chat","messages":[{"role":"user"}],"format":' + schema + b"}"
+            statuses.add((await ask(running, "/api/chat", body=body))[0])
+            plain = b'{"model":"chat","stream":true,"messages":[{"role":"user"}],"x":' + schema + b"}"
+            statuses.add((await ask(running, "/v1/chat/completions", body=plain))[0])
+        assert statuses == {200, 400}
+
+
 async def test_other_methods_and_paths(start: Start) -> None:
     """405 says which methods there are; what there is not is a 404. Both in the form of the API that was meant."""
     async with upstream(engine) as served, start([served.port]) as running:

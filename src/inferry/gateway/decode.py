@@ -245,6 +245,8 @@ def body_for_engine(
         )
     except UnicodeDecodeError as error:  # in a key that decode_request had no reason to look at
         raise InvalidRequest(f"The request body is not valid JSON: {error}.") from None
+    except RecursionError:  # it could just be read where there was more room on the stack
+        raise InvalidRequest("The request body is nested too deeply.") from None
     if request.model != served_name:
         fields["model"] = Raw(_encode(served_name))
     if add_length and own_field is not None:

@@ -67,6 +67,9 @@ class FrontExchange(Exchange):
         except Rejected as error:
             self.reject(error)
             return
+        except RecursionError:  # what could just be read need not fit a level deeper
+            self.reject(InvalidRequest("The request body is nested too deeply."))
+            return
         self.route = asked.route
         if isinstance(asked, Wakes):
             self._say_awake(asked)

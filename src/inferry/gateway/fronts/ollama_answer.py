@@ -111,7 +111,7 @@ class OllamaWriter:
         for _, (names, pieces) in sorted(self._calls.items()):
             try:
                 arguments = msgspec.json.decode("".join(pieces) or "{}")
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, RecursionError):
                 arguments = None
             if not isinstance(arguments, dict):
                 raise NotAnswered(502, "The model's tool call has arguments that are no JSON object.")

@@ -13,6 +13,7 @@ from inferry.gateway.sink import ClientSink
 _JSON = b"application/json"
 _HELD_BYTES_MAX = 256 * 1024 * 1024
 """Of an answer that is no stream: far above any embedding of a batch, far below a machine's memory."""
+_TOO_DEEP = NotAnswered(502, "The engine's answer is nested too deeply.")
 
 
 class TranslatingSink:
@@ -64,6 +65,8 @@ class TranslatingSink:
             self._answer(body)
         except NotAnswered as error:
             self._refuse(error)
+        except RecursionError:
+            self._refuse(_TOO_DEEP)
 
     def _hold(self, data: bytes) -> None:
         self._held_bytes += len(data)
@@ -110,9 +113,14 @@ class TranslatingSink:
                     out.append(writer.piece(event))
                 out.append(writer.last())
         except NotAnswered as error:
-            self._broken = True
-            out.append(self._errors.error_piece(error.status, error.message))
+            out.append(self._last_words(error))
+        except RecursionError:
+            out.append(self._last_words(_TOO_DEEP))
         return b"".join(out)
+
+    def _last_words(self, error: NotAnswered) -> bytes:
+        self._broken = True
+        return self._errors.error_piece(error.status, error.message)
 
 
 def _without_kind(header_lines: bytes) -> tuple[bytes, bytes]:

@@ -460,6 +460,22 @@ def test_a_call_that_is_no_call(arguments: str) -> None:
     assert not any(row.get("done") for row in rows)
 
 
+def test_calls_nested_deeply() -> None:
+    """However deep a model nests a call's arguments, the client gets the call or an error, whole or streamed."""
+    seen: set[bool] = set()
+    for depth in [*range(880, 1010, 2), 10_000]:
+        arguments = '{"a":' + "[" * depth + "]" * depth + "}"
+        call = [{"index": 0, "function": {"name": "f", "arguments": arguments}}]
+        streamed = stream(chat_talk(), [delta_event(tool_calls=call) + delta_event("tool_calls") + DONE])
+        body = {"choices": [{"message": {"tool_calls": call}, "finish_reason": "tool_calls"}]}
+        answered = whole(chat_talk(stream=False), json.dumps(body).encode())
+        for client in (streamed, answered):
+            is_error = b'{"error":' in client.body
+            assert is_error is not (b'"done":true' in client.body)
+            seen.add(is_error)
+    assert seen == {True, False}
+
+
 @pytest.mark.parametrize("data", [b"data: {\n\n", b"data: [1]\n\n", b"data: \xff\n\n", b'data: {"choices":[{"text":3}]}\n\n', b"data: " + b"[" * 100_000 + b"\n\n"])  # fmt: skip
 def test_events_that_cannot_be_read(data: bytes) -> None:
     """Garbage from an engine is an error, never an answer or a fault of ours."""
