@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+from inferry.engines.continuation import continuation_of
 from inferry.engines.facts import TOPICS, EngineFacts, Source
 
 _TITLES = {
@@ -19,8 +20,11 @@ _TITLES = {
     "metrics": "metrics",
     "keys": "its own API key",
     "shutdown": "shutdown and broken streams",
-    "resume": "continuing a broken answer (L3 to the token, L2 and L1 as text, L0 not)",
+    "resume": "continuing a broken answer: what it could (L3 to the token, L2 and L1 as text, L0 not), and what Inferry does",
 }
+
+_CONTINUED = {"text": "chats and completions", "completions": "completions", "none": "not"}
+"""What Inferry itself continues, by engines/continuation.py."""
 
 
 def list_text(rows: Sequence[dict[str, Any]], columns: int) -> str:
@@ -61,6 +65,8 @@ def compare_text(engines: Sequence[EngineFacts], columns: int) -> str:
         for each in engines:
             fact = each.facts[topic]
             text = f"{fact.text} {mark(each.source_of(fact))}"
+            if topic == "resume":
+                text += f" Inferry: {_CONTINUED[continuation_of(each.engine).level]}."
             lines.append(_hanging(f"  {each.engine.ljust(width)}  ", text, columns))
         lines.append("")
     lines.append("MEASURED (compare only lines of one source and one load)")
@@ -91,6 +97,7 @@ def compare_json(engines: Sequence[EngineFacts]) -> list[dict[str, Any]]:
                 topic: {"text": each.text(topic), "source": told(each.source_of(each.facts[topic]))}
                 for topic in TOPICS
             },
+            "continued_by_inferry": continuation_of(each.engine).level,
             "figures": [
                 {
                     "value": figure.value,
