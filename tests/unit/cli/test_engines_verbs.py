@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from inferry.cli import machine_readings
 from inferry.cli.engines_here import PROGRAMS
 from inferry.engines.facts import ORDER
 from inferry.engines.flag_lint import lint
@@ -314,3 +315,35 @@ def test_the_doctor_reads_the_file(run: Run, tmp_path: Path) -> None:
     assert any("text-generation-launcher" in each["text"] for each in failed)
     assert [each["verdict"] for each in findings if each["about"] == "there"] == ["pass"]
     assert all(each["way_out"] for each in findings if each["verdict"] != "pass")
+
+
+@pytest.mark.parametrize(("version", "verdict"), [("0.32.0", "fail"), ("0.32.0+cpu", "pass")])
+def test_who_needs_a_gpu(
+    version: str, verdict: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a GPU, vLLM is not ready; its build for the CPU is, and so is Ollama."""
+    monkeypatch.setattr(machine_readings, "read_driver", lambda: (None, None))
+    install("vllm", tmp_path, version)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "inferry.yaml").write_text(
+        "deployments:\n  big: {engine: vllm, model: 'file:weights'}\n"
+        "  small: {engine: ollama, model: 'llama3.2:1b'}\n"
+    )
+    findings = json.loads(run("engines", "doctor", "inferry.yaml", "--json").out)["findings"]
+    [gpu] = [each for each in findings if each["about"] == "GPU"]
+    assert gpu["verdict"] == verdict
+    if verdict == "fail":
+        assert "big needs one" in gpu["text"]
+
+
+def test_weights_that_are_too_big_for_the_machine(run: Run, tmp_path: Path) -> None:
+    """What the models of a file take is read from the files that are here, and held against free memory."""
+    with (tmp_path / "huge.gguf").open("wb") as weights:
+        weights.truncate(2**43)  # a hole: it takes no disk
+    (tmp_path / "inferry.yaml").write_text(
+        "deployments:\n  chat: {engine: llamacpp, model: 'file:huge.gguf'}\n"
+    )
+    findings = json.loads(run("engines", "doctor", "inferry.yaml", "--json").out)["findings"]
+    [memory] = [each for each in findings if each["about"] == "memory"]
+    assert memory["verdict"] == "fail"
+    assert "take 8192.0" in memory["text"]
