@@ -101,6 +101,18 @@ def test_a_dead_executor_is_seen(url: str) -> None:
     assert ADAPTER.read_probe(answer.status_code, answer.content).verdict is Verdict.UNWELL
 
 
+async def test_a_stuck_one_is_seen(standin: TensorRtLlmStandin, url: str) -> None:
+    """A health page that does not answer in time is no reading at all, and says so."""
+    standin.fault = {"kind": "stuck"}
+    prober = HttpProber()
+    try:
+        reading = await prober.probe(ADAPTER, endpoint(url), 0.2)
+    finally:
+        await prober.close()
+    assert isinstance(reading, Unreachable)
+    assert "no answer within" in reading.reason
+
+
 async def test_a_stream_through_the_gateway(standin: TensorRtLlmStandin, url: str) -> None:
     """It is asked by the deployment's name and for usage, which is counted and kept from who did not ask."""
     async with gateway_to(ADAPTER, url) as (gateway, client):

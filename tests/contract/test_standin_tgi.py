@@ -115,6 +115,18 @@ def test_a_full_one_still_looks_well(standin: TgiStandin, url: str) -> None:
     assert ADAPTER.read_probe(answer.status_code, answer.content).verdict is Verdict.READY
 
 
+async def test_a_stuck_one_is_seen(standin: TgiStandin, url: str) -> None:
+    """A health page that does not answer in time is no reading at all, and says so."""
+    standin.fault = {"kind": "stuck"}
+    prober = HttpProber()
+    try:
+        reading = await prober.probe(ADAPTER, endpoint(url), 0.2)
+    finally:
+        await prober.close()
+    assert isinstance(reading, Unreachable)
+    assert "no answer within" in reading.reason
+
+
 # --- what the gateway makes of it ---------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ POST /standin/fault {"kind": ..., "after": N} breaks the next answer:
                frame, no [DONE] (the generators of its streams log what happened and raise it again)
     hang       no answer until the client goes away
     unhealthy  its executor is dead: /health answers 503 from now on
+    stuck      /health does not answer any more
 
     python -m tests.standins.tensorrt_llm serve MODEL --host 127.0.0.1 --port 8000 --config FILE [any other flag]
 """
@@ -60,6 +61,8 @@ class TensorRtLlmStandin:
         self.app = Starlette(routes=routes)
 
     async def health(self, request: Request) -> Response:
+        while self.fault.get("kind") == "stuck" and not await request.is_disconnected():
+            await asyncio.sleep(0.01)
         if self.fault.get("kind") == "unhealthy":
             return PlainTextResponse(
                 "LLM is unavailable. Please check the server logs for more details.", 503
@@ -149,7 +152,7 @@ class TensorRtLlmStandin:
 
     def _answer(self, text: str, body: Json) -> Answer:
         fault = self.fault
-        if fault.get("kind") != "unhealthy":
+        if fault.get("kind") not in ("unhealthy", "stuck"):
             self.fault = {}
         return Answer(text, body.get("max_tokens") or body.get("max_completion_tokens"), fault)
 

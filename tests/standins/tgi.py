@@ -12,6 +12,7 @@ POST /standin/fault {"kind": ..., "after": N} breaks the next answer:
     cut         the connection is gone after N tokens
     hang        no answer until the client goes away
     unhealthy   /health answers 503 from now on
+    stuck       /health does not answer any more
 
     API_KEY=... python -m tests.standins.tgi --hostname 127.0.0.1 --port 3000 [any other flag of the launcher]
 """
@@ -77,6 +78,8 @@ class TgiStandin:
     # --- open to all ----------------------------------------------------------------------------------
 
     async def health(self, request: Request) -> Response:
+        while self.fault.get("kind") == "stuck" and not await request.is_disconnected():
+            await asyncio.sleep(0.01)
         if self.fault.get("kind") == "unhealthy":
             return JSONResponse({"error": "unhealthy", "error_type": "healthcheck"}, 503)
         return Response()
@@ -208,7 +211,7 @@ class TgiStandin:
 
     def _answer(self, text: str, length_max: int) -> Answer:
         fault = self.fault
-        if fault.get("kind") != "unhealthy":
+        if fault.get("kind") not in ("unhealthy", "stuck"):
             self.fault = {}
         answer = Answer(text, length_max, fault)
         if answer.tokens_in >= self.max_tokens:
