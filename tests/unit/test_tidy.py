@@ -24,7 +24,8 @@ EMPTY_NAMES = {"utils", "util", "common", "helpers", "helper", "manager", "manag
 
 # In pieces, so that this file does not hold what it looks for.
 FORBIDDEN_WORDS = {
-    "a path of one machine": re.compile(r"(?<![\w./~-])/(?:work" + r"|root|tmp/w)/"),
+    # The caches in engines' images are below the home of their user, which is root: no machine of ours.
+    "a path of one machine": re.compile(r"(?<![\w./~-])/(?:work" + r"|root(?!/\.(?:cache|ollama)\b)|tmp/w)/"),
     "the address of a package registry": re.compile(
         "|".join(
             re.escape(name + "." + domain)

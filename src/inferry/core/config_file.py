@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from inferry.core.config_sections import section_at
 from inferry.core.deployment import ENGINE_TYPES, DeploymentFile
+from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
 from inferry.core.shown_url import shown_url
 from inferry.core.suggest import did_you_mean
@@ -338,7 +339,9 @@ def _key_hint(at: KeyPath, tree: Mapping[str, Any]) -> str:
     others = [name for name, engine in ENGINE_TYPES.items() if key in engine.model_fields]
     if len(at) == 3 and others:
         engine = tree["deployments"][at[1]].get("engine")
-        return f" '{key}' is for engine {' or '.join(others)}, and this one is '{engine}'."
+        started = [name for name, kind in ENGINE_TYPES.items() if issubclass(kind, ManagedBase)]
+        whose = "engines that Inferry starts" if others == started else f"engine {' or '.join(others)}"
+        return f" '{key}' is for {whose}, and this one is '{engine}'."
     return did_you_mean(key, section.model_fields)
 
 

@@ -12,7 +12,6 @@ from inferry.core.errors import ConfigError
 
 CHAT = "deployments:\n  chat:\n    engine: simulated\n"
 ENGINES = ", ".join(sorted(ENGINE_TYPES))
-STARTED = " or ".join(name for name, kind in ENGINE_TYPES.items() if "replicas" in kind.model_fields)
 OUTSIDE = "deployments:\n  out:\n    engine: openai\n    model: m\n"
 
 
@@ -55,7 +54,7 @@ def problems(text: str) -> list[str]:
         (
             OUTSIDE + "    endpoints: [http://h/v1]\n    replicas: 2\n",
             "6: deployments.out.replicas: there is no such key. "
-            f"'replicas' is for engine {STARTED}, and this one is 'openai'.",
+            "'replicas' is for engines that Inferry starts, and this one is 'openai'.",
         ),
         # missing ones
         ("gateway: {}\n", "1: deployments is missing: add 'deployments:' ('inferry init' writes an example)"),
