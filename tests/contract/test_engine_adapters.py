@@ -11,6 +11,7 @@ import pytest
 from inferry.core.launch import LaunchSpec
 from inferry.core.request import CHAT, ROUTES
 from inferry.engines.adapter import EngineMetrics, LaunchableAdapter, RemoteAdapter, Verdict
+from inferry.engines.continuation import continuation_of
 
 from .engine_cases import CASES, NAME, SECRET, Case, context
 
@@ -199,3 +200,13 @@ def test_remote_endpoints_keep_their_key_to_themselves(case: Case) -> None:
     for endpoint in (first, second):
         assert ("Authorization", f"Bearer {SECRET}") in endpoint.headers
         assert SECRET not in repr(endpoint) + endpoint.url
+
+
+@over_all
+def test_it_says_how_it_goes_on_with_an_answer(case: Case) -> None:
+    """Chats and completions, or a reason why not; nobody continues what runs elsewhere."""
+    continuation = case.adapter().continuation
+    assert continuation == continuation_of(case.engine)
+    assert bool(continuation.why_not) == (continuation.level != "text")
+    if case.engine == "openai":
+        assert continuation.level == "none"

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from inferry.core.launch import CommandPlace, ContainerNeeds, EngineCommand, LaunchSpec
 from inferry.core.replica import Endpoint
+from inferry.engines.continuation import Continuation
 
 
 class Verdict(StrEnum):
@@ -117,6 +118,10 @@ class EngineAdapter(Protocol):
     @property
     def tokenize_field(self) -> str | None:
         """Where its /tokenize reads the text: `content` or `prompt`; None: it has none, or nobody knows."""
+
+    @property
+    def continuation(self) -> Continuation:
+        """Whether and how it goes on with an answer that another replica began."""
 
     @property
     def probe_path(self) -> str: ...

@@ -22,6 +22,7 @@ from inferry.engines.adapter import (
     Verdict,
     WarmupRequest,
 )
+from inferry.engines.continuation import continuation_of
 from inferry.engines.exit_text import CONFIG_EXIT_CODE, exit_text, last_words
 from inferry.engines.flag_lint import lint
 from inferry.engines.flag_table import table_for
@@ -70,6 +71,7 @@ class LlamaCppAdapter:
     )
     reports_stream_usage = True
     tokenize_field: str | None = "content"
+    continuation = continuation_of(engine)
     probe_path = "/health"
     metrics_path: str | None = "/metrics"
 

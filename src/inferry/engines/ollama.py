@@ -23,6 +23,7 @@ from inferry.engines.adapter import (
     Verdict,
     WarmupRequest,
 )
+from inferry.engines.continuation import continuation_of
 from inferry.engines.exit_text import exit_text
 from inferry.engines.one_token import one_token_completion
 from inferry.engines.program import find_program, process_place, version_numbers
@@ -50,6 +51,7 @@ class OllamaAdapter:
     simulated = False
     reports_stream_usage = True
     tokenize_field: str | None = None
+    continuation = continuation_of(engine)
     probe_path = "/api/ps"
     metrics_path: str | None = None
 

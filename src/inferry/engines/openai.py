@@ -9,6 +9,7 @@ from inferry.core.remote_engines import OpenAIDeployment, split_endpoint
 from inferry.core.replica import Endpoint
 from inferry.core.request import CHAT, COMPLETIONS, EMBEDDINGS, ROUTES
 from inferry.engines.adapter import EngineMetrics, ExitReading, ProbeReading, Verdict, WarmupRequest
+from inferry.engines.continuation import continuation_of
 
 CLASSIC_ROUTES = frozenset(route.path for route in (CHAT, COMPLETIONS, EMBEDDINGS))
 """What Azure has below /openai/deployments/NAME: learn.microsoft.com/azure/ai-foundry/openai/reference."""
@@ -21,6 +22,7 @@ class OpenAIAdapter:
     simulated = False
     metrics_path: str | None = None
     tokenize_field: str | None = None
+    continuation = continuation_of(engine)
     warmups: Sequence[WarmupRequest] = ()
 
     def __init__(self, name: str, deployment: OpenAIDeployment) -> None:

@@ -17,6 +17,7 @@ from inferry.engines.adapter import (
     Verdict,
     WarmupRequest,
 )
+from inferry.engines.continuation import continuation_of
 from inferry.engines.exit_cause import USAGE_EXIT_CODE, cause_in, exit_with_cause
 from inferry.engines.exit_text import exit_text
 from inferry.engines.flag_lint import lint
@@ -72,6 +73,7 @@ class SglangAdapter:
     )
     reports_stream_usage = True
     tokenize_field: str | None = "prompt"
+    continuation = continuation_of(engine)
     probe_path = "/health"
     metrics_path: str | None = "/metrics"
 

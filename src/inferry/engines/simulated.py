@@ -17,6 +17,7 @@ from inferry.engines.adapter import (
     Verdict,
     WarmupRequest,
 )
+from inferry.engines.continuation import continuation_of
 from inferry.engines.exit_text import exit_text
 from inferry.engines.one_token import one_token_completion
 from inferry.engines.prometheus_text import sum_by_name, whole
@@ -30,6 +31,7 @@ class SimulatedAdapter:
     routes = frozenset(ROUTES)
     reports_stream_usage = True
     tokenize_field: str | None = "prompt"
+    continuation = continuation_of(engine)
     probe_path = "/health"
     metrics_path: str | None = "/metrics"
 

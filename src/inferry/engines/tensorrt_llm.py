@@ -23,6 +23,7 @@ from inferry.engines.adapter import (
     Verdict,
     WarmupRequest,
 )
+from inferry.engines.continuation import continuation_of
 from inferry.engines.exit_cause import USAGE_EXIT_CODE, exit_with_cause
 from inferry.engines.flag_lint import lint
 from inferry.engines.flag_table import table_for
@@ -70,6 +71,7 @@ class TensorRtLlmAdapter:
     routes = frozenset(route.path for route in (CHAT, COMPLETIONS, RESPONSES))
     reports_stream_usage = True
     tokenize_field: str | None = None
+    continuation = continuation_of(engine)
     probe_path = "/health"
     # Its /metrics is a list of iterations, in JSON; this one is there with return_perf_metrics only.
     metrics_path: str | None = "/prometheus/metrics"

@@ -16,6 +16,7 @@ from inferry.engines.adapter import (
     Verdict,
     WarmupRequest,
 )
+from inferry.engines.continuation import continuation_of
 from inferry.engines.exit_cause import USAGE_EXIT_CODE, exit_with_cause
 from inferry.engines.flag_lint import lint
 from inferry.engines.flag_table import table_for
@@ -66,6 +67,7 @@ class TgiAdapter:
     routes = frozenset(route.path for route in (CHAT, COMPLETIONS))
     reports_stream_usage = True
     tokenize_field: str | None = None
+    continuation = continuation_of(engine)
     probe_path = "/health"
     metrics_path: str | None = "/metrics"
     served_name = BASE_MODEL

@@ -20,6 +20,7 @@ from inferry.engines.adapter import (
     Verdict,
     WarmupRequest,
 )
+from inferry.engines.continuation import continuation_of
 from inferry.engines.exit_cause import USAGE_EXIT_CODE, exit_with_cause
 from inferry.engines.flag_lint import lint
 from inferry.engines.flag_table import table_for
@@ -68,6 +69,7 @@ class TransformersAdapter:
     # Passed over, with a warning once: the last event of a stream has the usage in any case.
     reports_stream_usage = True
     tokenize_field: str | None = None
+    continuation = continuation_of(engine)
     probe_path = "/health"
     metrics_path: str | None = None
 

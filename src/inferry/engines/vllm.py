@@ -16,6 +16,7 @@ from inferry.engines.adapter import (
     Verdict,
     WarmupRequest,
 )
+from inferry.engines.continuation import continuation_of
 from inferry.engines.flag_lint import lint
 from inferry.engines.flag_table import FlagTable, table_for
 from inferry.engines.gpus import gpus_needed, visible_gpus
@@ -51,6 +52,7 @@ class VllmAdapter:
     simulated = False
     reports_stream_usage = True
     tokenize_field: str | None = "prompt"
+    continuation = continuation_of(engine)
     probe_path = "/health"
     metrics_path: str | None = "/metrics"
 
