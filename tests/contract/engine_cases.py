@@ -58,6 +58,7 @@ sglang:token_usage{dp_rank="0",engine_type="unified",model_name="chat",tp_rank="
 sglang:generation_tokens_total{is_streaming="true",model_name="chat"} 1000.0
 sglang:generation_tokens_total{is_streaming="false",model_name="chat"} 234.0
 """,
+    # These two are made up of the names in their documentation and source: neither engine runs without a GPU.
     "tensorrt-llm": """\
 # HELP trtllm_num_requests_running Requests running
 # TYPE trtllm_num_requests_running gauge

@@ -39,9 +39,6 @@ CONFIG_FILE = "trtllm.yaml"
 SHARED_MEMORY_BYTES = 8 * 1024**3
 """NVIDIA's own docker command shares the host's (--ipc host); this is what a container of its own gets instead."""
 
-CACHE_FOLDER = "/cache"
-"""In a container: of models that it fetches itself."""
-
 # Each with the key of the file to use instead.
 _MANAGED_FLAGS = {
     "--host": "",
@@ -103,7 +100,7 @@ class TensorRtLlmAdapter:
             entrypoint=(PROGRAM,),
             gpus=self._gpus,
             shared_memory_bytes=SHARED_MEMORY_BYTES,
-            cache_folder=CACHE_FOLDER,
+            cache_folder="/root/.cache",
         )
 
     def launch(self, context: LaunchContext, environ: Mapping[str, str]) -> LaunchSpec:
@@ -129,8 +126,6 @@ class TensorRtLlmAdapter:
             # Whether to report to the engine's makers is the operator's to decide.
             args.append("--no-telemetry")
         env = visible_gpus(self._name, deployment.gpus, self._gpus)
-        if not place.model.startswith("/"):
-            env["HF_HOME"] = CACHE_FOLDER
         return EngineCommand(
             program=PROGRAM,
             args=(*args, *deployment.extra_args),

@@ -33,9 +33,6 @@ NEWEST_VERSION = "5.23.0"
 ENV = "/usr/bin/env"
 """Runs either a shell or the program itself, found on the PATH; the same in every container."""
 
-CACHE_FOLDER = "/cache"
-"""In a container: of models that it fetches itself."""
-
 # Its only name for a model is the path that it loads, and requests must carry exactly that. So it is started in
 # a folder where the model has the deployment's name: no path of this machine shows in its answers. In a container
 # only root can make the replica's folder.
@@ -97,7 +94,7 @@ class TransformersAdapter:
             image=self._deployment.image or "huggingface/transformers-pytorch-gpu:latest",
             entrypoint=(ENV,),
             gpus=0 if self._deployment.device == "cpu" else 1,
-            cache_folder=CACHE_FOLDER,
+            cache_folder="/root/.cache",
         )
 
     def launch(self, context: LaunchContext, environ: Mapping[str, str]) -> LaunchSpec:
@@ -114,9 +111,7 @@ class TransformersAdapter:
         table = table_for(self.engine, version)
         lint(f"deployments.{self._name}.extra_args", deployment.extra_args, table, _MANAGED_FLAGS)
         env = visible_gpus(self._name, deployment.gpus, 1)
-        if not _is_path(place.model):
-            env["HF_HOME"] = CACHE_FOLDER
-        elif not deployment.trust_remote_code:
+        if _is_path(place.model) and not deployment.trust_remote_code:
             env["HF_HUB_OFFLINE"] = "1"  # code that comes with a model may name other repositories
         flags = (*self._flags(place), *deployment.extra_args)
         return EngineCommand(ENV, (*_serve(program, place), *flags), {**env, **deployment.env})

@@ -132,13 +132,11 @@ def test_flags_of_a_later_version_are_unknown_to_an_earlier_one() -> None:
 
 
 def test_container() -> None:
-    """The release of the version, for all its GPUs, with shared memory; a hub's model has its cache there."""
+    """The release of the version, for all its GPUs, with shared memory."""
     needs = adapter(version="1.2.0", tensor_parallel=2, pipeline_parallel=2).container()
     assert needs.image.endswith("tensorrt-llm/release:1.2.0")
     assert (needs.gpus, needs.entrypoint) == (4, ("trtllm-serve",))
     assert needs.shared_memory_bytes is not None
-    by_name = adapter().command(CommandPlace("0.0.0.0", 8000, "org/model", "chat", "/inferry"))
-    assert by_name.env["HF_HOME"] == needs.cache_folder
 
 
 def test_health_readings() -> None:
