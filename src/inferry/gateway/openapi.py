@@ -36,6 +36,7 @@ from inferry.gateway.decode import (
     _Responses,
     _Tokenize,
 )
+from inferry.gateway.fronts.described import DESCRIBED, Described, front_schemas
 
 Json = dict[str, Any]
 
@@ -68,9 +69,12 @@ _KEY_REFUSALS = ("401", "403")
 def openapi_document(*, keys: bool, models: Sequence[str] = ()) -> bytes:
     """The document as JSON. `keys`: the gateway asks for API keys. `models`: names to list, where nobody minds."""
     security: list[Json] = [{"bearer": []}, {"x-api-key": []}] if keys else []
-    schemas = _request_schemas(models) | _ANSWERS
+    schemas = _request_schemas(models) | front_schemas(models) | _ANSWERS
     paths: Json = {route.path: {"post": _inference(route, security)} for route in ROUTES.values()}
     paths |= _pages(security)
+    for each in DESCRIBED:
+        method = "get" if each.body is None else "post"
+        paths[each.path] = {**paths.get(each.path, {}), method: _front(each, security)}
     document = {
         "openapi": "3.1.0",
         "info": {
@@ -146,6 +150,29 @@ def _inference(route: Route, security: list[Json]) -> Json:
             "default": {"description": "An error that the engine itself answered, as it wrote it."},
         },
     }
+
+
+def _front(each: Described, security: list[Json]) -> Json:
+    """An operation of another server's API."""
+    words = _operation_id(each.path)
+    operation: Json = {
+        "operationId": words if each.path != "/" else f"{words}_generate",
+        "summary": each.summary,
+        "security": security,
+        "responses": {
+            "200": {"description": each.summary, "content": each.answers},
+            **_refusals(
+                each.error, list(_REFUSALS) if each.asks_engine else ["400", "401", "403", "404", "413"]
+            ),
+        },
+    }
+    if each.asks_engine:
+        operation["responses"]["200"]["headers"] = _HEADERS
+        operation["responses"]["default"] = {"description": "An error of the engine's, in the same form."}
+    if each.body is not None:
+        content = {"application/json": {"schema": _ref(_public(each.body))}}
+        operation["requestBody"] = {"required": True, "content": content}
+    return operation
 
 
 def _pages(security: list[Json]) -> Json:

@@ -14,6 +14,8 @@ import pytest
 from inferry.core.errors import InvalidRequest
 from inferry.core.request import LENGTH_FIELDS, ROUTES, Route
 from inferry.gateway.decode import decode_request
+from inferry.gateway.fronts.pages import FRONT_PAGES, FRONT_QUESTIONS
+from inferry.gateway.fronts.table import FRONTS
 from inferry.gateway.openapi import openapi_document
 
 Json = dict[str, Any]
@@ -39,9 +41,10 @@ def everything(node: Any) -> Iterator[Json]:
 
 def test_every_route_is_described() -> None:
     """No inference route is forgotten, and each operation has an id of its own."""
-    assert set(ROUTES) <= set(DOCUMENT["paths"])
+    assert {*ROUTES, *FRONTS, *FRONT_PAGES, *FRONT_QUESTIONS} <= set(DOCUMENT["paths"])
+    assert {"get", "post"} == set(DOCUMENT["paths"]["/"])
     ids = [operation["operationId"] for item in DOCUMENT["paths"].values() for operation in item.values()]
-    assert len(set(ids)) == len(ids) == len(DOCUMENT["paths"])
+    assert len(set(ids)) == len(ids) == len(DOCUMENT["paths"]) + 1
 
 
 def test_every_reference_leads_somewhere() -> None:
@@ -67,7 +70,8 @@ def test_keys_are_asked_for_only_where_they_are() -> None:
     """Without keys no operation names a security scheme; with them, health still doesn't, and metrics may do without."""
     open_document = json.loads(openapi_document(keys=False))
     assert not any(node["security"] for node in everything(open_document) if "security" in node)
-    assert all(DOCUMENT["paths"][path]["post"]["security"] for path in ROUTES)
+    assert all(DOCUMENT["paths"][path]["post"]["security"] for path in (*ROUTES, *FRONTS, *FRONT_QUESTIONS))
+    assert all(DOCUMENT["paths"][path]["get"]["security"] for path in FRONT_PAGES)
     assert not any(DOCUMENT["paths"][path]["get"]["security"] for path in ("/health", "/", "/openapi.json"))
     assert {} in DOCUMENT["paths"]["/metrics"]["get"]["security"]
 
