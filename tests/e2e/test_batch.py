@@ -48,12 +48,13 @@ class Kill:
 
 
 class Batches:
-    """A running Inferry, and batches over it."""
+    """Batches in one folder, and what the engines and the ledger have of them."""
 
-    def __init__(self, inferry: Inferry, up: Up, record: Path) -> None:
+    def __init__(self, inferry: Inferry) -> None:
         self.inferry = inferry
-        self.up = up
-        self._record = record
+        self._record = inferry.folder / "record"
+        self._record.mkdir()
+        inferry.environ[RECORD_VARIABLE] = str(self._record)
 
     def write_input(self, count: int, dice: random.Random) -> list[str]:
         """`in.jsonl`, and its ids in order: an order that no sorting gives."""
@@ -72,9 +73,20 @@ class Batches:
         self.inferry.write("\n".join(lines) + "\n", "in.jsonl")
         return ids
 
-    def begin(self, output: str) -> subprocess.Popen[str]:
+    def begin(self, output: str, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "inferry", "batch", "in.jsonl", output, "-c", str(CONCURRENCY), "--json"],
+            [
+                sys.executable,
+                "-m",
+                "inferry",
+                "batch",
+                "in.jsonl",
+                output,
+                "-c",
+                str(CONCURRENCY),
+                "--json",
+                *words,
+            ],
             cwd=self.inferry.folder,
             env=self.inferry.environ,
             stdin=subprocess.DEVNULL,
@@ -138,15 +150,17 @@ class Batches:
 
 
 @pytest.fixture
-def batches(tmp_path: Path) -> Iterator[Batches]:
-    record = tmp_path / "record"
-    record.mkdir()
-    inferry = Inferry(tmp_path)
-    inferry.environ[RECORD_VARIABLE] = str(record)
-    inferry.write(FILE)
-    with inferry.up() as up:
+def batches(tmp_path: Path) -> Batches:
+    return Batches(Inferry(tmp_path))
+
+
+@pytest.fixture
+def up(batches: Batches) -> Iterator[Up]:
+    """An Inferry that takes the batches."""
+    batches.inferry.write(FILE)
+    with batches.inferry.up() as up:
         up.wait_ready()
-        yield Batches(inferry, up, record)
+        yield up
 
 
 def run_of(answers: list[Any]) -> str:
@@ -162,7 +176,7 @@ def text_of(entry: Any) -> str:
     ("count", "kills"), [(150, 2), pytest.param(500, 7, marks=[pytest.mark.slow, pytest.mark.timeout(240)])]
 )
 def test_killed_and_resumed_nothing_is_lost_or_answered_twice(
-    batches: Batches, count: int, kills: int
+    batches: Batches, up: Up, count: int, kills: int
 ) -> None:
     """Killed with -9 at random moments and resumed: each id is in the output once, in order, with its own answer; what
     was over is never sent again, and only what was under way at a kill can have been completed twice."""
@@ -187,8 +201,8 @@ def test_killed_and_resumed_nothing_is_lost_or_answered_twice(
     assert not list(batches.inferry.folder.glob("out.jsonl.*"))
 
     run = run_of(answers)
-    assert batches.up.control("POST", "/shutdown", {}).status_code == 200
-    batches.up.process.wait(30)
+    assert up.control("POST", "/shutdown", {}).status_code == 200
+    up.process.wait(30)
     attempts, billed = batches.attempts(run), batches.billed(run)
     lines = set(range(1, count + 1))
     assert attempts.keys() == billed.keys() == lines
@@ -215,7 +229,7 @@ def test_killed_and_resumed_nothing_is_lost_or_answered_twice(
     assert twice <= under_way
 
 
-def test_after_ctrl_c_each_request_was_sent_once(batches: Batches) -> None:
+def test_after_ctrl_c_each_request_was_sent_once(batches: Batches, up: Up) -> None:
     """Ctrl-C lets the requests under way come to their end: the run exits with 130, the next one does the rest, and the
     engines have completed each request exactly once and dropped none."""
     ids = batches.write_input(120, seeded_dice())
@@ -229,3 +243,42 @@ def test_after_ctrl_c_each_request_was_sent_once(batches: Batches) -> None:
     attempts = batches.attempts(run_of(answers))
     assert attempts.keys() == set(range(1, 121))
     assert [line for line, tried in attempts.items() if [each.finished for each in tried] != [True]] == []
+
+
+def test_a_service_that_dies_and_comes_back(batches: Batches) -> None:
+    """A service that is killed in the middle and starts anew on its port costs a batch only that time: it ends with 0,
+    every answer in its place."""
+
+    def serve(port: str) -> subprocess.Popen[str]:
+        program = [
+            sys.executable,
+            "-m",
+            "inferry.testing.simulated_engine",
+            "--port",
+            port,
+            "--served-name",
+            "chat",
+        ]
+        process = subprocess.Popen([*program, "--ttft-ms", "20"], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        addresses.append(process.stdout.readline().split()[-1])
+        return process
+
+    addresses: list[str] = []
+    ids = batches.write_input(100, seeded_dice())
+    service = serve("0")
+    try:
+        run = batches.begin("out.jsonl", "--url", f"{addresses[0]}/v1")
+        wait_for("30 requests are over", lambda: len(batches.journal("out.jsonl")) >= 30)
+        service.kill()
+        service.communicate()
+        service = serve(addresses[0].rpartition(":")[2])
+        out, err = run.communicate(timeout=60)
+    finally:
+        service.kill()
+        service.communicate()
+    assert run.returncode == 0, err
+    assert json.loads(out)["completed"] == 100
+    answers = batches.answers("out.jsonl")
+    assert [each["custom_id"] for each in answers] == ids
+    assert {each["response"]["status_code"] for each in answers} == {200}

@@ -37,7 +37,7 @@ def batch(
     url: Annotated[str | None, typer.Option("--url", help="Any OpenAI base URL. Without: the Inferry that runs here.")] = None,
     port: Port = None,
     model: Annotated[str | None, typer.Option("--model", "-m", help="Ask this one, whatever the requests say.")] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, max=4096, help="Requests under way at once.")] = CONCURRENCY,
+    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, max=1000, help="Requests under way at once.")] = CONCURRENCY,
     retries: Annotated[int, typer.Option("--retries", min=0, max=100, help="More tries for what may pass.")] = RETRIES,
     deadline_s: Annotated[float, typer.Option("--deadline", min=0.1, max=86400.0, help="Seconds for one request, all tries together.")] = DEADLINE_S,
     errors: Annotated[Path | None, typer.Option("--errors", help="Failed requests go there instead of into OUT.")] = None,
@@ -67,11 +67,7 @@ def batch(
         raise ConfigError(
             "OUT is missing: name a file for the answers, or only check the requests with --dry-run."
         )
-    _check_files(input_file, output, errors)
-    if output.exists() and not journal_path(output).exists():
-        raise ConfigError(
-            f"{output} is there already, and whole. Delete it, or name another file for the answers."
-        )
+    _check_files(input_file, output, errors, is_begun=journal_path(output).exists())
     found = scan(input_file, reading)
     base_url, file = ("", None) if finish else _service(url, port)
     known_prices = prices_of(prices or file, os.environ)
@@ -109,8 +105,8 @@ def batch(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def _check_files(input_file: Path, output: Path, errors: Path | None) -> None:
-    """Raises ConfigError where one file would overwrite another, or there is no place for it."""
+def _check_files(input_file: Path, output: Path, errors: Path | None, *, is_begun: bool) -> None:
+    """Raises ConfigError where a file would be overwritten, or there is no place for it."""
     taken = {"IN": input_file.resolve()}
     for name, path in (("OUT", output), ("--errors", errors)):
         if path is None:
@@ -122,6 +118,10 @@ def _check_files(input_file: Path, output: Path, errors: Path | None) -> None:
         if path.is_dir() or not path.parent.is_dir():
             why = "is a folder" if path.is_dir() else f"can't be made: there is no folder {path.parent}"
             raise ConfigError(f"{name}: {path} {why}. Name a file in a folder that is there.")
+        if path.exists() and not is_begun:
+            raise ConfigError(
+                f"{path} is there already, and whole. Delete it, or name another file for {name}."
+            )
 
 
 def _open_journal(output: Path, found: Scan, model: str | None, prices: Prices) -> Journal:

@@ -10,10 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from inferry.batch.record import Record, Tally
 from inferry.cli.batch_prices import prices_of
+from inferry.cli.batch_report import BatchProgress
 from inferry.gateway.usage import Usage
+from inferry.testing.manual_clock import ManualClock
 
 from .conftest import Run
 
@@ -22,11 +26,11 @@ Reply = tuple[int, dict[str, str], Any]
 
 @dataclass
 class Service:
-    """Answers each request by its number of words: the reply in `replies` for that custom text, or an answer."""
+    """Answers with the request's text in capitals, unless `replies` has something else for it."""
 
     url: str
     replies: dict[str, list[Reply]] = field(default_factory=dict)
-    """By the request's text; taken one by one, then it is answered well."""
+    """By text; taken one by one, then it is answered well."""
     models: Reply = (200, {}, {"data": [{"id": "chat"}]})
     seen: list[str] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
@@ -272,6 +276,7 @@ def test_a_wrong_input(run: Run, tmp_path: Path) -> None:
         (["in.jsonl", "out.jsonl", "--url", "host/v1"], "--url host/v1: begin it with http://"),
         (["in.jsonl", "out.jsonl", "--url", "http://127.0.0.1:1/v1"], "Nobody answers at http://127.0.0.1:1"),
         (["in.jsonl", "done.jsonl"], "done.jsonl is there already, and whole."),
+        (["in.jsonl", "out.jsonl", "--errors", "done.jsonl"], "done.jsonl is there already, and whole."),
     ],
 )
 def test_what_can_not_be_run(run: Run, texts: list[str], tmp_path: Path, words: list[str], said: str) -> None:
@@ -305,3 +310,34 @@ def test_prices_that_can_not_be_read(tmp_path: Path) -> None:
     prices = prices_of(file, {})
     assert prices.cost_nano("a", Usage(1, 1)) is None
     assert f"{file} can't be read here" in prices.source
+
+
+def test_a_bar_on_a_terminal(
+    run: Run, service: Service, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where stderr is a terminal there is a bar with how many are over and have failed, and no plain lines."""
+    service.replies["two"] = [refusal(400, "too rude")]
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url)
+    assert shown.code == 3
+    assert "4/4" in shown.err
+    assert "1 failed" in shown.err
+    assert "requests to send" not in shown.err
+
+
+def test_plain_lines_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """Elsewhere a line at most every ten seconds says how far it is and how fast it went."""
+    clock, tally = ManualClock(), Tally()
+    with BatchProgress(200, tally, clock) as progress:
+        for number in range(1, 101):
+            record = Record(number, msgspec.Raw(b"{}"), "400" if number == 5 else None)
+            tally.add(record)
+            clock.advance(0.25)
+            progress.advance(record)
+    assert capsys.readouterr().err.splitlines() == [
+        "200 requests to send",
+        "40 of 200 (20 %), 1 failed, 4.0/s",
+        "80 of 200 (40 %), 1 failed, 4.0/s",
+    ]
