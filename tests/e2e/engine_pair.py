@@ -37,6 +37,8 @@ class Engine:
     counts: bool
     """Whether it tells what it has running and generated."""
     tokenizes: bool
+    ends_streams_as_openai: bool
+    """With [DONE], and with usage only for those who ask. transformers says no [DONE], and usage to everybody."""
 
     @property
     def deployment(self) -> str:
@@ -49,8 +51,16 @@ VLLM = Engine(
     {"context_tokens": 2048, "env": {"VLLM_CPU_KVCACHE_SPACE": "1"}, "extra_args": ["--enforce-eager"]},
     counts=True,
     tokenizes=True,
+    ends_streams_as_openai=True,
 )
-TRANSFORMERS = Engine("transformers", "transformers", {"device": "cpu"}, counts=False, tokenizes=False)
+TRANSFORMERS = Engine(
+    "transformers",
+    "transformers",
+    {"device": "cpu"},
+    counts=False,
+    tokenizes=False,
+    ends_streams_as_openai=False,
+)
 
 
 class Pair:

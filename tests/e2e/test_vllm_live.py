@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from inferry.engines.adapter import EngineMetrics
+from tests.contract.cut_answers import broken_continuations
 
 from .engine_pair import LLAMACPP, TRANSFORMERS, VLLM, Pair, engine_pair, group_of
 from .inferry_process import process_gone, wait_for
@@ -45,10 +46,9 @@ def pair(
 
 
 def events(text: str) -> list[dict[str, Any]]:
-    """Of a whole stream, which ends with [DONE]."""
+    """Of a whole stream, without the [DONE] at its end."""
     data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
-    assert data[-1] == "[DONE]"
-    return [json.loads(each) for each in data[:-1]]
+    return [json.loads(each) for each in data if each != "[DONE]"]
 
 
 def said(stream: list[dict[str, Any]]) -> str:
@@ -85,26 +85,26 @@ def test_completions_are_alike(pair: Pair) -> None:
         assert body["usage"]["completion_tokens"] == 4
 
 
-def test_streams_are_alike(pair: Pair) -> None:
+@SIDES
+def test_streams_are_alike(pair: Pair, side: int) -> None:
     """A stream says what the whole answer says, under one id; usage comes at its end to those who ask, and only them."""
-    for name in pair.names:
-        fields = {"messages": QUESTION, "temperature": 0, "max_tokens": 40}
-        whole = pair.post("/v1/chat/completions", name, **fields).json()
-        plain = events(pair.post("/v1/chat/completions", name, stream=True, **fields).text)
-        asked = pair.post(
-            "/v1/chat/completions", name, stream=True, stream_options={"include_usage": True}, **fields
-        )
-        counted = events(asked.text)
-        for stream in (plain, counted):
-            assert said(stream) == whole["choices"][0]["message"]["content"]
-            assert len({each["id"] for each in stream}) == 1
-            ends = [each["choices"][0]["finish_reason"] for each in stream if each["choices"]]
-            assert [each for each in ends if each] == ["stop"]
-        usage = counted[-1]["usage"]
-        for key in ("prompt_tokens", "completion_tokens"):
-            assert usage[key] == whole["usage"][key]
-        if pair.counts_its_requests(name):
-            assert not any(each.get("usage") for each in plain)
+    name = pair.names[side]
+    fields = {"messages": QUESTION, "temperature": 0, "max_tokens": 40}
+    whole = pair.post("/v1/chat/completions", name, **fields).json()
+    plain = pair.post("/v1/chat/completions", name, stream=True, **fields).text
+    usage_too = {"include_usage": True}
+    asked = pair.post("/v1/chat/completions", name, stream=True, stream_options=usage_too, **fields).text
+    for stream in map(events, (plain, asked)):
+        assert said(stream) == whole["choices"][0]["message"]["content"]
+        assert len({each["id"] for each in stream}) == 1
+        ends = [each["choices"][0]["finish_reason"] for each in stream if each["choices"]]
+        assert [each for each in ends if each] == ["stop"]
+    usage = events(asked)[-1]["usage"]
+    for key in ("prompt_tokens", "completion_tokens"):
+        assert usage[key] == whole["usage"][key]
+    if name == LLAMACPP or pair.engine.ends_streams_as_openai:
+        assert plain.endswith("data: [DONE]\n\n")
+        assert not any(each.get("usage") for each in events(plain))
 
 
 def test_what_an_engine_lacks_is_refused_alike(pair: Pair) -> None:
@@ -125,6 +125,18 @@ def test_tokens_are_alike(pair: Pair) -> None:
         found.append(answer.json()["tokens"])
     assert found[0] == found[1]
     assert len(found[0]) >= 3
+
+
+def test_half_an_answer_is_gone_on_with(pair: Pair) -> None:
+    """Greedy answers that are cut and continued are those that nobody cut, through the gateway too."""
+
+    def stream(path: str, body: dict[str, Any]) -> str:
+        answer = pair.client.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    for name, engine in zip(pair.names, (pair.engine.name, "llamacpp"), strict=True):
+        assert broken_continuations(engine, name, stream, (1, 6, 13)) == []
 
 
 @SIDES
