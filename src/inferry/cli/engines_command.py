@@ -177,13 +177,8 @@ def _pod(form: ContainerForm, claim: str | None, as_json: bool) -> str:
         return _json(pod.pod(form.plan, form.probes, claim))
     notes = list(form.notes)
     if keys := pod.secret_keys(form.plan):
-        notes.append(
-            f"It takes {', '.join(keys)} from the Secret {pod.secrets_name(form.plan)}. For the key:"
-        )
-        notes.append(
-            f"  openssl rand -hex 32 | tr -d '\\n' | kubectl create secret generic "
-            f"{pod.secrets_name(form.plan)} --from-file={keys[0]}=/dev/stdin"
-        )
+        notes.append(f"It takes {', '.join(keys)} from the Secret {pod.secrets_name(form.plan)}, made by:")
+        notes.append(f"  {pod.secret_recipe(form.plan)}")
     return comment(notes) + pod.pod_yaml(form.plan, form.probes, claim)
 
 

@@ -18,6 +18,7 @@ from inferry.fleet.threads import cores_available
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 SHARED_MEMORY = Path("/dev/shm")
+AMD_DRIVER = Path("/dev/kfd")
 NVIDIA_SMI_TIMEOUT_S = 20
 """It takes seconds on machines with many GPUs, and hangs where a GPU has fallen off the bus."""
 
@@ -35,6 +36,7 @@ def read_machine(home: Path) -> Machine:
         cores=cores_available(),
         cores_of_machine=os.cpu_count() or 1,
         driver=driver,
+        amd_gpu=AMD_DRIVER.exists(),
         driver_problem=driver_problem,
         memory_bytes=memory,
         memory_available_bytes=available,

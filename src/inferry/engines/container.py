@@ -83,6 +83,11 @@ class ContainerPlan:
     """Docker's restart policy; None: the container goes when the engine ends."""
 
     @property
+    def container_name(self) -> str:
+        """Docker takes none of one letter, which a deployment may have."""
+        return f"inferry-{self.name}"
+
+    @property
     def shown_env(self) -> dict[str, str]:
         """What may be written. Which GPUs it sees is for the container's own settings: inside, they count from 0."""
         hidden = self.hidden_env | {_CHOSEN_GPUS}
@@ -123,7 +128,7 @@ def docker_argv(plan: ContainerPlan) -> Words:
 def docker_words(plan: ContainerPlan) -> list[Words]:
     """The same, in groups that belong on one line."""
     program, *first_arguments = plan.needs.entrypoint
-    words: list[Words] = [("docker", "run"), ("--name", plan.name)]
+    words: list[Words] = [("docker", "run"), ("--name", plan.container_name)]
     words += [("--rm",)] if plan.restart is None else [("--detach",), ("--restart", plan.restart)]
     # Engines start children: a first process that reaps them, and hands on signals.
     words += [("--init",), ("--stop-timeout", str(math.ceil(plan.stop_grace_s)))]
@@ -140,7 +145,7 @@ def docker_words(plan: ContainerPlan) -> list[Words]:
     words.append(("--publish", f"127.0.0.1:{plan.port}:{plan.port}"))
     words += [("--mount", _bind(mount)) for mount in _mounts(plan)]
     if plan.needs.cache_folder is not None:
-        volume = f"type=volume,source={plan.name}-cache,target={plan.needs.cache_folder}"
+        volume = f"type=volume,source={plan.container_name}-cache,target={plan.needs.cache_folder}"
         words.append(("--mount", volume))
     words += [("--env", f"{name}={value}") for name, value in plan.shown_env.items()]
     words += [("--env", name) for name in plan.passed_env]

@@ -44,6 +44,8 @@ class Machine:
     cores_of_machine: int
     driver: Driver | None
     """None: no NVIDIA driver answers."""
+    amd_gpu: bool
+    """AMD's driver is there; nothing more is looked at."""
     driver_problem: str | None
     """Why a driver that is there does not answer."""
     memory_bytes: int | None

@@ -98,6 +98,13 @@ def _gpus(machine: Machine, wanted: Sequence[Wanted]) -> Iterator[Finding]:
 
 def _no_gpu(machine: Machine, needing: Sequence[Wanted]) -> Finding:
     why = machine.driver_problem or "no NVIDIA driver answers"
+    if machine.amd_gpu:
+        return Finding(
+            "GPU",
+            "warn",
+            f"{why}; AMD's is here",
+            "look yourself (rocm-smi): the engine must be its build for ROCm, which is not checked",
+        )
     if needing:
         names = ", ".join(each.name for each in needing)
         return Finding(

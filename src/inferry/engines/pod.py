@@ -45,6 +45,16 @@ def secret_keys(plan: ContainerPlan) -> list[str]:
     return key + [name for name in plan.command.env if name in plan.hidden_env]
 
 
+def secret_recipe(plan: ContainerPlan) -> str:
+    """The command that makes the Secret with a new key; values come from files, since arguments can be read by all."""
+    new_key, kubectl = "", f"kubectl create secret generic {secrets_name(plan)}"
+    for name in secret_keys(plan):
+        if name == KEY_NAME:
+            new_key = "openssl rand -hex 32 | tr -d '\\n' | "
+        kubectl += f" --from-file={name}={'/dev/stdin' if name == KEY_NAME else f'FILE_WITH_{name}'}"
+    return new_key + kubectl
+
+
 def pod_yaml(plan: ContainerPlan, probes: PodProbes, claim: str | None = None) -> str:
     """The pod as YAML; the same plan always gives the same text."""
     data = pod(plan, probes, claim)

@@ -209,7 +209,7 @@ def test_a_deployment_of_a_file(run: Run, tmp_path: Path) -> None:
         "  other: {engine: ollama, model: 'llama3.2:1b'}\n"
     )
     shown = run("engines", "command", "--file", "inferry.yaml", "chat", "--docker")
-    assert "--name chat" in shown.out
+    assert "--name inferry-chat" in shown.out
     assert "--stop-timeout 77" in shown.out
     for words, said in (
         ((), "say which one: chat, other"),

@@ -78,7 +78,7 @@ def test_the_model_is_mounted_for_reading_only() -> None:
     assert files["source"] == "/srv/run/chat.files"
     assert files["target"] == "/inferry"
     assert all("readonly" in each for each in (adapter, files))
-    assert cache == {"type": "volume", "source": "chat-cache", "target": "/var/cache/engine"}
+    assert cache == {"type": "volume", "source": "inferry-chat-cache", "target": "/var/cache/engine"}
 
 
 def test_shared_memory_stop_time_and_user() -> None:
@@ -88,6 +88,11 @@ def test_shared_memory_stop_time_and_user() -> None:
     assert option(argv, "--stop-timeout") == ["31"]
     assert option(argv, "--user") == ["1000:1000"]
     assert option(docker_argv(PLAIN), "--user") == []
+
+
+def test_the_name_is_one_that_docker_takes() -> None:
+    """Also for a deployment of one letter, which Docker would refuse as it is."""
+    assert option(docker_argv(replace(PLAIN, name="m")), "--name") == ["inferry-m"]
 
 
 @pytest.mark.parametrize(("policy", "words"), [("always", {"--detach", "--restart"}), (None, {"--rm"})])

@@ -94,7 +94,7 @@ def test_docker_reads_everything_as_it_is_meant(daemon: ThreadingHTTPServer, tmp
     """GPUs, mounts, memory, port, user, command: Docker asks for exactly what the plan says."""
     path, body = asked(FULL, daemon, tmp_path)
     host = body["HostConfig"]
-    assert "name=chat" in path
+    assert "name=inferry-chat" in path
     assert body["Image"] == "example/engine:1.0"
     assert (*body["Entrypoint"], *body["Cmd"]) == FULL.inside
     assert body["User"] == "1000:1000"

@@ -15,6 +15,7 @@ READY = Machine(
     cores=16,
     cores_of_machine=16,
     driver=Driver("580.95.05", "13.0", (H100, H100)),
+    amd_gpu=False,
     driver_problem=None,
     memory_bytes=128 * GIB,
     memory_available_bytes=100 * GIB,
@@ -109,6 +110,13 @@ def test_a_driver_that_does_not_answer_is_told() -> None:
     assert found.verdict == "warn"
     assert "mismatch" in found.text
     assert of(judge(broken, [BIG]), "GPU").verdict == "fail"
+
+
+def test_an_amd_gpu_is_left_to_the_operator() -> None:
+    """AMD's driver in place of NVIDIA's is no failure: what is not checked is said."""
+    found = of(judge(replace(NO_GPU, amd_gpu=True), [BIG]), "GPU")
+    assert found.verdict == "warn"
+    assert "AMD" in found.text
 
 
 def test_a_gpu_in_use_is_told() -> None:

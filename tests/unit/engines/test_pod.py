@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from inferry.engines.container import mounted_model
-from inferry.engines.pod import dns_label, pod, pod_yaml, secret_keys, secrets_name
+from inferry.engines.pod import dns_label, pod, pod_yaml, secret_keys, secret_recipe, secrets_name
 
 from .container_plans import CONFIG, FROM_HUB, FULL, PLAIN, PROBES
 from .golden_files import assert_golden
@@ -48,6 +48,18 @@ def test_secrets_are_references() -> None:
     assert secrets_name(FULL) == "chat-secrets"
     assert secret_keys(FULL) == ["INFERRY_ENGINE_KEY", "REGISTRY_TOKEN"]
     assert secret_keys(PLAIN) == []
+
+
+def test_how_the_secret_is_made() -> None:
+    """By a command that has no value among its arguments: a new key from a pipe, others from files."""
+    assert secret_recipe(FULL) == (
+        "openssl rand -hex 32 | tr -d '\\n' | kubectl create secret generic chat-secrets"
+        " --from-file=INFERRY_ENGINE_KEY=/dev/stdin --from-file=REGISTRY_TOKEN=FILE_WITH_REGISTRY_TOKEN"
+    )
+    keyless = replace(FULL, command=replace(FULL.command, secret_env=(), files={}))
+    assert secret_recipe(keyless) == (
+        "kubectl create secret generic chat-secrets --from-file=REGISTRY_TOKEN=FILE_WITH_REGISTRY_TOKEN"
+    )
 
 
 def test_files_are_written_before_the_engine_starts() -> None:
