@@ -182,7 +182,7 @@ class Exchange(BackPressure):
     def _send(self, connection: UpstreamConnection) -> None:
         self._connection = connection
         head = b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (
-            connection.pool.head(self.route.path), self.arrival.forward, len(self._body),
+            connection.pool.heads[self.route.path], self.arrival.forward, len(self._body),
         )  # fmt: skip
         if self._paused:
             connection.transport.pause_reading()

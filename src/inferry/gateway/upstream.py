@@ -15,6 +15,7 @@ import httptools
 
 from inferry.core.errors import EngineBroke, EngineError, EngineUnreachable
 from inferry.core.replica import Endpoint
+from inferry.core.request import ROUTES
 
 IDLE_EXPIRY_S = 4.0
 """Below the 5 s after which uvicorn-based engines (vLLM, SGLang) close an idle connection."""
@@ -240,19 +241,13 @@ class UpstreamPool:
         if endpoint.port != default_port:
             host = f"{host}:{endpoint.port}"
         lines = [f"host: {host}", *(f"{name}: {value}" for name, value in endpoint.headers)]
-        self._head_lines = "".join(f"{line}\r\n" for line in lines)
-        self._heads: dict[str, bytes] = {}
-
-    def head(self, path: str) -> bytes:
-        """How every POST of `path` to this endpoint begins: its first line, and the headers that all have.
-
-        Made once for each of the few routes.
-        """
-        head = self._heads.get(path)
-        if head is None:
-            first = f"POST {self.endpoint.target(path)} HTTP/1.1\r\n"
-            head = self._heads[path] = f"{first}{self._head_lines}".encode("latin-1")
-        return head
+        head_lines = "".join(f"{line}\r\n" for line in lines)
+        self.heads = {
+            path: f"POST {endpoint.target(path)} HTTP/1.1\r\n{head_lines}".encode("latin-1")
+            for path in ("", *ROUTES)
+        }
+        """How each POST to this endpoint begins, by the route's path (`` for none): its first line, and the headers
+        that all have."""
 
     def take_idle(self) -> UpstreamConnection | None:
         """A connection that is open and not expired, or None."""

@@ -183,7 +183,7 @@ class _Call:
         self._connection = connection
         body = self._check.request(self._borrowed.model)
         head = b"%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (
-            connection.pool.head("" if self._check.guard is None else CHAT.path), len(body),
+            connection.pool.heads["" if self._check.guard is None else CHAT.path], len(body),
         )  # fmt: skip
         connection.send(self, head, body)
 
