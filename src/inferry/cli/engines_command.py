@@ -65,6 +65,9 @@ def command(
     restart: Annotated[
         str, typer.Option("--restart", help="Docker's policy; 'none': the container goes when it ends.")
     ] = "unless-stopped",
+    cpu: Annotated[
+        bool, typer.Option("--cpu", help="A container without GPUs; see that its image is one for that.")
+    ] = False,
     claim: Annotated[
         str | None, typer.Option("--claim", help="For --pod: the PersistentVolumeClaim with the model.")
     ] = None,
@@ -100,7 +103,7 @@ def command(
         choice = choose_from_options(subject, name, options, _preset(preset), settings or ())
     files_folder = Path.cwd() / f"{choice.name}.files"
     if docker or pod:
-        wishes = ContainerWishes(user, None if restart == "none" else restart)
+        wishes = ContainerWishes(user, None if restart == "none" else restart, on_cpu=cpu)
         form = container_form(choice, port, files_folder, os.environ, wishes)
         text = _pod(form, claim, as_json) if pod else _docker(form, as_json)
     else:

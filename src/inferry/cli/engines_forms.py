@@ -45,6 +45,7 @@ class ContainerWishes:
 
     user: str | None = None
     restart: str | None = "unless-stopped"
+    on_cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def container_form(
         model=inside,
         files_folder=files_folder,
         stop_grace_s=deployment.stop_grace_s,
-        gpu_indexes=_gpu_indexes(deployment),
+        gpu_indexes=() if wishes.on_cpu else _gpu_indexes(deployment),
         hidden_env=choice.hidden_env,
         other_mounts=_other_paths(deployment),
         user=wishes.user,

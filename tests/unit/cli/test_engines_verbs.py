@@ -201,6 +201,15 @@ def test_adapters_and_draft_models_are_mounted(run: Run) -> None:
     assert "source=org/lora" not in shown.out
 
 
+def test_a_container_without_gpus(run: Run) -> None:
+    """With --cpu neither Docker nor Kubernetes is asked for a GPU; without it, for as many as the engine needs."""
+    words = ("vllm", "--model", "/m", "--tp", "2")
+    assert "--gpus 2 " in run("engines", "command", *words, "--docker").out
+    assert "--gpus" not in run("engines", "command", *words, "--docker", "--cpu").out
+    assert "nvidia.com/gpu: 2" in run("engines", "command", *words, "--pod").out
+    assert "nvidia.com/gpu" not in run("engines", "command", *words, "--pod", "--cpu").out
+
+
 def test_a_deployment_of_a_file(run: Run, tmp_path: Path) -> None:
     """With --file the command is about the file's deployment, with its port, name and grace."""
     (tmp_path / "inferry.yaml").write_text(
