@@ -87,16 +87,26 @@ class VllmAdapter:
         return self._command(place, self.version)
 
     def container(self) -> ContainerNeeds:
-        # The tag of a CPU build's version is not known: its images have other names.
-        numbers = ".".join(str(each) for each in version_numbers(self.version))
-        gpus = 0 if "+cpu" in self.version else self._gpus
         return ContainerNeeds(
-            image=self._deployment.image or f"vllm/vllm-openai:v{numbers}",
+            image=self._deployment.image or self._image(),
             entrypoint=(PROGRAM,),
-            gpus=gpus,
-            shared_memory_bytes=_SHARED_MEMORY_PER_GPU_BYTES * max(1, gpus),
+            gpus=0 if self._on_cpu else self._gpus,
+            shared_memory_bytes=_SHARED_MEMORY_PER_GPU_BYTES * self._gpus,
             cache_folder="/root/.cache",
         )
+
+    def _image(self) -> str:
+        if self._on_cpu:
+            raise ConfigError(
+                f"deployments.{self._name}.image: name an image of vLLM's CPU build. "
+                f"The usual one, for GPUs, can't be used with version '{self.version}'."
+            )
+        # Its tags always have three numbers.
+        return f"vllm/vllm-openai:v{self.version}{'.0' if self.version.count('.') == 1 else ''}"
+
+    @property
+    def _on_cpu(self) -> bool:
+        return "+cpu" in self.version
 
     def launch(self, context: LaunchContext, environ: Mapping[str, str]) -> LaunchSpec:
         if context.model_path is None:

@@ -180,7 +180,14 @@ def test_what_its_container_needs() -> None:
     assert needs.gpus == 4
     assert needs.shared_memory_bytes == 8 * 1024**3
     assert adapter(image="mirror.example/vllm:1").container().image == "mirror.example/vllm:1"
-    assert adapter(version="0.32.0+cpu").container().gpus == 0
+    assert adapter(version="0.32").container().image == "vllm/vllm-openai:v0.32.0"
+
+
+def test_a_container_of_the_cpu_build() -> None:
+    """It has an image of its own, which must be named, and no GPU."""
+    assert adapter(version="0.32.0+cpu", image="mirror.example/vllm-cpu:1").container().gpus == 0
+    with pytest.raises(ConfigError, match=r"deployments\.chat\.image: name an image of vLLM's CPU build"):
+        adapter(version="0.32.0+cpu").container()
 
 
 def test_routes_grow_with_the_version() -> None:
