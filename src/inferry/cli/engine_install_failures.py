@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import platform
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from inferry.core.errors import EngineInstallFailed
@@ -40,6 +43,20 @@ def full_disk(folder: Path) -> EngineInstallFailed:
         f"The disk that holds {folder} is full. Make room ('inferry engines remove' and 'inferry models rm' delete "
         "what is not needed), or set INFERRY_HOME to a folder on a larger disk; then install again."
     )
+
+
+@contextmanager
+def map_disk_errors(folder: Path) -> Iterator[None]:
+    """Turns what the operating system raises about `folder` into EngineInstallFailed with the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise full_disk(folder) from error
+        raise EngineInstallFailed(
+            f"{error.filename or folder} failed: {error.strerror or error}. Correct that, or set INFERRY_HOME to a "
+            "folder that you own; then try again."
+        ) from error
 
 
 def too_little_room(folder: Path, needed_bytes: int, free_bytes: int) -> EngineInstallFailed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import platform
 import re
@@ -14,7 +13,12 @@ from pathlib import Path
 from typing import Protocol
 
 from inferry.cli.engine_environments import EngineEnvironments, InstalledEngine
-from inferry.cli.engine_install_failures import explain_failure, full_disk, lacks_torch, too_little_room
+from inferry.cli.engine_install_failures import (
+    explain_failure,
+    lacks_torch,
+    map_disk_errors,
+    too_little_room,
+)
 from inferry.core.clock import Clock
 from inferry.core.errors import EngineInstallFailed
 from inferry.engines.install_recipes import PipInstall, PipUninstall, Recipe, RunsWell, SecondName, Step
@@ -46,29 +50,22 @@ def install(
     A second one of the same name waits for the first. Whatever ends it early leaves no environment behind, and
     the one that was there before, if any, as it was. Raises EngineInstallFailed.
     """
-    with places.lock(recipe.name, _say_once(teller, f"waiting for another installation of {recipe.name}")):
+    waiting = _say_once(teller, f"waiting for another installation of {recipe.name}")
+    with map_disk_errors(places.folder), places.lock(recipe.name, waiting):
         found = places.find(recipe.name)
         if found is not None and found.version == recipe.version:
             return found
+        _require_room(places.folder, recipe)
+        folder = places.begin(recipe.name)
         try:
-            _require_room(places.folder, recipe)
-            folder = places.begin(recipe.name)
-            try:
-                _make(recipe, folder, places.log(recipe.name), teller, environ)
-                made = InstalledEngine(
-                    recipe.name, recipe.version, platform.python_version(), installed_wall_s=clock.wall_s()
-                )
-                places.publish(folder, made)
-            except BaseException:
-                places.discard(folder)
-                raise
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise full_disk(places.folder) from error
-            raise EngineInstallFailed(
-                f"{error.filename or places.folder} failed: {error.strerror or error}. Correct that, or set "
-                "INFERRY_HOME to a folder that you own; then install again."
-            ) from error
+            _make(recipe, folder, places.log(recipe.name), teller, environ)
+            made = InstalledEngine(
+                recipe.name, recipe.version, platform.python_version(), installed_wall_s=clock.wall_s()
+            )
+            places.publish(folder, made)
+        except BaseException:
+            places.discard(folder)
+            raise
         return made
 
 

@@ -53,13 +53,14 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
 ) -> None:
     """Delete an environment of 'inferry engines install', or what is left of a broken-off installation."""
+    from inferry.cli.engine_install_failures import map_disk_errors
     from inferry.engines.install_recipes import recipe_for
 
     recipe_for(name, None)  # a name with a slip of the keyboard is told so
     places = _places()
     if places.find(name) is not None and not yes:
         typer.confirm(f"Delete {places.path(name)}? Replicas that run from it will fail.", abort=True)
-    with places.lock(name, lambda: None):
+    with map_disk_errors(places.folder), places.lock(name, lambda: None):
         there = places.remove(name)
     if not there:
         raise ConfigError(f"{name} is not installed below {places.folder}.")

