@@ -38,7 +38,9 @@ def lint(where: str, args: Sequence[str], table: FlagTable, managed: Mapping[str
             problems.append(problem)
         at += taken
     if problems:
-        raise ConfigError(f"{where}: " + "; ".join(problems) + f". (Known flags: {table.read_from}.)")
+        told = "; ".join(problems)
+        end = "" if told.endswith("?") else "."
+        raise ConfigError(f"{where}: {told}{end} (Known flags: {table.read_from}.)")
 
 
 def _check(
