@@ -5,7 +5,9 @@ The seed is printed; set INFERRY_CHAOS_SEED to repeat a run's choices.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
 import signal
 import sqlite3
@@ -13,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ deployments:
   chat:
     engine: simulated
     replicas: 2
-    ttft_ms: 20
+    ttft_ms: 100
     itl_ms: 2
     price: {prompt_per_mtok: 0.5, completion_per_mtok: 1.5}
 """
@@ -73,50 +75,50 @@ class Batches:
         self.inferry.write("\n".join(lines) + "\n", "in.jsonl")
         return ids
 
-    def begin(self, output: str, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "inferry",
-                "batch",
-                "in.jsonl",
-                output,
-                "-c",
-                str(CONCURRENCY),
-                "--json",
-                *words,
-            ],
-            cwd=self.inferry.folder,
-            env=self.inferry.environ,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    @contextlib.contextmanager
+    def running(self, output: str, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A run in the background; what it says goes to `said` and `complained`."""
+        with self._file("said").open("wb") as said, self._file("complained").open("wb") as complained:
+            options = ["-c", str(CONCURRENCY), "--json", *words]
+            process = subprocess.Popen(
+                [sys.executable, "-m", "inferry", "batch", "in.jsonl", output, *options],
+                cwd=self.inferry.folder,
+                env=self.inferry.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=complained,
+            )
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
 
-    def whole(self, output: str) -> dict[str, Any]:
+    def whole(self, output: str, *words: str) -> dict[str, Any]:
         """The summary of a run to its end."""
-        process = self.begin(output)
-        out, err = process.communicate(timeout=60)
-        assert process.returncode == 0, err
-        summary: dict[str, Any] = json.loads(out)
+        with self.running(output, *words) as process:
+            code = process.wait(100)
+        assert code == 0, self._file("complained").read_text()
+        summary: dict[str, Any] = json.loads(self._file("said").read_text())
         return summary
 
-    def broken_off(self, output: str, after: int, number: signal.Signals) -> tuple[int, Kill]:
-        """A run that gets a signal once `after` requests are over; its exit code, and what it left."""
-        process = self.begin(output)
+    def broken_off(
+        self, output: str, after: int, end: Callable[[subprocess.Popen[bytes]], None]
+    ) -> tuple[int, Kill]:
+        """A run that is ended once `after` requests are over; its exit code, and what was left at that moment."""
+        with self.running(output) as process:
 
-        def far_enough() -> bool:
-            assert process.poll() is None, process.communicate()
-            return len(self.journal(output)) >= after
+            def far_enough() -> bool:
+                assert process.poll() is None, self._file("complained").read_text()
+                return len(self.journal(output)) >= after
 
-        try:
-            wait_for(f"{after} requests are over", far_enough)
-        finally:
-            process.send_signal(number)
-            process.communicate(timeout=60)
-        return process.returncode, Kill(time.time(), frozenset(each["line"] for each in self.journal(output)))
+            wait_for(f"{after} requests are over", far_enough, 60.0)
+            end(process)
+            code = process.wait(60)
+        return code, Kill(time.time(), frozenset(each["line"] for each in self.journal(output)))
+
+    def _file(self, name: str) -> Path:
+        return self.inferry.folder / name
 
     def journal(self, output: str) -> list[Any]:
         """Whole records in the journal."""
@@ -172,24 +174,42 @@ def text_of(entry: Any) -> str:
     return str(entry["response"]["body"]["choices"][0]["message"]["content"])
 
 
-@pytest.mark.parametrize(
-    ("count", "kills"), [(150, 2), pytest.param(500, 7, marks=[pytest.mark.slow, pytest.mark.timeout(240)])]
-)
-def test_killed_and_resumed_nothing_is_lost_or_answered_twice(
-    batches: Batches, up: Up, count: int, kills: int
-) -> None:
-    """Killed with -9 at random moments and resumed: each id is in the output once, in order, with its own answer; what
-    was over is never sent again, and only what was under way at a kill can have been completed twice."""
+def kill_the_command(process: subprocess.Popen[bytes]) -> None:
+    """What a person does who types `kill -9` and the command's process id."""
+    process.kill()
+
+
+def kill_everything(process: subprocess.Popen[bytes]) -> None:
+    """What a machine does that runs out of memory, or a container that is taken away."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 1
+    for pid in (int(children[0]), process.pid):
+        os.kill(pid, signal.SIGKILL)
+
+
+SMALL = pytest.param(150, 2, id="small", marks=pytest.mark.timeout(300))
+LARGE = pytest.param(500, 7, id="large", marks=[pytest.mark.slow, pytest.mark.timeout(600)])
+
+
+def kill_and_resume(
+    batches: Batches, up: Up, count: int, kills: int, kill: Callable[[subprocess.Popen[bytes]], None]
+) -> tuple[list[Kill], dict[int, list[Attempt]], Counter[int]]:
+    """Kills a run several times at random moments and resumes it to its end; what must be so however it was killed.
+
+    Returns the kills, what the engines did and what the ledger billed, by the line of the input.
+    """
     dice = seeded_dice()
     ids = batches.write_input(count, dice)
     undisturbed = batches.whole("undisturbed.jsonl")
     assert undisturbed["completed"] == count
-    moments = sorted(dice.sample(range(1, count - 2 * CONCURRENCY), kills))
-    killed = [batches.broken_off("out.jsonl", after, signal.SIGKILL)[1] for after in moments]
+    # Steps so wide that a killed run, which finishes what is under way, is not at the next moment already.
+    steps = dice.sample(range(count * 6 // 10 // (2 * CONCURRENCY)), kills)
+    moments = [CONCURRENCY * (1 + 2 * step) for step in sorted(steps)]
+    killed = [batches.broken_off("out.jsonl", after, kill)[1] for after in moments]
     assert not (batches.inferry.folder / "out.jsonl").exists()
     summary = batches.whole("out.jsonl")
     assert (summary["completed"], summary["failed"], summary["left"]) == (count, 0, 0)
-    assert summary["sent_in_this_run"] == count - len(killed[-1].lines)
+    assert 0 < summary["sent_in_this_run"] <= count - len(killed[-1].lines)
     for same in ("prompt_tokens", "completion_tokens", "cost", "currency"):
         assert summary[same] == undisturbed[same]
 
@@ -204,25 +224,43 @@ def test_killed_and_resumed_nothing_is_lost_or_answered_twice(
     assert up.control("POST", "/shutdown", {}).status_code == 200
     up.process.wait(30)
     attempts, billed = batches.attempts(run), batches.billed(run)
-    lines = set(range(1, count + 1))
-    assert attempts.keys() == billed.keys() == lines
+    assert attempts.keys() == billed.keys() == set(range(1, count + 1))
+    for each in killed:
+        again = {n for n in each.lines if any(tried.begun_wall_s > each.wall_s for tried in attempts[n])}
+        assert again == set(), "sent again, although it was over"
+    return killed, attempts, billed
+
+
+@pytest.mark.parametrize(("count", "kills"), [SMALL, LARGE])
+def test_killed_and_resumed_each_request_is_completed_once(
+    batches: Batches, up: Up, count: int, kills: int
+) -> None:
+    """The command is killed with -9 at random moments, and started again at once: each id is in the output once, in
+    order, with its own answer; the engines completed each request exactly once and dropped none, and the ledger bills
+    each once."""
+    _, attempts, billed = kill_and_resume(batches, up, count, kills, kill_the_command)
+    assert [n for n, tried in attempts.items() if [each.finished for each in tried] != [True]] == []
+    assert set(billed.values()) == {1}
+
+
+@pytest.mark.parametrize(("count", "kills"), [LARGE])
+def test_whatever_is_killed_nothing_is_lost(batches: Batches, up: Up, count: int, kills: int) -> None:
+    """All processes of a batch are killed with -9: nothing is lost, what was over is never sent again, and only what was
+    under way at that moment, which nobody has the answers of, is."""
+    killed, attempts, billed = kill_and_resume(batches, up, count, kills, kill_everything)
     under_way: set[int] = set()
     for kill in killed:
-        again = {
-            line for line in kill.lines if any(each.begun_wall_s > kill.wall_s for each in attempts[line])
-        }
-        assert again == set(), "sent again, although it was over"
         cut = {
-            line
-            for line in lines - kill.lines
-            if any(each.begun_wall_s < kill.wall_s for each in attempts[line])
+            n
+            for n, tried in attempts.items()
+            if n not in kill.lines and any(each.begun_wall_s < kill.wall_s for each in tried)
         }
         assert len(cut - under_way) <= CONCURRENCY
         under_way |= cut
-    for line in lines - under_way:
+    for line in attempts.keys() - under_way:
         assert [each.finished for each in attempts[line]] == [True]
         assert billed[line] == 1
-    twice = {line for line in lines if sum(each.finished for each in attempts[line]) > 1}
+    twice = {line for line, tried in attempts.items() if sum(each.finished for each in tried) > 1}
     sys.stdout.write(
         f"{len(under_way)} were under way at a kill, {len(twice)} of them were completed twice\n"
     )
@@ -233,7 +271,7 @@ def test_after_ctrl_c_each_request_was_sent_once(batches: Batches, up: Up) -> No
     """Ctrl-C lets the requests under way come to their end: the run exits with 130, the next one does the rest, and the
     engines have completed each request exactly once and dropped none."""
     ids = batches.write_input(120, seeded_dice())
-    code, left = batches.broken_off("out.jsonl", 40, signal.SIGINT)
+    code, left = batches.broken_off("out.jsonl", 40, lambda process: process.send_signal(signal.SIGINT))
     assert code == 130
     assert 40 <= len(left.lines) < 120
     summary = batches.whole("out.jsonl")
@@ -268,17 +306,15 @@ def test_a_service_that_dies_and_comes_back(batches: Batches) -> None:
     ids = batches.write_input(100, seeded_dice())
     service = serve("0")
     try:
-        run = batches.begin("out.jsonl", "--url", f"{addresses[0]}/v1")
-        wait_for("30 requests are over", lambda: len(batches.journal("out.jsonl")) >= 30)
-        service.kill()
-        service.communicate()
-        service = serve(addresses[0].rpartition(":")[2])
-        out, err = run.communicate(timeout=60)
+        with batches.running("out.jsonl", "--url", f"{addresses[0]}/v1") as run:
+            wait_for("30 are over", lambda: len(batches.journal("out.jsonl")) >= 30, 60.0)
+            service.kill()
+            service.communicate()
+            service = serve(addresses[0].rpartition(":")[2])
+            assert run.wait(60) == 0
     finally:
         service.kill()
         service.communicate()
-    assert run.returncode == 0, err
-    assert json.loads(out)["completed"] == 100
     answers = batches.answers("out.jsonl")
     assert [each["custom_id"] for each in answers] == ids
     assert {each["response"]["status_code"] for each in answers} == {200}

@@ -38,6 +38,10 @@ _decode = msgspec.json.Decoder(Record).decode
 _decode_header = msgspec.json.Decoder(Header).decode
 
 
+class JournalInUse(ConfigError):
+    """Another run writes the same output, or was killed and has requests under way."""
+
+
 def new_run_id() -> str:
     """12 hexadecimal digits."""
     return os.urandom(6).hex()
@@ -54,7 +58,7 @@ class Journal:
     def __init__(self, path: Path, wanted: Header, lines: int) -> None:
         """Open it, or begin a new one as `wanted`. `lines`: of the input.
 
-        Raises ConfigError if it can't be opened, another process has it, or it is of another run than `wanted`.
+        Raises JournalInUse if another process has it, ConfigError if it can't be opened or is of another run.
         """
         self.path = path
         self.tally = Tally()
@@ -117,7 +121,7 @@ class Journal:
         except (BlockingIOError, FileNotFoundError):
             is_there = False
         if not is_there:  # or its owner deleted it between our opening and our lock
-            raise ConfigError(
+            raise JournalInUse(
                 f"{self.path} is in use: another 'inferry batch' writes the same output. Wait for it or end it."
             )
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inferry.cli.batch_lifeline import is_sending_process, run_sending_process
 from inferry.cli.chat import KEY_VARIABLE
 from inferry.cli.config import DEFAULT_FILE
 from inferry.cli.down import Port
-from inferry.core.clock import SystemClock
+from inferry.core.clock import SystemClock, pause_s
 from inferry.core.errors import ConfigError, EngineError
 from inferry.core.home import inferry_home
 
@@ -29,6 +32,9 @@ EXIT_INTERRUPTED = 130
 CONCURRENCY = 16
 RETRIES = 5
 DEADLINE_S = 600.0
+LOOK_S = 0.2
+SPARE_S = 10.0
+"""On top of a deadline, for a killed run to end in."""
 
 
 def batch(
@@ -63,6 +69,8 @@ def batch(
     if dry_run:
         _tell_scan(input_file, scan(input_file, reading), as_json)
         return
+    if not is_sending_process(os.environ):
+        raise typer.Exit(run_sending_process(sys.argv[1:]))
     if output is None:
         raise ConfigError(
             "OUT is missing: name a file for the answers, or only check the requests with --dry-run."
@@ -71,7 +79,7 @@ def batch(
     found = scan(input_file, reading)
     base_url, file = ("", None) if finish else _service(url, port)
     known_prices = prices_of(prices or file, os.environ)
-    journal = _open_journal(output, found, model, known_prices)
+    journal = _open_journal(output, found, model, known_prices, wait_max_s=deadline_s + SPARE_S)
     try:
         before, began_s, halted = deepcopy(journal.tally), clock.now_s(), None
         if finish:
@@ -124,11 +132,27 @@ def _check_files(input_file: Path, output: Path, errors: Path | None, *, is_begu
             )
 
 
-def _open_journal(output: Path, found: Scan, model: str | None, prices: Prices) -> Journal:
-    from inferry.batch.journal import Header, Journal, journal_path, new_run_id
+def _open_journal(output: Path, found: Scan, model: str | None, prices: Prices, wait_max_s: float) -> Journal:
+    """The journal, once a run that was killed before has put its last answers into it."""
+    from inferry.batch.journal import Header, Journal, JournalInUse, journal_path, new_run_id
 
     currency = prices.currency if prices.by_model else None
-    return Journal(journal_path(output), Header(new_run_id(), found.sha256, model, currency), found.lines)
+    header = Header(new_run_id(), found.sha256, model, currency)
+    for looks in itertools.count():
+        try:
+            journal = Journal(journal_path(output), header, found.lines)
+        except JournalInUse:
+            if looks * LOOK_S > wait_max_s:
+                raise
+            if not looks:
+                typer.echo(f"Waiting for another run into {output}, which has requests under way.", err=True)
+            pause_s(LOOK_S)
+            continue
+        if journal.tally.over == 0 and output.exists():  # the other run came to its end
+            journal.close()
+            raise ConfigError(f"{output} is there already, and whole: another run has just written it.")
+        return journal
+    raise AssertionError("counting has no end")
 
 
 def _tell_scan(path: Path, found: Scan, as_json: bool) -> None:

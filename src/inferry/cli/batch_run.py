@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from inferry.batch.record import Failure, Record, failed_entry
 from inferry.batch.runner import Runner
 from inferry.batch.sender import CONNECT_S, Sender, Settings
 from inferry.batch.service import listed_models
+from inferry.cli.batch_lifeline import watch_lifeline
 from inferry.cli.batch_prices import Prices
 from inferry.cli.batch_report import BatchProgress
 from inferry.cli.chat import KEY_VARIABLE
@@ -50,6 +52,7 @@ async def send_all(
         interrupts = _Interrupts(runner, progress)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, interrupts.on_signal)
+        watch_lifeline(asyncio.get_running_loop(), os.environ, runner.end)
         with progress:
             await runner.run()
         return runner.halted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 
 from inferry.batch.record import Record, Tally
+from inferry.cli.batch_lifeline import LIFELINE
 from inferry.cli.batch_prices import prices_of
 from inferry.cli.batch_report import BatchProgress
 from inferry.gateway.usage import Usage
@@ -76,6 +78,16 @@ def service() -> Iterator[Service]:
         finally:
             running.shutdown()
             thread.join()
+
+
+@pytest.fixture(autouse=True)
+def lifeline(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process is the one that sends, and the command lives."""
+    theirs, ours = os.pipe()
+    monkeypatch.setenv(LIFELINE, str(theirs))
+    yield
+    os.close(ours)
+    os.close(theirs)
 
 
 @pytest.fixture
