@@ -141,7 +141,8 @@ def _process(form: ProcessForm, choice: Choice, files_folder: Path, as_json: boo
         text = process_text(form.command, files_folder, choice.hidden_env)
         return comment(form.notes) + text
     command = form.command
-    shown = {name: value for name, value in command.env.items() if name not in choice.hidden_env}
+    unseen = {*choice.hidden_env, *command.secret_env}
+    shown = {name: value for name, value in command.env.items() if name not in unseen}
     return _json(
         {
             "argv": [command.program, *command.args],

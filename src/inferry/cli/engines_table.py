@@ -28,17 +28,18 @@ _CONTINUED = {"text": "chats and completions", "completions": "completions", "no
 
 
 def list_text(rows: Sequence[dict[str, Any]], columns: int) -> str:
-    """A line per engine, its purpose wrapped."""
-    table = [("ENGINE", "HERE", "STATE", "FOR")]
-    table += [(row["engine"], _here(row["here"]), _short(row["state"]), row["for"]) for row in rows]
+    """Some lines per engine: whether it is here, its state, what it is for, and its hardware."""
+    table = [("ENGINE", "HERE", "STATE")]
+    table += [(row["engine"], _here(row["here"]), _short(row["state"])) for row in rows]
     widths = [max(len(line[column]) for line in table) for column in range(3)]
-    lines = []
-    for line in table:
-        lead = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)) + "  "
-        lines.append(_hanging(lead, line[3], columns))
-    lines.append("")
-    lines.append("More, with sources: inferry engines compare")
-    return "\n".join(lines)
+    leads = [
+        "".join(cell.ljust(width + 2) for cell, width in zip(line, widths, strict=True)) for line in table
+    ]
+    lines = [leads[0] + "FOR"]
+    for lead, row in zip(leads[1:], rows, strict=True):
+        lines.append(_hanging(lead, row["for"], columns))
+        lines.append(_hanging(" " * len(lead), f"Hardware: {row['hardware']}", columns))
+    return "\n".join([*lines, "", "More, with sources: inferry engines compare"])
 
 
 def _here(here: dict[str, Any] | None) -> str:

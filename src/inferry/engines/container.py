@@ -90,7 +90,7 @@ class ContainerPlan:
     @property
     def shown_env(self) -> dict[str, str]:
         """What may be written. Which GPUs it sees is for the container's own settings: inside, they count from 0."""
-        hidden = self.hidden_env | {_CHOSEN_GPUS}
+        hidden = {*self.hidden_env, *self.command.secret_env, _CHOSEN_GPUS}
         return {name: value for name, value in self.command.env.items() if name not in hidden}
 
     @property
@@ -98,7 +98,7 @@ class ContainerPlan:
         """Variables whose values come from outside: keys, references, the hub's token where it may be wanted."""
         hidden = [name for name in self.command.env if name in self.hidden_env]
         token = [HUB_TOKEN] if self.model.hub and HUB_TOKEN not in self.command.env else []
-        return (*self.command.secret_env, *hidden, *token)
+        return tuple(dict.fromkeys((*self.command.secret_env, *hidden, *token)))
 
     @property
     def gpus(self) -> int:

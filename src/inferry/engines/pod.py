@@ -42,7 +42,8 @@ def secrets_name(plan: ContainerPlan) -> str:
 def secret_keys(plan: ContainerPlan) -> list[str]:
     """What must stand in that Secret."""
     key = [KEY_NAME] if plan.command.secret_env or has_key_in_files(plan.command) else []
-    return key + [name for name in plan.command.env if name in plan.hidden_env]
+    from_outside = plan.hidden_env - set(plan.command.secret_env)
+    return key + [name for name in plan.command.env if name in from_outside]
 
 
 def secret_recipe(plan: ContainerPlan) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path, PurePosixPath
 
 from inferry.core.launch import KEY_MARK, EngineCommand
 from inferry.engines.container import (
-    HUB_TOKEN,
     ContainerPlan,
     Words,
     docker_words,
@@ -25,18 +24,17 @@ _ASK_FOR_KEY = f"${{{KEY_NAME}:?set it first, as in: {KEY_NAME}=\\$(openssl rand
 
 def process_text(command: EngineCommand, files_folder: Path, hidden_env: frozenset[str] = frozenset()) -> str:
     """The command as a process of this machine."""
-    shown = [f"{name}={shlex.quote(value)}" for name, value in command.env.items() if name not in hidden_env]
-    hidden = [name for name in command.env if name in hidden_env]
+    unseen = {*hidden_env, *command.secret_env}
+    shown = [f"{name}={shlex.quote(value)}" for name, value in command.env.items() if name not in unseen]
     groups = [(command.program,), *grouped(command.args)]
     lines = [*shown, *(shlex.join(words) for words in _with_subcommand(groups))]
-    return _script([*_variables(command, hidden), *_files(command, files_folder), _continued(lines)])
+    return _script([*_variables(command, hidden_env), *_files(command, files_folder), _continued(lines)])
 
 
 def docker_text(plan: ContainerPlan) -> str:
     """The command as a container of this machine."""
-    hidden = [name for name in plan.passed_env if name not in (*plan.command.secret_env, HUB_TOKEN)]
     lines = [shlex.join(words) for words in docker_words(plan)]
-    preparation = [*_variables(plan.command, hidden), *_files(plan.command, plan.files_folder)]
+    preparation = [*_variables(plan.command, plan.hidden_env), *_files(plan.command, plan.files_folder)]
     return _script([*preparation, _continued(lines)])
 
 
@@ -52,7 +50,8 @@ def _with_subcommand(groups: Sequence[Words]) -> list[Words]:
     return list(groups)
 
 
-def _variables(command: EngineCommand, hidden: Sequence[str]) -> list[str]:
+def _variables(command: EngineCommand, hidden_env: frozenset[str]) -> list[str]:
+    hidden = [name for name in command.env if name in hidden_env and name not in command.secret_env]
     lines = [f'export {name}="{_ASK_FOR_KEY}"' for name in command.secret_env]
     if needs_key(command) and not lines:
         lines.append(f': "{_ASK_FOR_KEY}"')

@@ -121,6 +121,16 @@ def test_no_secret_is_in_the_text() -> None:
         assert KEY_MARK not in text
 
 
+def test_the_replicas_key_stands_above_one_of_the_file() -> None:
+    """Where the file sets the variable of the key too, its value is not shown, and the variable not set twice."""
+    plan = replace(FULL, command=replace(FULL.command, env={"ENGINE_API_KEY": "0ther"}))
+    texts = (docker_text(plan), process_text(plan.command, Path("/f"), plan.hidden_env))
+    for text in texts:
+        assert "0ther" not in text
+        assert text.count("export ENGINE_API_KEY=") == 1
+    assert docker_argv(plan).count("ENGINE_API_KEY") == 1
+
+
 def test_one_line_of_it_is_read_back_by_shlex() -> None:
     """The docker command of a plan without files is one line for any reader of shell words."""
     text = docker_text(PLAIN).replace("\\\n", "")
