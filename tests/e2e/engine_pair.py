@@ -21,8 +21,8 @@ from inferry.engines.registry import adapter_for
 from .inferry_process import Inferry, Up, process_gone, wait_for
 
 INSTALL_S = 1500.0
-START_S = 300.0
-"""vLLM's own start takes half a minute on two idle cores."""
+START_S = 600.0
+"""vLLM's own start takes half a minute on two idle cores, and minutes on busy ones."""
 LLAMACPP = "on-llamacpp"
 
 
