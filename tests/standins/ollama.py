@@ -332,6 +332,7 @@ class Answer:
     async def pieces(self, request: Request) -> AsyncIterator[str]:
         for at, word in enumerate(self.words):
             if self._kind in ("cut", "reset") and at >= self._after:
+                await asyncio.sleep(0.2)  # what came before is out, and read by itself
                 if self._kind == "reset":
                     raise ConnectionResetError("on command")
                 self.died = True

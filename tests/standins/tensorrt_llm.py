@@ -192,6 +192,7 @@ class TensorRtLlmStandin:
                 yield word
                 await asyncio.sleep(0.001)
             if answer.kind == "error":
+                await asyncio.sleep(0.2)  # what came before is out, and read by itself
                 raise RuntimeError(FAILED)
             self.answered += 1
             self.tokens_in += answer.tokens_in

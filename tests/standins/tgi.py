@@ -257,6 +257,8 @@ class TgiStandin:
                     break
                 yield at
                 await asyncio.sleep(0.001)
+            if answer.kind in ("error", "cut"):
+                await asyncio.sleep(0.2)  # what came before is out, and read by itself
             if answer.kind == "error":
                 raise Refusal("Request failed during generation: the shard died", "generation")
             if answer.kind == "cut":
