@@ -115,4 +115,4 @@ def test_every_header_of_ours_may_be_read() -> None:
         for path in source.rglob("*.py")
         for name in re.findall(r"x-inferry-[a-z-]*[a-z]", path.read_text(encoding="utf-8"))
     }
-    assert written - {"x-inferry-explain"} <= set(EXPOSED)
+    assert written - {"x-inferry-explain", "x-inferry-model"} <= set(EXPOSED)
