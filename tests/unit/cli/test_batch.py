@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from inferry.batch.journal import Header, Journal, journal_path
 from inferry.batch.record import Record, Tally
 from inferry.cli.batch_lifeline import LIFELINE
 from inferry.cli.batch_prices import prices_of
@@ -353,3 +355,60 @@ def test_plain_lines_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
         "40 of 200 (20 %), 1 failed, 4.0/s",
         "80 of 200 (40 %), 1 failed, 4.0/s",
     ]
+
+
+def held_journal(folder: Path) -> Journal:
+    """The journal of a run that was killed, still open in the process that finishes what is under way."""
+    sha256 = hashlib.sha256((folder / "in.jsonl").read_bytes()).hexdigest()
+    return Journal(journal_path(folder / "out.jsonl"), Header("run1", sha256, None, None), 4)
+
+
+def test_a_killed_runs_last_answers_are_waited_for(
+    run: Run, service: Service, texts: list[str], tmp_path: Path
+) -> None:
+    """The next run begins when they are in the journal, and does not send those requests."""
+    held = held_journal(tmp_path)
+
+    def finish() -> None:
+        held.append(Record(1, msgspec.Raw(b'{"custom_id":"id-one"}')))
+        held.close()
+
+    timer = threading.Timer(0.3, finish)
+    timer.start()
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url)
+    timer.join()
+    assert shown.code == 0
+    assert "Waiting for another run into out.jsonl, which has requests under way." in shown.err
+    assert sorted(service.seen) == ["four", "three", "two"]
+
+
+def test_a_run_that_came_to_its_end_meanwhile(
+    run: Run, service: Service, texts: list[str], tmp_path: Path
+) -> None:
+    """What another run has written while this one waited is not sent again."""
+    held = held_journal(tmp_path)
+
+    def finish() -> None:
+        (tmp_path / "out.jsonl").write_text("{}\n")
+        held.discard()
+
+    timer = threading.Timer(0.3, finish)
+    timer.start()
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url)
+    timer.join()
+    assert shown.code == 1
+    assert "out.jsonl is there already, and whole: another run has just written it." in shown.err
+    assert service.seen == []
+    assert not (tmp_path / "out.jsonl.journal").exists()
+
+
+def test_a_run_that_does_not_end(
+    run: Run, service: Service, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits longer than a killed run may take: then the command says who is in the way."""
+    monkeypatch.setattr("inferry.cli.batch.SPARE_S", 0.0)
+    held = held_journal(tmp_path)
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url, "--deadline", "0.1")
+    held.close()
+    assert shown.code == 1
+    assert "out.jsonl.journal is in use: another 'inferry batch' writes the same output" in shown.err
