@@ -6,14 +6,18 @@ import asyncio
 import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
 from inferry.core.api_key import ApiKey
+from inferry.core.filter_settings import Filter
+from inferry.core.limits import Limits
 from inferry.core.outcome import Ending, UsageFrom
 from inferry.core.replica import ReplicaState
+from inferry.gateway.filters.filter_set import FilterSet
 from inferry.gateway.fronts.pages import FRONT_PAGES, FRONT_QUESTIONS
 from inferry.gateway.fronts.table import FRONTS
 from inferry.ledger.key_text import digest_of, make_key_text, prefix_of
@@ -499,3 +503,48 @@ async def test_a_key_for_something_else(start: Start) -> None:
         status, body = await get(running, "/info", bearer)
         assert (status, "chat" in body["error"]) == (400, False)
         assert served.seen == []
+
+
+# --- what stands over every request -------------------------------------------------------------------
+
+
+async def test_limits_hold(start: Start) -> None:
+    """A limit of the key's counts both APIs' requests, and says when to come back."""
+    limits = Limits(requests_per_minute=2)
+    async with upstream(engine) as served, start([served.port], auth="keys", key_limits=limits) as running:
+        text, known = key("good", None)
+        running.gateway.callers.replace_keys([known])
+        answers = [
+            await ask(running, path, f"Authorization: Bearer {text}")
+            for path in ("/generate", "/api/chat", "/generate_stream", "/api/generate")
+        ]
+        assert [status for status, _, _ in answers] == [200, 200, 429, 429]
+        assert json.loads(answers[2][2])["error_type"] == "overloaded"
+        assert list(json.loads(answers[3][2])) == ["error"]
+        assert all(int(headers["retry-after"]) >= 1 for _, headers, _ in answers[2:])
+        assert "x-ratelimit-remaining-requests" in answers[0][1]
+        assert len(served.seen) == 2
+
+
+async def test_filters_hold(start: Start) -> None:
+    """What is masked in answers and blocked in prompts is so in both APIs' words, over pieces of a stream too."""
+    filters = [
+        Filter(name="green", action="mask", terms=["grün"], on="output"),
+        Filter(name="bird", action="block", terms=["Nightjar"], on="input"),
+    ]
+    async with upstream(engine) as served, start([served.port]) as running:
+        deployment = running.gateway.deployments["chat"]
+        deployment.configure(replace(deployment.spec, filters=filters), FilterSet(filters))
+        for stream in (True, False):
+            body = {**BODIES["/api/chat"], "stream": stream}
+            status, _, got = await ask(running, "/api/chat", body=body)
+            text = "".join(row["message"]["content"] for row in rows(got))
+            assert (status, rows(got)[-1]["done"]) == (200, True)
+            assert "gr" not in text
+            assert text
+        seen = len(served.seen)
+        status, _, got = await ask(running, "/generate", body={"inputs": "A Nightjar"})
+        assert (status, json.loads(got)["error_type"]) == (400, "validation")
+        status, _, got = await ask(running, "/api/generate", body={"model": "chat", "prompt": "A Nightjar"})
+        assert (status, list(json.loads(got))) == (400, ["error"])
+        assert len(served.seen) == seen
