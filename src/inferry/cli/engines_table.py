@@ -20,11 +20,15 @@ _TITLES = {
     "metrics": "metrics",
     "keys": "its own API key",
     "shutdown": "shutdown and broken streams",
-    "resume": "continuing a broken answer: what it could (L3 to the token, L2 and L1 as text, L0 not), and what Inferry does",
+    "resume": "continuing a broken answer (L3 to the token, L2 and L1 as text, L0 not)",
 }
 
-_CONTINUED = {"text": "chats and completions", "completions": "completions", "none": "not"}
-"""What Inferry itself continues, by engines/continuation.py."""
+_CONTINUED = {
+    "text": "Inferry can ask for it in chats and completions.",
+    "completions": "Inferry can ask for it in completions.",
+    "none": "Inferry does not ask for it.",
+}
+"""By the levels of engines/continuation.py."""
 
 
 def list_text(rows: Sequence[dict[str, Any]], columns: int) -> str:
@@ -67,7 +71,7 @@ def compare_text(engines: Sequence[EngineFacts], columns: int) -> str:
             fact = each.facts[topic]
             text = f"{fact.text} {mark(each.source_of(fact))}"
             if topic == "resume":
-                text += f" Inferry: {_CONTINUED[continuation_of(each.engine).level]}."
+                text += f" {_CONTINUED[continuation_of(each.engine).level]}"
             lines.append(_hanging(f"  {each.engine.ljust(width)}  ", text, columns))
         lines.append("")
     lines.append("MEASURED (compare only lines of one source and one load)")
@@ -98,7 +102,7 @@ def compare_json(engines: Sequence[EngineFacts]) -> list[dict[str, Any]]:
                 topic: {"text": each.text(topic), "source": told(each.source_of(each.facts[topic]))}
                 for topic in TOPICS
             },
-            "continued_by_inferry": continuation_of(each.engine).level,
+            "continuation": continuation_of(each.engine).level,
             "figures": [
                 {
                     "value": figure.value,
