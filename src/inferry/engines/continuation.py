@@ -1,7 +1,8 @@
 """How each engine is asked to go on with a partial answer, after the replica that began it has failed. Pure.
 
 What is continued is the text that the client has. The engine tokenizes it anew, so at temperature 0 the rest is that
-of the undisturbed answer wherever the text ends where a token did; random answers go on with other dice.
+of the undisturbed answer wherever the text ends where a token did; random answers go on with other dice. Where events
+were counted for tokens and an engine put several into one (vLLM does when it is behind), the whole gets longer by those.
 
 An answer is refused where going on would change what the request means: tool calls and structured output (a grammar
 starts at its beginning again), several choices, log-probabilities, penalties that count only generated tokens.
