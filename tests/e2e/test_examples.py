@@ -104,6 +104,8 @@ def test_every_example_is_on_the_page_and_in_a_test() -> None:
         ("chat_openai.py", "openai"),
         ("chat_requests.py", "requests"),
         ("chat_langchain.py", "langchain_openai"),
+        ("chat_huggingface_hub.py", "huggingface_hub"),
+        ("chat_ollama.py", "ollama"),
     ],
 )
 def test_a_whole_answer_and_a_stream(running: Running, name: str, needs: str) -> None:
