@@ -106,11 +106,12 @@ class Batches:
         self, output: str, after: int, end: Callable[[subprocess.Popen[bytes]], None]
     ) -> tuple[int, Kill]:
         """A run that is ended once `after` requests are over; its exit code, and what was left at that moment."""
+        begun_with = len(self.journal(output))
         with self.running(output) as process:
 
             def far_enough() -> bool:
                 assert process.poll() is None, self._file("complained").read_text()
-                return len(self.journal(output)) >= after
+                return len(self.journal(output)) >= max(after, begun_with + 1)
 
             wait_for(f"{after} requests are over", far_enough, 60.0)
             end(process)
