@@ -73,6 +73,32 @@ def test_too_little_gpu_memory(line: str) -> None:
     assert "memory" in reading.message
 
 
+DEAD = (
+    "(APIServer pid=1) WARNING 11-23 06:03:04 [core_client.py:817] [shutdown] MPClient: engine core exited "
+    "unexpectedly; starting cleanup",
+    "(APIServer pid=1) ERROR 11-23 06:03:04 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: "
+    "EngineCore encountered an issue. See stack trace (above) for the root cause.",
+    "INFO:     Finished server process [1]",
+)
+
+
+def test_a_core_that_died_while_serving() -> None:
+    """vLLM then exits with code 0, as if it had been asked to: it is told as what it is, with the reason if any."""
+    killed = read_vllm_exit(0, [ULIMIT, *DEAD])
+    assert killed.retryable
+    assert killed.message == "the engine ended because its core died"
+    oom = (
+        "(EngineCore pid=7) ERROR [core.py:9] torch.OutOfMemoryError: CUDA out of memory. Tried to allocate."
+    )
+    assert read_vllm_exit(0, [oom, *DEAD]).message == (
+        "the engine ended because its core died: not enough GPU memory "
+        "(torch.OutOfMemoryError: CUDA out of memory. Tried to allocate.)"
+    )
+    assert read_vllm_exit(0, ["INFO:     Finished server process [1]"]).message == (
+        "the engine exited with code 0"
+    )
+
+
 def test_a_port_that_is_taken() -> None:
     """Worth another try, on another port."""
     reading = read_vllm_exit(1, [ULIMIT, "OSError: [Errno 98] Address already in use"])
