@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,6 +189,7 @@ async def running_gateway(
     routes: frozenset[str] = frozenset(ROUTES),
     aliases: Sequence[str] = (),
     reason_needed: bool = False,
+    lora_models: Mapping[str, str] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A gateway with one deployment `chat`, whose replicas listen on `ports`.
@@ -211,6 +212,7 @@ async def running_gateway(
                 asks_usage,
                 policy,
                 reason_needed=reason_needed,
+                lora_models=lora_models or {},
             )
         ],
         clock=SystemClock(),

@@ -114,6 +114,22 @@ async def test_model_is_renamed_for_the_engine_only(start: Start) -> None:
         ] * 2
 
 
+async def test_a_lora_adapter_is_a_model_of_its_deployment(start: Start) -> None:
+    """`chat/law` goes to the replicas of `chat`, with the engine's own name for the adapter."""
+    async with upstream(plain) as engine:
+        async with start([engine.port], lora_models={"chat/law": "law"}) as running:
+            for name in ("chat/law", "chat"):
+                body = b'{"model":"%b","messages":[{"role":"user"}]}' % name.encode()
+                answer = await raw(running.port, post("/v1/chat/completions", body))
+                assert answer.startswith(b"HTTP/1.1 200")
+            unknown = await raw(
+                running.port, post("/v1/chat/completions", b'{"model":"chat/lw","messages":[{}]}')
+            )
+        assert [json.loads(seen.body)["model"] for seen in engine.seen] == ["law", "chat"]
+        assert unknown.startswith(b"HTTP/1.1 404")
+        assert b"Did you mean 'chat/law'" in unknown
+
+
 @pytest.mark.parametrize("split", ["chunks", "bytes", "whole"])
 async def test_stream_is_relayed_byte_for_byte(start: Start, split: str) -> None:
     """Content and order of server-sent events are the engine's, however the network cuts them."""

@@ -11,6 +11,7 @@ from inferry.core.errors import ConfigError
 from inferry.core.filter_settings import Filter
 from inferry.core.remote_engines import OpenAIDeployment
 from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
+from inferry.engines.lora_names import lora_models
 from inferry.engines.registry import adapter_for
 from inferry.fleet.plan import DeploymentPlan
 from inferry.gateway.gateway import compile_filters
@@ -81,6 +82,7 @@ def _spec(
         engine=deployment.engine,
         simulated=adapter.simulated,
         upstream_model=adapter.served_name,
+        lora_models=lora_models(name, deployment),
         routes=adapter.routes,
         asks_usage=adapter.reports_stream_usage,
         tokenize_field=adapter.tokenize_field,

@@ -97,7 +97,8 @@ class DeploymentFile(Section):
     def _names_are_clear(self) -> DeploymentFile:
         taken: dict[str, str] = {}
         for name, deployment in self.deployments.items():
-            for public in (name, *deployment.aliases):
+            adapters = [f"{name}/{adapter}" for adapter in getattr(deployment, "lora", ())]
+            for public in (name, *deployment.aliases, *adapters):
                 if public in taken and taken[public] != name:
                     raise ValueError(f"'{public}' names both '{taken[public]}' and '{name}'")
                 taken[public] = name

@@ -112,6 +112,11 @@ def absolute_binary(binary: str | None, folder: Path) -> str | None:
     return str(folder / Path(binary).expanduser()) if binary is not None and "/" in binary else binary
 
 
+def absolute_source(text: str, folder: Path) -> str:
+    """A folder that is written as one (./x, ../x, ~/x) made absolute below `folder`; else it may be a hub id."""
+    return str(folder / Path(text).expanduser()) if text.startswith((".", "~")) else text
+
+
 def absolute_model(model: str, folder: Path) -> str:
     """A `file:` source made absolute below `folder`; others as they are."""
     if not model.startswith("file:"):

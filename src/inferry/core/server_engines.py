@@ -11,7 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from inferry.core.deployment_base import ManagedBase, absolute_binary, absolute_model, variables
+from inferry.core.deployment_base import (
+    ManagedBase,
+    absolute_binary,
+    absolute_model,
+    absolute_source,
+    variables,
+)
 from inferry.core.model_ref import ModelSource, parse_model_ref
 from inferry.core.section import Section
 
@@ -38,7 +44,7 @@ class Speculative(Section):
     model: str | None = Field(
         None,
         max_length=500,
-        description="The draft model or heads: a folder or a hub id; not for ngram, mtp.",
+        description="The draft model or heads: a folder (/x, ./x or ~/x) or a hub id; not for ngram, mtp.",
     )
     tokens: int = Field(4, ge=1, le=64, description="Guessed per step.")
 
@@ -151,7 +157,9 @@ class _GpuServer(ServerBase):
     )
     kv_cache_dtype: Word | None = Field(None, description="As fp8. Left out: that of the model.")
     lora: dict[str, str] = Field(
-        default_factory=dict, max_length=1000, description="LoRA adapters: name, and folder or hub id."
+        default_factory=dict,
+        max_length=1000,
+        description="LoRA adapters: name, and a folder (/x, ./x or ~/x) or hub id. Clients send NAME/ADAPTER as `model` (but not with TensorRT-LLM).",
     )
     speculative: Speculative | None = Field(None, description="Speculative decoding.")
 
@@ -162,6 +170,15 @@ class _GpuServer(ServerBase):
             if not _ADAPTER.fullmatch(name):
                 raise ValueError(f"'{name}' can't be an adapter's name: use letters, digits and . _ -")
         return value
+
+    def resolved_against(self, folder: Path) -> Self:
+        update: dict[str, Any] = {
+            "lora": {name: absolute_source(text, folder) for name, text in self.lora.items()}
+        }
+        if self.speculative is not None and self.speculative.model is not None:
+            model = absolute_source(self.speculative.model, folder)
+            update["speculative"] = self.speculative.model_copy(update={"model": model})
+        return super().resolved_against(folder).model_copy(update=update)
 
 
 class VllmDeployment(_GpuServer):
@@ -219,11 +236,17 @@ class TgiDeployment(ServerBase):
     )
     kv_cache_dtype: Word | None = Field(None, description="As fp8_e4m3fn. Left out: that of the model.")
     lora: dict[str, str] = Field(
-        default_factory=dict, max_length=1000, description="LoRA adapters: name, and folder or hub id."
+        default_factory=dict,
+        max_length=1000,
+        description="LoRA adapters: name, and a folder (/x, ./x or ~/x) or hub id. Clients send NAME/ADAPTER as `model` (but not with TensorRT-LLM).",
     )
     speculative_tokens: int | None = Field(
         None, ge=1, le=64, description="Guessed per step, from the prompt or the model's own heads."
     )
+
+    def resolved_against(self, folder: Path) -> Self:
+        lora = {name: absolute_source(text, folder) for name, text in self.lora.items()}
+        return super().resolved_against(folder).model_copy(update={"lora": lora})
 
 
 class TransformersDeployment(ServerBase):

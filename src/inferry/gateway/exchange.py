@@ -142,7 +142,7 @@ class Exchange(BackPressure):
         try:
             self._body = body_for_engine(
                 request,
-                deployment.upstream_model,
+                deployment.lora_models.get(request.model, deployment.upstream_model),
                 deployment.asks_usage,
                 self.entry.length_max,
                 deployment.tokenize_field,

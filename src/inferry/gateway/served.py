@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inferry.core.errors import UnsupportedRoute
@@ -44,6 +44,8 @@ class ServedSpec:
     """Where its /tokenize reads the text: `content` or `prompt`; None: as the client says."""
     reason_needed: bool = True
     """A stream without a finish_reason has failed."""
+    lora_models: Mapping[str, str] = field(default_factory=dict)
+    """More public names, of LoRA adapters: each with what the engine wants as `model` for it."""
 
 
 class ServedDeployment:
@@ -62,6 +64,7 @@ class ServedDeployment:
         self.name = spec.name
         self.engine = spec.engine
         self.upstream_model = spec.upstream_model
+        self.lora_models = spec.lora_models
         self.routes = spec.routes
         self.asks_usage = spec.asks_usage
         self.tokenize_field = spec.tokenize_field

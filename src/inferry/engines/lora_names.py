@@ -1,0 +1,21 @@
+"""How a request names a LoRA adapter: to us as `chat/law`, to each engine in its own way."""
+
+from __future__ import annotations
+
+from inferry.core.deployment import Deployment
+from inferry.core.server_engines import SglangDeployment, TgiDeployment, VllmDeployment
+
+
+def lora_models(name: str, deployment: Deployment) -> dict[str, str]:
+    """What clients send as `model` for each adapter of the deployment `name`, and what its engine wants there.
+
+    vLLM lists adapters as models of their own (docs/features/lora.md); TGI takes any `model` but its own for an
+    adapter; SGLang wants `base:adapter`. TensorRT-LLM has no name for one in OpenAI's fields: nothing.
+    """
+    match deployment:
+        case VllmDeployment() | TgiDeployment():
+            return {f"{name}/{adapter}": adapter for adapter in deployment.lora}
+        case SglangDeployment():
+            return {f"{name}/{adapter}": f"{name}:{adapter}" for adapter in deployment.lora}
+        case _:
+            return {}
