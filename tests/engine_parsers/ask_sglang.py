@@ -11,33 +11,33 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import io
 import json
 import sys
+from pathlib import Path
+from typing import Any
 
-from parser_flags import flags_of
 
-
-def server_parser():  # type: ignore[no-untyped-def]
-    from sglang.srt.server_args import ServerArgs
-
+def server_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="sglang serve")
-    ServerArgs.add_cli_args(parser)
+    importlib.import_module("sglang.srt.server_args").ServerArgs.add_cli_args(parser)
     return parser
 
 
-def merged(parser, args: list[str]) -> list[str]:  # type: ignore[no-untyped-def]
+def merged(parser: argparse.ArgumentParser, args: list[str]) -> Any:
     """The arguments with those of their `--config` file, as SGLang's own start puts them together."""
     if "--config" not in args:
         return args
+    merger: Any
     try:
-        from sglang.srt.utils.server_args_config_parser import ConfigArgumentMerger
-    except ImportError:
-        from sglang.srt.server_args_config_parser import ConfigArgumentMerger
-    return ConfigArgumentMerger(parser).merge_config_with_args(args)
+        merger = importlib.import_module("sglang.srt.utils.server_args_config_parser")
+    except ImportError:  # where it was up to 0.5.10
+        merger = importlib.import_module("sglang.srt.server_args_config_parser")
+    return merger.ConfigArgumentMerger(parser).merge_config_with_args(args)
 
 
-def reading(parser, args: list[str]) -> dict[str, str | None]:  # type: ignore[no-untyped-def]
+def reading(parser: argparse.ArgumentParser, args: list[str]) -> dict[str, str | None]:
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -50,9 +50,10 @@ def reading(parser, args: list[str]) -> dict[str, str | None]:  # type: ignore[n
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
     asked = server_parser()
     if sys.argv[1] == "table":
-        answer: object = flags_of(asked)
+        answer: object = importlib.import_module("parser_flags").flags_of(asked)
     else:
         answer = [reading(asked, args) for args in json.load(sys.stdin)]
     # Imports may print to stdout too: the answer is the last line.

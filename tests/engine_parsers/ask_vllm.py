@@ -7,27 +7,30 @@ python ask_vllm.py accept < argvs.json         # for each list of arguments afte
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import sys
-
-from parser_flags import flags_of
-
-
-def serve_parser():  # type: ignore[no-untyped-def]
-    """The parser of `vllm serve`, which has moved twice."""
-    try:
-        from vllm.entrypoints.launchers.cli_args import make_arg_parser
-    except ImportError:
-        from vllm.entrypoints.openai.cli_args import make_arg_parser
-    try:
-        from vllm.utils.argparse_utils import FlexibleArgumentParser
-    except ImportError:
-        from vllm.utils import FlexibleArgumentParser
-    return make_arg_parser(FlexibleArgumentParser(prog="vllm serve"))
+from pathlib import Path
+from typing import Any
 
 
-def complaint(parser, args: list[str]) -> str | None:  # type: ignore[no-untyped-def]
+def first_of(*modules: str) -> Any:
+    """The first module that this version has: these have moved."""
+    for name in modules[:-1]:
+        with contextlib.suppress(ImportError):
+            return importlib.import_module(name)
+    return importlib.import_module(modules[-1])
+
+
+def serve_parser() -> Any:
+    """The parser of `vllm serve`."""
+    arguments = first_of("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.openai.cli_args")
+    parsers = first_of("vllm.utils.argparse_utils", "vllm.utils")
+    return arguments.make_arg_parser(parsers.FlexibleArgumentParser(prog="vllm serve"))
+
+
+def complaint(parser: Any, args: list[str]) -> str | None:
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors):
@@ -40,9 +43,10 @@ def complaint(parser, args: list[str]) -> str | None:  # type: ignore[no-untyped
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
     asked = serve_parser()
     if sys.argv[1] == "table":
-        answer: object = flags_of(asked)
+        answer: object = importlib.import_module("parser_flags").flags_of(asked)
     else:
         answer = [complaint(asked, args) for args in json.load(sys.stdin)]
     # vLLM's logging writes to stdout too: the answer is the last line.
