@@ -123,7 +123,8 @@ async def test_a_lora_adapter_is_a_model_of_its_deployment(start: Start) -> None
                 answer = await raw(running.port, post("/v1/chat/completions", body))
                 assert answer.startswith(b"HTTP/1.1 200")
             unknown = await raw(
-                running.port, post("/v1/chat/completions", b'{"model":"chat/lw","messages":[{}]}')
+                running.port,
+                post("/v1/chat/completions", b'{"model":"chat/lw","messages":[{"role":"user"}]}'),
             )
         assert [json.loads(seen.body)["model"] for seen in engine.seen] == ["law", "chat"]
         assert unknown.startswith(b"HTTP/1.1 404")
