@@ -54,6 +54,8 @@ def batch(
 ) -> None:  # fmt: skip
     """Run a file of requests, with the API key in INFERRY_KEY if one is asked for. The same command goes on with what
     was broken off. Exit code 3: done, and some requests have failed."""
+    if not dry_run and not is_sending_process(os.environ):
+        raise typer.Exit(run_sending_process(sys.argv[1:]))
     import uvloop
 
     from inferry.batch.input_file import Reading, scan
@@ -69,8 +71,6 @@ def batch(
     if dry_run:
         _tell_scan(input_file, scan(input_file, reading), as_json)
         return
-    if not is_sending_process(os.environ):
-        raise typer.Exit(run_sending_process(sys.argv[1:]))
     if output is None:
         raise ConfigError(
             "OUT is missing: name a file for the answers, or only check the requests with --dry-run."
@@ -81,10 +81,10 @@ def batch(
     known_prices = prices_of(prices or file, os.environ)
     journal = _open_journal(output, found, model, known_prices, wait_max_s=deadline_s + SPARE_S)
     try:
-        before, began_s, halted = deepcopy(journal.tally), clock.now_s(), None
         if finish:
             give_up_the_rest(input_file, reading, journal)
-        elif journal.tally.over < found.requests:
+        before, began_s, halted = deepcopy(journal.tally), clock.now_s(), None
+        if journal.tally.over < found.requests:
             key = os.environ.get(KEY_VARIABLE, "").strip()
             settings = Settings(
                 base_url, {"authorization": f"Bearer {key}"} if key else {}, retries, deadline_s

@@ -14,6 +14,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 
+from inferry.core.errors import ConfigError
+
 LIFELINE = "INFERRY_BATCH_LIFELINE"
 """In the environment of the sending process: the descriptor of its end of the pipe."""
 
@@ -24,7 +26,10 @@ def is_sending_process(environ: Mapping[str, str]) -> bool:
 
 
 def run_sending_process(words: list[str]) -> int:
-    """Run `inferry` with these words as the sending process; returns its exit code. Ctrl-C and SIGTERM go to it."""
+    """Run `inferry` with these words as the sending process; returns its exit code. Ctrl-C and SIGTERM go to it.
+
+    Raises ConfigError if it is killed.
+    """
     theirs, ours = os.pipe()
     try:
         child = subprocess.Popen(
@@ -35,13 +40,21 @@ def run_sending_process(words: list[str]) -> int:
         )
     finally:
         os.close(theirs)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: child.send_signal(signal.SIGINT))
+    before = {
+        number: signal.signal(number, lambda *_: child.send_signal(signal.SIGINT))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         code = child.wait()
     finally:
         os.close(ours)
-    return code if code >= 0 else 128 - code
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code < 0:
+        raise ConfigError(
+            f"The process that sends the requests was killed ({signal.strsignal(-code)}). The same command goes on."
+        )
+    return code
 
 
 def watch_lifeline(

@@ -17,7 +17,7 @@ import pytest
 
 from inferry.batch.journal import Header, Journal, journal_path
 from inferry.batch.record import Record, Tally
-from inferry.cli.batch_lifeline import LIFELINE
+from inferry.cli.batch_lifeline import LIFELINE, run_sending_process
 from inferry.cli.batch_prices import prices_of
 from inferry.cli.batch_report import BatchProgress
 from inferry.gateway.usage import Usage
@@ -210,6 +210,7 @@ def test_finished_early(run: Run, service: Service, texts: list[str], tmp_path: 
     shown = run("batch", "in.jsonl", "out.jsonl", "--finish")
     assert shown.code == 3
     assert shown.out.startswith("4 requests: 2 answered, 2 failed (batch_cancelled: 2)\n")
+    assert "this run" not in shown.out
     assert service.seen == ["one", "two", "three"]
     errors = [each["error"] and each["error"]["code"] for each in answers(tmp_path / "out.jsonl")]
     assert errors == [None, None, "batch_cancelled", "batch_cancelled"]
@@ -412,3 +413,10 @@ def test_a_run_that_does_not_end(
     held.close()
     assert shown.code == 1
     assert "out.jsonl.journal is in use: another 'inferry batch' writes the same output" in shown.err
+
+
+def test_the_sending_process_says_how_it_ended(capfd: pytest.CaptureFixture[str]) -> None:
+    """Its exit code is the command's, and so is what it prints."""
+    assert run_sending_process(["--version"]) == 0
+    assert capfd.readouterr().out.startswith("inferry ")
+    assert run_sending_process(["no-such-verb"]) == 2
