@@ -32,7 +32,7 @@ def merged(parser: argparse.ArgumentParser, args: list[str]) -> Any:
     merger: Any
     try:
         merger = importlib.import_module("sglang.srt.utils.server_args_config_parser")
-    except ImportError:  # where it was up to 0.5.10
+    except ImportError:  # where older versions have it
         merger = importlib.import_module("sglang.srt.server_args_config_parser")
     return merger.ConfigArgumentMerger(parser).merge_config_with_args(args)
 
