@@ -64,7 +64,8 @@ def tgi(live: Live) -> Any:
 @pytest.fixture
 def old_tgi(live: Live) -> Any:
     """The `text-generation` client."""
-    return text_generation.Client(live.url, headers={"Authorization": f"Bearer {live.key}"})
+    headers = {"Authorization": f"Bearer {live.key}"}
+    return text_generation.Client(live.url, headers=headers, timeout=120)
 
 
 @pytest.fixture
