@@ -138,7 +138,7 @@ class Reloader:
         return {name: why for name, why in by_name.items() if name in added}
 
     async def _make_serving(self, loaded: LoadedFile) -> Serving:
-        check_engines(loaded.config)
+        await asyncio.to_thread(check_engines, loaded.config, self._environ)
         paths = await asyncio.to_thread(
             fetch_models, loaded.config, self._home, self._environ, SilentProgress()
         )

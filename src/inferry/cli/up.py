@@ -42,7 +42,7 @@ def up(
     from inferry.gateway.server import bind_sockets
 
     loaded = load_file(file, os.environ)
-    check_engines(loaded.config)
+    check_engines(loaded.config, os.environ)
     host, wanted = loaded.config.gateway.host, loaded.config.gateway.port
     # The port first: it is cheap to find out that it is taken, and models can take long to fetch.
     chosen_port = wanted if port is None else port

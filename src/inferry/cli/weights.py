@@ -12,6 +12,8 @@ from inferry.core.errors import ConfigError
 from inferry.core.local_engines import LlamaCppDeployment
 from inferry.core.model_ref import parse_model_ref
 from inferry.core.server_engines import ServerBase
+from inferry.engines.adapter import LaunchableAdapter, LaunchContext
+from inferry.engines.registry import adapter_for
 from inferry.models.progress import Progress
 from inferry.models.pull import pull
 from inferry.models.store import ModelStore
@@ -20,8 +22,9 @@ WITH_WEIGHTS = (LlamaCppDeployment, ServerBase)
 """Deployments whose `model` is a source of Inferry's store."""
 
 
-def check_engines(config: DeploymentFile) -> None:
-    """What would fail in every replica is said once, before anything is fetched or started."""
+def check_engines(config: DeploymentFile, environ: Mapping[str, str]) -> None:
+    """What would fail in every replica is said once, before anything is fetched or started: programs that are not
+    here, arguments that their versions don't know."""
     embedded = [
         f"deployments.{name}"
         for name, deployment in config.deployments.items()
@@ -32,6 +35,28 @@ def check_engines(config: DeploymentFile) -> None:
             f"{', '.join(embedded)}: the embedded llama.cpp is not installed. Install it with: "
             "pip install 'inferry[local]' (in a clone: make setup, or make up) - or name a llama-server in 'binary'."
         )
+    problems = []
+    for name, deployment in config.deployments.items():
+        adapter = adapter_for(name, deployment)
+        if isinstance(adapter, LaunchableAdapter):
+            try:
+                adapter.launch(_somewhere(adapter.served_name), environ)
+            except ConfigError as error:
+                problems.append(error.message)
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _somewhere(served_name: str) -> LaunchContext:
+    return LaunchContext(
+        replica_id="replica-0",
+        host="127.0.0.1",
+        port=1,
+        model_path=Path("/model"),
+        served_name=served_name,
+        threads=1,
+        secret="none",
+    )
 
 
 def models_here(config: DeploymentFile, home: Path) -> dict[str, Path | None]:

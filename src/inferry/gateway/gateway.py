@@ -142,7 +142,9 @@ class Gateway:
         self._leaving |= before
         self._configure_prompt_checks(served)
         self._by_public_name = {
-            public: self.deployments[spec.name] for spec in served for public in (spec.name, *spec.aliases, *spec.lora_models)
+            public: self.deployments[spec.name]
+            for spec in served
+            for public in (spec.name, *spec.aliases, *spec.lora_models)
         }
         self.names: Sequence[str] = tuple(self._by_public_name)
 

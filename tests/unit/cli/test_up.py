@@ -26,3 +26,22 @@ def test_a_missing_embedded_engine_is_said_once(run: Run, monkeypatch: pytest.Mo
     )
     assert "pip install 'inferry[local]'" in shown.err
     assert "make setup" in shown.err
+
+
+def test_what_no_engine_could_start_with_is_said_before_anything_is_fetched(run: Run, tmp_path: Path) -> None:
+    """Missing programs and wrong arguments of all deployments in one message; no model is looked for."""
+    program = tmp_path / "vllm"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    Path("inferry.yaml").write_text(
+        "deployments:\n"
+        f"  a: {{engine: vllm, model: 'hf:none/none', binary: {program}, extra_args: [--disable-log-requests]}}\n"
+        "  b: {engine: ollama, model: 'none:1b', binary: ./no-ollama}\n"
+        "  c: {engine: simulated}\n"
+    )
+    shown = run("up", "--port", "0")
+    assert (shown.code, shown.out) == (1, "")
+    first, second = shown.err.rstrip().splitlines()
+    assert first.startswith("error: deployments.a.extra_args: '--disable-log-requests' is gone")
+    assert second.startswith("deployments.b")
+    assert "no-ollama" in second
