@@ -23,6 +23,8 @@ def lint(where: str, args: Sequence[str], table: FlagTable, managed: Mapping[str
     sentence.
     """
     problems: list[str] = []
+    # Versions differ in which of a flag's names is the other's alias.
+    managed = {table.known(flag): key for flag, key in managed.items()}
     at = 0
     while at < len(args):
         written, equals, _ = args[at].partition("=")

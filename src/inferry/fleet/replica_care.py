@@ -18,6 +18,7 @@ START_POLL_MAX_S = 1.0
 START_POLL_SHARE = 0.1
 """A start is noticed at most a tenth of its own length late."""
 WARM_UP_PAUSE_S = 0.5
+FETCH_PAUSE_S = 5.0
 REPORT_PAUSE_S = 0.1
 """Between two probes that reports led to: a broken replica under load is reported thousands of times a second."""
 
@@ -75,7 +76,8 @@ class ReplicaCare:
         for warmup in self._adapter.warmups:
             while (trouble := await self._warm_up(warmup)) is not None:
                 self._record.say(f"warm-up: {trouble}")
-                await asyncio.sleep(WARM_UP_PAUSE_S)
+                # What was missing could not be had from somewhere else: ask there less often.
+                await asyncio.sleep(WARM_UP_PAUSE_S if warmup.if_missing is None else FETCH_PAUSE_S)
         self.ready_since_s = self._clock.now_s()
         self._record.move(ReplicaState.READY)
 

@@ -154,8 +154,8 @@ _REASONS = (
     (b'"finish_reason"', re.compile(rb'\s*+:\s*+"(\w{1,40})[^"\\]{0,80}+"')),  # chat, completions
     (b'"stop_reason"', re.compile(rb'\s*+:\s*+"(\w{1,40})"')),  # Anthropic messages
     (b'"incomplete_details"', re.compile(rb'\s*+:\s*+\{\s*+"reason"\s*+:\s*+"(\w{1,40})"')),  # responses
-    (b'"type"', re.compile(rb'\s*+:\s*+"response\.(completed|failed|incomplete)"')),
 )
+_RESPONSE_END = re.compile(rb'"type"\s*+:\s*+"response\.(completed|failed|incomplete)"')
 TAIL_BYTES_MAX = 64 * 1024
 """llama.cpp writes the reason before the text that it is about."""
 _STATUS = (b'"status"', re.compile(rb'\s*+:\s*+"(completed|failed|incomplete|cancelled)"'))
@@ -172,6 +172,10 @@ def finish_reason(last_chunks: Iterable[bytes], bytes_max: int = TAIL_BYTES_MAX)
     for key, value in _REASONS:
         if (found := _last(tail, key, value)) is not None:
             return found
+    # Not sought backwards by its key: an event that repeats the client's tools has hundreds of `"type"`.
+    ends = _RESPONSE_END.findall(tail)
+    if ends:
+        return str(ends[-1], "ascii")
     # A response that is no stream. In a stream, `status` also belongs to items that are complete by themselves.
     if b"data:" not in tail[:6] and b"\ndata:" not in tail and _RESPONSE.search(tail):
         return _last(tail, *_STATUS)

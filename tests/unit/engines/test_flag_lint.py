@@ -33,6 +33,14 @@ TABLE = FlagTable(
 MANAGED = {"--tensor-parallel-size": "tensor_parallel", "--port": ""}
 
 
+def test_a_managed_flag_is_found_by_any_name() -> None:
+    """Where the engine's own table has the managed name as an alias of another one, both are refused."""
+    table = replace(TABLE, aliases={"--tp-size": "--tensor-parallel-size"})
+    for written in ("--tp-size", "--tensor-parallel-size"):
+        with pytest.raises(ConfigError, match="write 'tensor_parallel'"):
+            lint("here", [written, "4"], table, {"--tp-size": "tensor_parallel"})
+
+
 def passes(*args: str, table: FlagTable = TABLE) -> bool:
     lint("here", args, table, MANAGED)
     return True

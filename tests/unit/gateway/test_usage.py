@@ -174,6 +174,27 @@ def test_a_model_can_not_write_its_own_end(key: str) -> None:
         assert finish_reason([fake.encode()]) is None
 
 
+@pytest.mark.parametrize("tools", [0, 3, 40])
+@pytest.mark.parametrize("type_first", [True, False])
+def test_a_response_that_repeats_its_tools_has_ended(tools: int, type_first: bool) -> None:
+    """The last event of a response repeats what was asked, with a `type` in each corner of each tool."""
+    properties = {name: {"type": "string"} for name in "abcde"}
+    tool = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": properties}}
+    response = {"object": "response", "incomplete_details": None, "tools": [tool] * tools}
+    fields: dict[str, object] = {"type": "response.completed", "response": response}
+    if not type_first:
+        fields = dict(reversed(fields.items()))
+    event = b"event: response.completed\ndata: " + json.dumps(fields).encode() + b"\n\n"
+    assert finish_reason([event]) == "completed"
+
+
+def test_a_models_text_is_no_end() -> None:
+    """An answer that consists of an end's very words."""
+    assert (
+        finish_reason([b'data: {"type":"response.output_text.done","text":"response.completed"}\n\n']) is None
+    )
+
+
 @pytest.mark.timeout(5)
 @pytest.mark.parametrize("piece", [b'"finish_reason":null,', b'"type":"response.', b"x"])
 def test_ends_are_sought_near_the_end(piece: bytes) -> None:
