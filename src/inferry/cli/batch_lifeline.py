@@ -33,7 +33,8 @@ def run_sending_process(words: list[str]) -> int:
     theirs, ours = os.pipe()
     try:
         child = subprocess.Popen(
-            [sys.executable, "-m", "inferry", *words],
+            # -P: no file in the current folder is taken for a module.
+            [sys.executable, "-P", "-m", "inferry", *words],
             env={**os.environ, LIFELINE: str(theirs)},
             pass_fds=[theirs],
             start_new_session=True,  # neither Ctrl-C nor the end of the terminal reaches it but through us

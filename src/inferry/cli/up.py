@@ -145,7 +145,7 @@ def _run_detached(file: Path, port: int, home: Path) -> None:
         log = log_path.open("wb")
     with log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "inferry", "up", str(file), "--port", str(port)],
+            [sys.executable, "-P", "-m", "inferry", "up", str(file), "--port", str(port)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

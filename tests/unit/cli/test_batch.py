@@ -420,3 +420,14 @@ def test_the_sending_process_says_how_it_ended(capfd: pytest.CaptureFixture[str]
     assert run_sending_process(["--version"]) == 0
     assert capfd.readouterr().out.startswith("inferry ")
     assert run_sending_process(["no-such-verb"]) == 2
+
+
+def test_the_sending_process_takes_no_modules_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A random.py where the command is typed is not run."""
+    (tmp_path / "random.py").write_text("print('not ours')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    assert run_sending_process(["batch", "--help"]) == 0
+    assert "not ours" not in capfd.readouterr().out

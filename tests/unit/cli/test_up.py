@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from inferry.cli.up import _run_detached
 
 from .conftest import Run
 
@@ -45,3 +49,19 @@ def test_what_no_engine_could_start_with_is_said_before_anything_is_fetched(run:
     assert first.startswith("error: deployments.a.extra_args: '--disable-log-requests' is gone")
     assert second.startswith("deployments.b")
     assert "no-ollama" in second
+
+
+def test_in_the_background_no_modules_come_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process of `--detach` is started with -P: a random.py where it is typed is not run."""
+    started: list[list[str]] = []
+
+    def start(argv: list[str], **settings: Any) -> None:
+        started.append(argv)
+        raise InterruptedError
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(InterruptedError):
+        _run_detached(tmp_path / "inferry.yaml", 8080, tmp_path)
+    assert started[0][1:4] == ["-P", "-m", "inferry"]
