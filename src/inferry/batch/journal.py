@@ -105,8 +105,10 @@ class Journal:
         """Let go of it; one without records is deleted."""
         if self._is_open and self.tally.over == 0:
             self.path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            os.close(self._handle)
+        if self._handle >= 0:  # closed twice, the number may be another file's
+            with contextlib.suppress(OSError):
+                os.close(self._handle)
+            self._handle = -1
         self._is_open = False
 
     def discard(self) -> None:

@@ -161,6 +161,18 @@ def test_two_runs_into_one_output_are_one_too_many(path: Path) -> None:
     first.close()
 
 
+def test_closed_twice_it_leaves_other_files_alone(path: Path) -> None:
+    """A file that was opened after the journal's deletion, and has its number, stays open when it is closed again."""
+    journal = opened(path)
+    journal.append(record(1))
+    journal.discard()
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(8)]
+    journal.close()
+    for handle in others:
+        os.close(handle)
+    assert not path.exists()
+
+
 def test_a_folder_that_can_not_be_written(tmp_path: Path) -> None:
     """The path and the reason are named."""
     with pytest.raises(ConfigError, match="can't be written: Is a directory"):
