@@ -22,7 +22,7 @@ from inferry.gateway.fronts.ollama_answer import (
     OllamaWriter,
     loaded,
 )
-from inferry.gateway.fronts.ollama_messages import OllamaMessage, chat_messages, user_content
+from inferry.gateway.fronts.ollama_messages import Image, OllamaMessage, chat_messages, user_content
 from inferry.gateway.fronts.outer_body import reader, refuse_others
 from inferry.gateway.fronts.tgi_request import json_schema_fields
 
@@ -95,7 +95,7 @@ class GenerateRequest(_Generating, kw_only=True):
     prompt: str | None = None
     system: str | None = None
     raw: bool | None = None
-    images: list[str] | None = None
+    images: list[Image] | None = None
     # Refused unless they ask for nothing:
     suffix: str | None = None
     template: str | None = None

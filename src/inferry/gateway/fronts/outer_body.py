@@ -15,6 +15,8 @@ from inferry.gateway.decode import _explain
 _Kind = TypeVar("_Kind", bound=msgspec.Struct)
 _UNKNOWN = re.compile(r"Object contains unknown field `([^`]*)`(?: - at `\$\.?([^`]*)`)?")
 _INDEX = re.compile(r"\[\d+\]")
+_SHOWN_BYTES_MAX = 64 * 1024
+"""Of a body whose wrong value is shown: to find it, all of the body is read once more, without any bounds."""
 
 
 def reader(kind: type[_Kind], parts: Mapping[str, type[msgspec.Struct]]) -> Callable[[bytes], _Kind]:
@@ -29,7 +31,7 @@ def reader(kind: type[_Kind], parts: Mapping[str, type[msgspec.Struct]]) -> Call
         try:
             return decode(body)
         except msgspec.ValidationError as error:
-            raise _explained(str(error), body, known) from None
+            raise _explained(str(error), body if len(body) <= _SHOWN_BYTES_MAX else b"", known) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             if not body.strip():
                 raise InvalidRequest("The request has no body: send a JSON object.") from None

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+import tracemalloc
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -12,6 +15,7 @@ from inferry.core.errors import InvalidRequest
 from inferry.core.request import CHAT, COMPLETIONS, EMBEDDINGS
 from inferry.gateway.decode import decode_request
 from inferry.gateway.fronts.front import Wakes
+from inferry.gateway.fronts.ollama_messages import MESSAGES_MAX, OllamaCall, OllamaMessage, chat_messages
 from inferry.gateway.fronts.ollama_request import (
     REFUSED,
     REFUSED_OPTIONS,
@@ -24,6 +28,10 @@ from inferry.gateway.fronts.ollama_request import (
 from .talk import Hands, Named, ask
 
 HI = [{"role": "user", "content": "hi"}]
+# How such files begin, in base64.
+PNG = "iVBORw0KGgoAAAANSUhEUgAA"
+JPEG = "/9j/4AAQSkZJRgABAQAAAQAB"
+CALL = b'{"function":{"name":"f"}}'
 
 
 def inner(**fields: Any) -> dict[str, Any]:
@@ -121,6 +129,34 @@ def test_tools_and_their_results() -> None:
     assert [each["tool_call_id"] for each in (first, second, third)] == [ids[1], ids[0], "mine"]
 
 
+def test_many_results_find_their_calls() -> None:
+    """By name and by order, mixed; each call is taken once, and the work grows with the calls, not with their square."""
+    names = ["f", "g"] * 2_000
+    calls = [{"function": {"name": name}} for name in names]
+    asked_for = ["g"] * 1_000 + [None] * 1_000 + ["f"] * 1_000 + [None] * 1_000
+    results = [{"role": "tool", "tool_name": name} for name in asked_for]
+    looked = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> Any:
+        nonlocal looked
+        looked += event == "line"
+        return count
+
+    messages = [OllamaMessage("assistant", tool_calls=msgspec.convert(calls, list[OllamaCall]))]
+    messages += msgspec.convert(results, list[OllamaMessage])
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        said, *answered = chat_messages(messages)
+    finally:
+        sys.settrace(before)
+    ids = [call["id"] for call in said["tool_calls"]]
+    of_f, of_g = ids[::2], ids[1::2]
+    expected = of_g[:1_000] + of_f[:1_000] + of_f[1_000:] + of_g[1_000:]
+    assert [each["tool_call_id"] for each in answered] == expected
+    assert looked < 30 * (len(calls) + len(results))
+
+
 def test_a_result_without_a_call_is_refused() -> None:
     """Engines would guess; the error says which message, and what is missing before it."""
     with pytest.raises(InvalidRequest, match=r"'messages\[1\]' is a tool's result"):
@@ -129,11 +165,47 @@ def test_a_result_without_a_call_is_refused() -> None:
 
 def test_images_are_parts() -> None:
     """Base64 becomes data URLs, of the kind that its first letters tell."""
-    parts = inner(messages=[{"role": "user", "content": "what?", "images": ["iVBORw0", "/9j/4AA"]}])
+    parts = inner(messages=[{"role": "user", "content": "what?", "images": [PNG, JPEG]}])
     text, png, jpeg = parts["messages"][0]["content"]
     assert text == {"type": "text", "text": "what?"}
-    assert png["image_url"]["url"] == "data:image/png;base64,iVBORw0"
-    assert jpeg["image_url"]["url"] == "data:image/jpeg;base64,/9j/4AA"
+    assert png["image_url"]["url"] == "data:image/png;base64," + PNG
+    assert jpeg["image_url"]["url"] == "data:image/jpeg;base64," + JPEG
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "many"),
+    [
+        ("messages", b'{"role":"user"}', MESSAGES_MAX + 1),
+        ("images", b'{"role":"user","images":["' + PNG.encode() + b'","' + PNG.encode() + b'"]}', 501),
+        ("tool_calls", b'{"role":"assistant","tool_calls":[' + b",".join([CALL] * 11) + b"]}", 910),
+    ],
+)
+def test_more_than_anybody_sends(name: str, message: bytes, many: int) -> None:
+    """Small things in great numbers are refused before they are translated; just below the limit they pass."""
+
+    def body(count: int) -> bytes:
+        return b'{"model":"chat","messages":[' + b",".join([message] * count) + b"]}"
+
+    assert len(ask(chat, body(many - 1))[0]["messages"]) == many - 1
+    with pytest.raises(
+        InvalidRequest, match=rf"Too many '{name}': [\d,]+, and the limit is [\d,]+ "
+    ) as refused:
+        ask(chat, body(many))
+    assert refused.value.param == name
+
+
+def test_more_images_than_anybody_sends() -> None:
+    """The same for /api/generate; what is too short for an image is refused at the first one, without all being read."""
+    with pytest.raises(InvalidRequest, match="Too many 'images': 1,001"):
+        ask(generate, {"model": "chat", "prompt": "x", "images": [PNG] * 1_001})
+    letters = b'{"model":"chat","prompt":"x","images":[' + b",".join([b'"a"'] * 300_000) + b"]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest, match=r"'images\[0\]'"):
+            generate(letters, Named(), Hands().moments)
+        assert tracemalloc.get_traced_memory()[1] < len(letters)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_thought_of_before_goes_along() -> None:
@@ -147,7 +219,7 @@ def test_a_thought_of_before_goes_along() -> None:
 
 def test_generate_is_a_chat_of_one_question() -> None:
     """With the system's words before it, and the images in it."""
-    body, asked = ask(generate, {"model": "chat", "prompt": "hi", "system": "Be short.", "images": ["iVBOR"]})
+    body, asked = ask(generate, {"model": "chat", "prompt": "hi", "system": "Be short.", "images": [PNG]})
     assert asked.route is CHAT
     system, user = body["messages"]
     assert system == {"role": "system", "content": "Be short."}
@@ -166,7 +238,7 @@ def test_a_raw_prompt_is_completed() -> None:
     assert (bounded["max_tokens"], bounded["json_schema"]) == (3, {"type": "object"})
 
 
-@pytest.mark.parametrize(("name", "value"), [("images", ["iVBOR"]), ("system", "Be short.")])
+@pytest.mark.parametrize(("name", "value"), [("images", [PNG]), ("system", "Be short.")])
 def test_a_raw_prompt_has_no_place_for_more(name: str, value: Any) -> None:
     """What would be dropped is refused."""
     with pytest.raises(InvalidRequest) as refused:
