@@ -153,6 +153,35 @@ async def test_a_streamed_completion_is_whole(standin: TgiStandin, url: str) -> 
         assert (outcome.status, outcome.error_code, outcome.completion_tokens) == (200, None, 2)
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "end"),
+    [
+        (
+            "/generate_stream",
+            {"inputs": "one two", "parameters": {"details": True}},
+            '"finish_reason":"eos_token"',
+        ),
+        (
+            "/api/generate",
+            {"prompt": "one two", "raw": True, "options": {"num_predict": 9}},
+            '"done_reason":"stop"',
+        ),
+    ],
+)
+async def test_the_fronts_streams_are_whole(
+    standin: TgiStandin, url: str, path: str, body: dict[str, Any], end: str
+) -> None:
+    """The same words of its streams make an end for clients of TGI's API and Ollama's, as they do for the ledger."""
+    async with gateway_to(ADAPTER, url) as (gateway, client):
+        answer = await client.post(path, json={"model": "chat", **body})
+        assert '"error"' not in answer.text
+        assert "one " in answer.text
+        assert "two " in answer.text
+        assert end in answer.text
+        outcome = await gateway.outcome()
+        assert (outcome.status, outcome.error_code, outcome.completion_tokens) == (200, None, 2)
+
+
 @pytest.mark.parametrize("after", [1, 3])
 @pytest.mark.parametrize("kind", ["error", "cut"])
 async def test_a_stream_that_breaks_is_no_answer(

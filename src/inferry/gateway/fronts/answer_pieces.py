@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from inferry.gateway.fronts.front import NotAnswered
+from inferry.gateway.verdict import judge_reason
 
 
 class CallFunction(msgspec.Struct):
@@ -42,12 +43,25 @@ class Choice(msgspec.Struct):
     message: Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
+    """TGI: an empty text until the end, and its own words there."""
     stop_reason: str | int | None = None
     """vLLM: the stop sequence that ended it, or a token's id; None for the model's own end."""
 
     @property
     def said(self) -> Delta:
         return self.delta or self.message or Delta(self.text)
+
+    @property
+    def ended(self) -> str | None:
+        """Why it has ended, in the engine's words; None: it goes on. Raises NotAnswered where it was given up.
+
+        Which words mean that is the gateway's one judgement, so that its ledger says what its client hears.
+        """
+        if not self.finish_reason:
+            return None
+        if judge_reason(self.finish_reason, reason_needed=False) is not None:
+            raise NotAnswered(502, f"The engine ended the answer with '{self.finish_reason}'.")
+        return self.finish_reason
 
 
 class Tokens(msgspec.Struct):

@@ -18,6 +18,8 @@ from inferry.gateway.fronts.answer_pieces import Delta, Piece, Timings, Tokens, 
 from inferry.gateway.fronts.front import Moments, NotAnswered
 
 _encode = msgspec.json.encode
+_CUT_SHORT = frozenset({"length", "content_filter"})
+"""Reasons that leave a tool call unfinished. They are told as they are; every other one is `stop` to Ollama."""
 
 
 class OllamaErrors:
@@ -94,8 +96,8 @@ class OllamaWriter:
         choice = piece.choice
         if choice is None:
             return Delta()
-        if choice.finish_reason is not None:
-            self._reason = _reason(choice.finish_reason)
+        if (ended := choice.ended) is not None:
+            self._reason = ended if ended in _CUT_SHORT else "stop"
         for number, call in enumerate(choice.said.tool_calls or ()):
             self._note_call(call, call.index if choice.delta is not None else number)
         return choice.said
@@ -107,12 +109,18 @@ class OllamaWriter:
             arguments.append(call.function.arguments or "")
 
     def _finished_calls(self) -> list[dict[str, Any]]:
+        """Without those in whose middle the answer was cut short: what was said before them is an answer all the
+        same. Raises NotAnswered where the model itself ended one that is none."""
         calls: list[dict[str, Any]] = []
+        was_cut = self._reason in _CUT_SHORT
         for _, (names, pieces) in sorted(self._calls.items()):
+            written = "".join(pieces) or ("" if was_cut else "{}")
             try:
-                arguments = msgspec.json.decode("".join(pieces) or "{}")
+                arguments = msgspec.json.decode(written)
             except (msgspec.MsgspecError, RecursionError):
                 arguments = None
+            if was_cut and not isinstance(arguments, dict):
+                continue
             if not isinstance(arguments, dict):
                 raise NotAnswered(502, "The model's tool call has arguments that are no JSON object.")
             calls.append({"function": {"name": "".join(names), "arguments": arguments}})
@@ -195,15 +203,6 @@ class EmbeddingWriter:
 
 def _texts(said: Delta) -> tuple[str, str]:
     return said.content or "", said.reasoning_content or said.reasoning or ""
-
-
-def _reason(finish_reason: str) -> str:
-    match finish_reason:
-        case "length" | "content_filter":
-            return finish_reason
-        case "stop" | "tool_calls" | "function_call":
-            return "stop"
-    raise NotAnswered(502, f"The engine ended the answer with '{finish_reason}'.")
 
 
 def _ns(seconds: float) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from inferry.core.errors import InferryError
-from inferry.gateway.fronts.answer_pieces import Choice, Piece, read_piece
+from inferry.gateway.fronts.answer_pieces import Piece, read_piece
 from inferry.gateway.fronts.front import NotAnswered
 
 _encode = msgspec.json.encode
@@ -93,8 +93,8 @@ class TgiWriter:
         text = choice.said.content or ""
         if text:
             self._texts.append(text)
-        if choice.finish_reason is not None:
-            self._reason = _reason(choice)
+        if (ended := choice.ended) is not None:
+            self._reason = _reason(ended, choice.stop_reason)
         return text
 
     def _text(self) -> str:
@@ -109,16 +109,16 @@ class TgiWriter:
         return {"finish_reason": self._reason, "generated_tokens": tokens, "seed": self._seed}
 
 
-def _reason(choice: Choice) -> str:
-    match choice.finish_reason:
-        case "length":
-            return "length"
-        case "stop":
-            return "stop_sequence" if isinstance(choice.stop_reason, str) else "eos_token"
+def _reason(ended: str, stop_reason: str | int | None) -> str:
+    """One of the three that TGI's clients know."""
+    match ended:
+        case "length" | "stop_sequence":
+            return ended
+        case "stop" if isinstance(stop_reason, str):
+            return "stop_sequence"
         case "content_filter":
             raise NotAnswered(400, "A filter of the operator's has ended the answer.")
-        case other:
-            raise NotAnswered(502, f"The engine ended the answer with '{other}'.")
+    return "eos_token"
 
 
 def _event(fields: dict[str, Any]) -> bytes:

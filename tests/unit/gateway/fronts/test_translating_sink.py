@@ -430,7 +430,7 @@ def test_null_is_no_error() -> None:
     assert client.events()[-1]["generated_text"] == "a"
 
 
-@pytest.mark.parametrize("reason", ["abort", "error", "something_new"])
+@pytest.mark.parametrize("reason", ["abort", "aborted", "cancelled", "error", "failed"])
 def test_reasons_that_are_no_end(reason: str) -> None:
     """An answer that was given up is an error, whole or streamed."""
     body = {"choices": [{"message": {"content": "a"}, "text": "a", "finish_reason": reason}]}
@@ -439,6 +439,26 @@ def test_reasons_that_are_no_end(reason: str) -> None:
         assert client.status == 502
         assert reason in json.loads(client.body)["error"]
     assert reason in stream(tgi_talk(), [text_event("a") + text_event("", reason)]).events()[-1]["error"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "in_tgi"),
+    [
+        ("eos_token", "eos_token"),
+        ("stop_sequence", "stop_sequence"),
+        ("repetition", "eos_token"),
+        ("something_new", "eos_token"),
+    ],
+)
+def test_words_for_an_end_that_openai_has_not(reason: str, in_tgi: str) -> None:
+    """TGI's own, vLLM's, and those to come: an end, as the gateway judges it. An empty text is none."""
+    data = text_event("a", "") + text_event("b", "") + text_event("", reason) + DONE
+    last = stream(tgi_talk(), [data]).events()[-1]
+    assert (last["generated_text"], last["details"]["finish_reason"]) == ("ab", in_tgi)
+    raw = talk(ollama_generate, {"model": "chat", "prompt": "x", "raw": True}, OLLAMA)
+    rows = stream(raw, [data]).rows()
+    assert [row["response"] for row in rows] == ["a", "b", ""]
+    assert rows[-1]["done_reason"] == "stop"
 
 
 def test_a_filters_end() -> None:
@@ -523,3 +543,25 @@ def test_writers_are_writers() -> None:
         ask(embed, {"model": "m", "input": "x"})[1].writer,
     ]
     assert [writer.stream_type for writer in writers] == [None, b"application/x-ndjson", None]
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+@pytest.mark.parametrize("cut", ['{"a": "unfin', "{", ""])
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_call_that_was_cut_short(streams: bool, cut: str, reason: str) -> None:
+    """It is left out; the text and the whole call before it are an answer, and the reason says why there is no more."""
+    calls = [
+        {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"a":1}'}},
+        {"index": 1, "id": "b", "function": {"name": "g", "arguments": cut}},
+    ]
+    if streams:
+        data = delta_event(content="Let me see.") + delta_event(tool_calls=calls) + delta_event(reason) + DONE
+        rows = stream(chat_talk(), [data]).rows()
+    else:
+        message = {"content": "Let me see.", "tool_calls": calls}
+        body = {"choices": [{"message": message, "finish_reason": reason}]}
+        rows = [json.loads(whole(chat_talk(stream=False), json.dumps(body).encode()).body)]
+    assert "".join(row["message"]["content"] for row in rows) == "Let me see."
+    called = [call for row in rows for call in row["message"].get("tool_calls", ())]
+    assert called == [{"function": {"name": "f", "arguments": {"a": 1}}}]
+    assert rows[-1]["done_reason"] == reason
