@@ -16,6 +16,7 @@ from inferry.cli.batch_lifeline import is_sending_process, run_sending_process
 from inferry.cli.chat import KEY_VARIABLE
 from inferry.cli.config import DEFAULT_FILE
 from inferry.cli.down import Port
+from inferry.cli.key_variable import bearer_headers
 from inferry.core.clock import SystemClock, pause_s
 from inferry.core.errors import ConfigError, EngineError
 from inferry.core.home import inferry_home
@@ -85,10 +86,7 @@ def batch(
             give_up_the_rest(input_file, reading, journal)
         before, began_s, halted = deepcopy(journal.tally), clock.now_s(), None
         if journal.tally.over < found.requests:
-            key = os.environ.get(KEY_VARIABLE, "").strip()
-            settings = Settings(
-                base_url, {"authorization": f"Bearer {key}"} if key else {}, retries, deadline_s
-            )
+            settings = Settings(base_url, bearer_headers(os.environ, KEY_VARIABLE), retries, deadline_s)
             progress = BatchProgress(found.requests, journal.tally, clock)
             halted = uvloop.run(
                 send_all(input_file, reading, found, journal, settings, concurrency, known_prices, progress)

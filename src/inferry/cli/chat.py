@@ -12,6 +12,7 @@ import typer
 
 from inferry.cli.config import DEFAULT_FILE
 from inferry.cli.down import Port
+from inferry.cli.key_variable import bearer_headers
 from inferry.core.errors import ConfigError, EngineError
 from inferry.core.home import inferry_home
 
@@ -94,8 +95,7 @@ def _ask() -> str | None:
 
 def _headers() -> dict[str, str]:
     """From the environment, not from an option: command lines are seen by others."""
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    return {"authorization": f"Bearer {key}"} if key else {}
+    return bearer_headers(os.environ, KEY_VARIABLE)
 
 
 def _refused(text: str) -> ConfigError:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inferry.cli.key_variable import bearer_headers
 from inferry.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,15 +45,14 @@ def probe(
     from inferry.engines.engine_identity import identify
 
     base = _base_of(url)
-    key = os.environ.get(KEY_VARIABLE)
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    headers = bearer_headers(os.environ, KEY_VARIABLE)
     with httpx.Client(trust_env=False, timeout=timeout_s, headers=headers) as client:
 
         def ask(question: Question) -> Reply:
             return _ask(client, base + question.path, question)
 
         who: Identity = capability_probe.ask_all(identify(), ask)
-        _check_answers(ask, base, who, has_key=key is not None)
+        _check_answers(ask, base, who, has_key=bool(headers))
         name = model or (who.models[0] if who.models else None)
         if name is None:
             raise ConfigError(f"{base} lists no models: say which one to ask, with --model NAME.")
