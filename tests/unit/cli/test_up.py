@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from inferry.admin.run_record import run_folder
 from inferry.cli.up import _run_detached
 
 from .conftest import Run
@@ -62,6 +63,7 @@ def test_in_the_background_no_modules_come_from_the_current_folder(
         raise InterruptedError
 
     monkeypatch.setattr(subprocess, "Popen", start)
+    run_folder(tmp_path, 8080).mkdir(parents=True)
     with pytest.raises(InterruptedError):
         _run_detached(tmp_path / "inferry.yaml", 8080, tmp_path)
     assert started[0][1:4] == ["-P", "-m", "inferry"]
