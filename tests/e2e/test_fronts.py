@@ -487,6 +487,20 @@ async def test_keys_hold_on_every_path(start: Start) -> None:
         assert {outcome.key_id for outcome in running.outcomes if outcome.status == 200} == {"key_good"}
 
 
+async def test_a_question_without_a_key_is_not_read(start: Start) -> None:
+    """401 comes while the body is still on its way; with a key, a body that is too long for a question is refused."""
+    async with upstream(engine) as served, start([served.port], auth="keys") as running:
+        text, known = key("good", None)
+        running.gateway.callers.replace_keys([known])
+        head = b"POST /api/show HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\n{"
+        status, _, got = split_response(await raw(running.port, head))
+        assert (status, list(json.loads(got))) == (401, ["error"])
+        long = {"model": "chat", "system": "x" * 64 * 1024}
+        status, _, got = await ask(running, "/api/show", f"Authorization: Bearer {text}", body=long)
+        assert status == 413
+        assert "65,536 bytes" in json.loads(got)["error"]
+
+
 async def test_a_key_for_something_else(start: Start) -> None:
     """A key that may not call the deployment neither gets an answer nor learns that it is there."""
     async with upstream(engine) as served, start([served.port], auth="keys") as running:

@@ -34,6 +34,8 @@ Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 _JSON = b"application/json"
+QUESTION_BYTES_MAX = 64 * 1024
+"""Of the body of a question that is no inference: it names a model, and little more."""
 _NOT_FROM_HERE = frozenset({b"x-forwarded-for", b"forwarded", b"x-real-ip", b"via", b"origin"})
 """Headers that proxies and browsers send for somebody else."""
 
@@ -133,7 +135,8 @@ class GatewayApp:
             named = " or ".join(each for each in allowed if each != "HEAD")
             raise MethodNotAllowed(f"{path[:200]} takes {named}, not {method[:40]}.")
         if method == "POST":
-            visit.body = await self._body(receive)
+            self._names(visit)  # who may not ask is told so before anything is read
+            visit.body = await self._question_body(receive)
         return await self._pages.get(path, self._model)(visit)
 
     def _allowed(self, path: str) -> list[str]:
@@ -143,14 +146,17 @@ class GatewayApp:
         allowed = ["GET", "HEAD"] if path in self._pages or path.startswith("/v1/models/") else []
         return [*allowed, "POST"] if path in ENTRANCES else allowed
 
-    async def _body(self, receive: Receive) -> bytes:
+    async def _question_body(self, receive: Receive) -> bytes:
         body = bytearray()
         more = True
+        limit = min(QUESTION_BYTES_MAX, self._gateway.settings.body_max_bytes)
         while more:
             message = await receive()
             body += message.get("body", b"")
-            if len(body) > self._gateway.settings.body_max_bytes:
-                raise self._too_large()
+            if len(body) > limit:
+                raise BodyTooLarge(
+                    f"The request body is too long: the limit is {limit:,} bytes for this path."
+                )
             more = message.get("more_body", False)
         return bytes(body)
 
