@@ -7,6 +7,8 @@ malformed. Memory: 8 bytes a line, and a line at a time.
 from __future__ import annotations
 
 import hashlib
+import re
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator
@@ -30,6 +32,7 @@ Fields = dict[str, msgspec.Raw]
 _fields = msgspec.json.Decoder(Fields).decode
 _text = msgspec.json.Decoder(str).decode
 _BOM = b"\xef\xbb\xbf"
+_PATH = re.compile(r"/v1/[!-~]{1,2000}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class Scan:
 
     requests: int
     lines: int
+    end: int
+    """Bytes up to there: what is appended later is no part of it."""
     sha256: str
     by_path: Counter[str]
     by_model: Counter[str]
@@ -70,13 +75,14 @@ class BadLine(Exception):
     """A line that is no request; the message begins with the field."""
 
 
-def scan(path: Path, reading: Reading) -> Scan:
-    """Check every line; raises ConfigError that names the lines and fields that are wrong."""
+def scan(path: Path, reading: Reading, end: int = sys.maxsize) -> Scan:
+    """Check every line of the first `end` bytes; raises ConfigError that names the lines and fields that are wrong."""
     digest, ids = hashlib.sha256(), array("Q")
     by_path, by_model = Counter[str](), Counter[str]()
     problems: list[str] = []
-    line = 0
-    for line, text in _lines(path):
+    line = size = 0
+    for line, text, line_end in _lines(path, end):
+        size = line_end
         digest.update(text)
         if not text.strip():
             continue
@@ -91,7 +97,7 @@ def scan(path: Path, reading: Reading) -> Scan:
         by_path[request.path] += 1
         by_model[request.model] += 1
     if len(problems) < PROBLEMS_MAX:
-        problems += _repeated(path, ids, reading)
+        problems += _repeated(path, end, ids, reading)
     if problems:
         more = " Only the first ones are shown." if len(problems) >= PROBLEMS_MAX else ""
         raise ConfigError(
@@ -100,14 +106,25 @@ def scan(path: Path, reading: Reading) -> Scan:
         )  # fmt: skip
     if not ids:
         raise ConfigError(f"{path} holds no requests: write one JSON object per line.")
-    return Scan(len(ids), line, digest.hexdigest(), by_path, by_model)
+    return Scan(len(ids), line, size, digest.hexdigest(), by_path, by_model)
 
 
-def read(path: Path, reading: Reading) -> Iterator[BatchRequest]:
-    """The requests in order. Raises ConfigError where the file is no longer what `scan` saw."""
-    for line, text in _lines(path):
+def begins_with(path: Path, end: int, sha256: str) -> bool:
+    """Whether the first `end` bytes are those of which a scan had that digest: lines may have been appended since."""
+    digest, size = hashlib.sha256(), 0
+    for _, text, line_end in _lines(path, end):
+        size = line_end
+        digest.update(text)
+    return size == end and digest.hexdigest() == sha256
+
+
+def read(path: Path, reading: Reading, found: Scan) -> Iterator[BatchRequest]:
+    """The requests in order. Raises ConfigError where the file is no longer what `scan` saw, but for what was appended."""
+    for line, text, _ in _lines(path, found.end):
         if text.strip():
             try:
+                if line > found.lines:
+                    raise BadLine("was not there before")
                 yield parse_line(line, text, reading)
             except BadLine as error:
                 raise ConfigError(f"{path} was changed while it was read: line {line}: {error}") from error
@@ -125,7 +142,11 @@ def parse_line(line: int, text: bytes, reading: Reading) -> BatchRequest:
     if method != "POST":
         raise BadLine(f"method: '{method}' can't be run; only 'POST' can")
     path = _string(fields, "url")
-    if path not in ROUTES and not (reading.any_path and path.startswith("/v1/")):
+    if path not in ROUTES and not (reading.any_path and _PATH.fullmatch(path)):
+        if reading.any_path and path.startswith("/v1/"):
+            raise BadLine(
+                f"url: {path[:80]!a} can't be sent: 1 to 2000 printable ASCII signs follow /v1/, others as %XX"
+            )
         known = [each for each in ROUTES if each.startswith("/v1/")]
         raise BadLine(f"url: '{path}' is not served.{did_you_mean(path, known)}")
     if "body" not in fields:
@@ -142,13 +163,14 @@ def parse_line(line: int, text: bytes, reading: Reading) -> BatchRequest:
     return BatchRequest(line, custom_id, path, reading.model, msgspec.json.encode(body))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def _lines(path: Path, end: int) -> Iterator[tuple[int, bytes, int]]:
+    """Lines of the first `end` bytes: number, text, and the byte where it ends."""
     try:
         with path.open("rb") as file:
-            line = 0
-            while text := file.readline(LINE_BYTES_MAX + 1):
-                line += 1
-                yield line, text.removeprefix(_BOM) if line == 1 else text
+            line = at = 0
+            while text := file.readline(min(LINE_BYTES_MAX + 1, end - at)):
+                line, at = line + 1, at + len(text)
+                yield line, text.removeprefix(_BOM) if line == 1 else text, at
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}.") from error
 
@@ -184,7 +206,7 @@ def _short(custom_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(custom_id.encode(), digest_size=8).digest())
 
 
-def _repeated(path: Path, ids: array[int], reading: Reading) -> list[str]:
+def _repeated(path: Path, end: int, ids: array[int], reading: Reading) -> list[str]:
     """What is wrong with ids that stand in several lines. `ids`: short hashes, so equal ones are looked at again."""
     ordered = sorted(ids)
     doubtful = {each for each, after in pairwise(ordered) if each == after}
@@ -192,7 +214,7 @@ def _repeated(path: Path, ids: array[int], reading: Reading) -> list[str]:
         return []
     problems: list[str] = []
     first_line: dict[str, int] = {}
-    for line, text in _lines(path):
+    for line, text, _ in _lines(path, end):
         try:
             custom_id = parse_line(line, text, reading).custom_id
         except BadLine:

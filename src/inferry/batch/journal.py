@@ -31,6 +31,8 @@ class Header(msgspec.Struct, frozen=True):
     model: str | None
     currency: str | None
     """Of the records' costs; None: the run began without prices."""
+    input_end: int = 0
+    """So many bytes of the input have that digest."""
 
 
 _encode = msgspec.json.encode
@@ -50,6 +52,16 @@ def new_run_id() -> str:
 def journal_path(output: Path) -> Path:
     """Where the journal of a run into `output` is."""
     return output.with_name(output.name + SUFFIX)
+
+
+def begun_header(path: Path) -> Header | None:
+    """What a journal with records says of its run; None: there is none."""
+    try:
+        with path.open("rb") as file:
+            first, more = file.readline(), file.read(1)
+        return _decode_header(first) if more else None
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
 
 
 class Journal:

@@ -45,7 +45,12 @@ class BrokeOff:
     """Sent, and the answer did not come to its end."""
 
 
-TryEnd = Answered | Unreachable | BrokeOff
+@dataclass(frozen=True, slots=True)
+class Unsendable:
+    """No request can be made of it."""
+
+
+TryEnd = Answered | Unreachable | BrokeOff | Unsendable
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,8 @@ Next = Done | Wait | NotTaken | KeyRefused
 def decide_next(end: TryEnd, so_far: SoFar, *, retries_max: int, deadline_s: float, dice: Random) -> Next:
     """What to do now that a try has ended so."""
     retry_after_s = None
+    if isinstance(end, Unsendable):
+        return Done()
     if isinstance(end, Unreachable):
         return _after_refusal(None, so_far, deadline_s, dice)
     if isinstance(end, Answered):

@@ -145,6 +145,10 @@ class Sender:
             return _Trouble(patience.BrokeOff(), Failure("deadline_exceeded", text))
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             return _Trouble(patience.Unreachable(), Failure("unreachable", f"Nobody listens ({error})."))
+        except httpx.InvalidURL as error:
+            return _Trouble(
+                patience.Unsendable(), Failure("bad_url", f"It has no URL that can be asked: {error}.")
+            )
         except (httpx.HTTPError, _TooLarge) as error:
             text = f"The answer broke off: {error or type(error).__name__}."
             return _Trouble(patience.BrokeOff(), Failure("answer_broke", text))

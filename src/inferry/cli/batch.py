@@ -22,7 +22,7 @@ from inferry.core.errors import ConfigError, EngineError
 from inferry.core.home import inferry_home
 
 if TYPE_CHECKING:
-    from inferry.batch.input_file import Scan
+    from inferry.batch.input_file import Reading, Scan
     from inferry.batch.journal import Journal
     from inferry.cli.batch_prices import Prices
 
@@ -77,13 +77,13 @@ def batch(
             "OUT is missing: name a file for the answers, or only check the requests with --dry-run."
         )
     _check_files(input_file, output, errors, is_begun=journal_path(output).exists())
-    found = scan(input_file, reading)
+    found = _scan_what_was_begun(input_file, reading, output)
     base_url, file = ("", None) if finish else _service(url, port)
     known_prices = prices_of(prices or file, os.environ)
     journal = _open_journal(output, found, model, known_prices, wait_max_s=deadline_s + SPARE_S)
     try:
         if finish:
-            give_up_the_rest(input_file, reading, journal)
+            give_up_the_rest(input_file, reading, found, journal)
         before, began_s, halted = deepcopy(journal.tally), clock.now_s(), None
         if journal.tally.over < found.requests:
             settings = Settings(base_url, bearer_headers(os.environ, KEY_VARIABLE), retries, deadline_s)
@@ -130,12 +130,29 @@ def _check_files(input_file: Path, output: Path, errors: Path | None, *, is_begu
             )
 
 
+def _scan_what_was_begun(input_file: Path, reading: Reading, output: Path) -> Scan:
+    """IN, checked; without what was appended since the journal was begun, if there is one."""
+    from inferry.batch.input_file import begins_with, scan
+    from inferry.batch.journal import begun_header, journal_path
+
+    began = begun_header(journal_path(output))
+    if began is None or not begins_with(input_file, began.input_end, began.input_sha256):
+        return scan(input_file, reading)
+    found = scan(input_file, reading, began.input_end)
+    if input_file.stat().st_size > found.end:
+        typer.echo(
+            f"note: {input_file} has grown since this run began; what stands behind line {found.lines:,} is left out.",
+            err=True,
+        )
+    return found
+
+
 def _open_journal(output: Path, found: Scan, model: str | None, prices: Prices, wait_max_s: float) -> Journal:
     """The journal, once a run that was killed before has put its last answers into it."""
     from inferry.batch.journal import Header, Journal, JournalInUse, journal_path, new_run_id
 
     currency = prices.currency if prices.by_model else None
-    header = Header(new_run_id(), found.sha256, model, currency)
+    header = Header(new_run_id(), found.sha256, model, currency, found.end)
     for looks in itertools.count():
         try:
             journal = Journal(journal_path(output), header, found.lines)

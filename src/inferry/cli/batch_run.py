@@ -48,7 +48,7 @@ async def send_all(
         if listed:
             _check_models(found.by_model, listed, is_ours=not reading.any_path)
         sender = Sender(client, settings, journal.header.run, SystemClock(), Random(), prices.cost_nano)
-        runner = Runner(read(input_file, reading), journal, sender.send, progress, concurrency)
+        runner = Runner(read(input_file, reading, found), journal, sender.send, progress, concurrency)
         interrupts = _Interrupts(runner, progress)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, interrupts.on_signal)
@@ -58,11 +58,11 @@ async def send_all(
         return runner.halted
 
 
-def give_up_the_rest(input_file: Path, reading: Reading, journal: Journal) -> None:
+def give_up_the_rest(input_file: Path, reading: Reading, found: Scan, journal: Journal) -> None:
     """Every request without an answer becomes a failed one. Raises ConfigError if that would be all of them."""
     if not journal.tally.over:
         raise ConfigError("--finish: nothing was answered yet, so there is nothing to write.")
-    for request in read(input_file, reading):
+    for request in read(input_file, reading, found):
         if not journal.has(request.line):
             entry = failed_entry(journal.header.run, request.line, request.custom_id, GIVEN_UP)
             journal.append(Record(request.line, entry, GIVEN_UP.code))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from inferry.batch import input_file
-from inferry.batch.input_file import BadLine, Reading, parse_line, read, scan
+from inferry.batch.input_file import BadLine, Reading, begins_with, parse_line, read, scan
 from inferry.core.errors import ConfigError
 
 from .lines import line, write_lines
@@ -20,7 +20,7 @@ def test_requests_come_in_order_with_their_line(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "in", line("b"), "", line("a"), "   ")
     found = scan(path, Reading())
     assert (found.requests, found.lines) == (2, 4)
-    assert [(each.line, each.custom_id) for each in read(path, Reading())] == [(1, "b"), (3, "a")]
+    assert [(each.line, each.custom_id) for each in read(path, Reading(), found)] == [(1, "b"), (3, "a")]
 
 
 def test_a_body_is_sent_byte_by_byte(tmp_path: Path) -> None:
@@ -92,6 +92,17 @@ def test_other_services_may_have_other_paths() -> None:
         parse_line(1, json.dumps(line(url="//evil/v1/")).encode(), other)
 
 
+@pytest.mark.parametrize(
+    "url", ["/v1/a\nb", "/v1/a\x00", "/v1/a b", "/v1/m\u00f6re", "/v1/\x7f", "/v1/" + "x" * 70_000]
+)
+def test_a_path_that_makes_no_url_is_refused_before_anything_is_sent(url: str) -> None:
+    """Also where any path goes; what is shown of it does nothing to a terminal."""
+    with pytest.raises(BadLine, match="can't be sent") as raised:
+        parse_line(1, json.dumps(line(url=url)).encode(), Reading(any_path=True))
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 300
+
+
 def test_all_wrong_lines_are_told_together(tmp_path: Path) -> None:
     """One look at the message is enough to mend the file; ids that repeat name both lines."""
     path = write_lines(tmp_path / "in", line("a"), line("b", method="GET"), line("a"), "x", line("a"))
@@ -149,8 +160,33 @@ def test_a_file_without_line_ends_is_refused_early(tmp_path: Path, monkeypatch: 
 
 def test_a_change_under_the_hands_is_noticed(tmp_path: Path) -> None:
     """A line that was right at the check and is wrong when it is to be sent ends the run with its number."""
-    path = write_lines(tmp_path / "in", line("a"), "x")
-    requests = read(path, Reading())
+    path = write_lines(tmp_path / "in", line("a"), line("b"))
+    requests = read(path, Reading(), scan(path, Reading()))
+    write_lines(path, line("a"), "x" * 100)
     assert next(requests).custom_id == "a"
     with pytest.raises(ConfigError, match="changed while it was read: line 2"):
         next(requests)
+
+
+def test_what_is_appended_meanwhile_is_not_read(tmp_path: Path) -> None:
+    """A batch is what the file held when it was checked, also where its last line had no end."""
+    path = tmp_path / "in"
+    path.write_text("\ufeff" + json.dumps(line("a")))
+    found = scan(path, Reading())
+    with path.open("a") as file:
+        file.write("\n" + json.dumps(line("b")) + "\n" + "half a li")
+    assert [each.custom_id for each in read(path, Reading(), found)] == ["a"]
+    assert begins_with(path, found.end, found.sha256)
+    assert scan(path, Reading(), found.end) == found
+
+
+def test_more_lines_than_there_were_are_a_change(tmp_path: Path) -> None:
+    """A file that was written anew with shorter lines has no place for its answers, and that is said."""
+    path = write_lines(tmp_path / "in", line("a" * 900))
+    found = scan(path, Reading())
+    write_lines(path, line("a"), line("b"))
+    requests = read(path, Reading(), found)
+    next(requests)
+    with pytest.raises(ConfigError, match="changed while it was read: line 2"):
+        next(requests)
+    assert not begins_with(path, found.end, found.sha256)

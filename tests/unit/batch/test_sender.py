@@ -125,6 +125,13 @@ async def test_no_whole_answer_becomes_an_error(answer: httpx.Response | Excepti
     assert entry(record)["error"]["code"] == code
 
 
+async def test_what_makes_no_url_is_not_tried_again() -> None:
+    """It would make none the next time either; the run goes on."""
+    bench = Bench(httpx.InvalidURL("URL too long"))
+    record = await bench.record()
+    assert (record.failure, len(bench.asked)) == ("bad_url", 1)
+
+
 async def test_refusals_cost_no_try() -> None:
     """Twenty times 429 with Retry-After, and then an answer: nothing has failed."""
     refused = [httpx.Response(429, headers={"retry-after": "2"})] * 20

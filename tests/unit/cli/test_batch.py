@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -36,6 +36,8 @@ class Service:
     replies: dict[str, list[Reply]] = field(default_factory=dict)
     """By text; taken one by one, then it is answered well."""
     models: Reply = (200, {}, {"data": [{"id": "chat"}]})
+    on_text: dict[str, Callable[[], None]] = field(default_factory=dict)
+    """By text; called before it is answered."""
     seen: list[str] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
 
@@ -53,6 +55,7 @@ def service() -> Iterator[Service]:
             text = body["prompt"]
             state.seen.append(text)
             state.keys.add(self.headers["authorization"])
+            state.on_text.get(text, lambda: None)()
             good = {
                 "choices": [{"text": text.upper()}],
                 "usage": {"prompt_tokens": 4, "completion_tokens": 2},
@@ -101,11 +104,16 @@ def texts(tmp_path: Path) -> list[str]:
 
 
 def write_input(folder: Path, texts: list[str]) -> None:
-    lines = [
-        {"custom_id": f"id-{text}", "method": "POST", "url": "/v1/completions", "body": {"model": "chat", "prompt": text}}
-        for text in texts
-    ]  # fmt: skip
-    (folder / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "in.jsonl").write_text("")
+    for text in texts:
+        append(folder, text)
+
+
+def append(folder: Path, text: str) -> None:
+    body = {"model": "chat", "prompt": text}
+    line = {"custom_id": f"id-{text}", "method": "POST", "url": "/v1/completions", "body": body}
+    with (folder / "in.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def answers(path: Path) -> list[Any]:
@@ -199,6 +207,35 @@ def test_a_service_that_stops_taking_requests(
     shown = run(*call)
     assert shown.code == 0
     assert "Going on: 2 of 4 requests are over already." in shown.err
+    assert service.seen == ["one", "two", "three", "three", "four"]
+    assert len(answers(tmp_path / "out.jsonl")) == 4
+
+
+def test_an_input_that_grows_during_a_run(
+    run: Run, service: Service, texts: list[str], tmp_path: Path
+) -> None:
+    """What was there when it began is answered and written; what was appended is another batch's."""
+    service.on_text["two"] = lambda: append(tmp_path, "five")
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url, "-c", "1")
+    assert shown.code == 0
+    assert service.seen == texts
+    assert len(answers(tmp_path / "out.jsonl")) == 4
+
+
+def test_an_input_that_has_grown_since(run: Run, service: Service, texts: list[str], tmp_path: Path) -> None:
+    """The run goes on with what it began with, says what it leaves out, and refuses any other change."""
+    service.replies["three"] = [refusal(429, "spent", retry_after="9000")]
+    call = ("batch", "in.jsonl", "out.jsonl", "--url", service.url, "-c", "1")
+    assert run(*call).code == 1
+    before = (tmp_path / "in.jsonl").read_text()
+    (tmp_path / "in.jsonl").write_text(before.replace("four", "vier"))
+    assert "is of another input" in run(*call).err
+    (tmp_path / "in.jsonl").write_text(before + '{"custom_id": "half a li')
+    shown = run(*call)
+    assert shown.code == 0
+    assert (
+        "note: in.jsonl has grown since this run began; what stands behind line 4 is left out." in shown.err
+    )
     assert service.seen == ["one", "two", "three", "three", "four"]
     assert len(answers(tmp_path / "out.jsonl")) == 4
 
