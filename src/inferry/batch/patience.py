@@ -7,7 +7,7 @@ what came                           then
   or nobody listens                   longer than that it is "not taken", which the runner judges
 other 429, 408, 409, 425, 5xx,      wait and try again, `retries_max` times; then it has failed
   an answer that broke off
-every other status                  failed: the same request would fail again
+every other status, or no URL       failed: the same request would fail again
 """
 
 from __future__ import annotations

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import chain
 from typing import Protocol
 
 from inferry.batch.input_file import BatchRequest
 from inferry.batch.journal import Journal
-from inferry.batch.record import Record
+from inferry.batch.record import Failure, Record, failed_entry
 from inferry.batch.sender import Pause, Unsent
 
 Send = Callable[[BatchRequest, Pause], Awaitable[Record | Unsent]]
@@ -32,14 +33,18 @@ class Runner:
         progress: Progress,
         concurrency: int,
     ) -> None:
-        self._todo = (request for request in requests if not journal.has(request.line))
+        self._todo: Iterator[BatchRequest] = (
+            request for request in requests if not journal.has(request.line)
+        )
         self._journal = journal
         self._send = send
         self._progress = progress
         self._concurrency = concurrency
         self._ending = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
-        self._over = 0
+        self._over = self._completed = 0
+        self._refused: set[int] = set()
+        """Lines under way that were refused for a whole deadline."""
         self.halted: str | None = None
         """Why the run can't go on now, in the service's words; None: it can."""
 
@@ -75,17 +80,44 @@ class Runner:
             over_before = self._over
             got = await self._send(request, self._pause)
             if isinstance(got, Record):
-                self._journal.append(got)
                 self._over += 1
-                self._progress.advance(got)
+                self._completed += got.failure is None
+                self._keep(got)
                 return True
             if self._ending.is_set():
                 return False
-            # A service that takes others is busy, not gone: go on asking. One that takes nobody ends the run.
-            if got.is_certain or self._over == over_before:
-                self.halted = self.halted or got.words
-                self.end()
-                return False
+            self._refused.add(request.line)
+            if not got.is_certain:
+                # A service that takes others is busy, not gone: go on asking. One that takes nobody ends the run.
+                if self._over > over_before:
+                    continue
+                # But it took all that there was, except these: then they are what it refuses, and OUT can be written.
+                if got.is_refusal and self._completed and self._is_all_read():
+                    if len(self._refused) < self.under_way:
+                        continue
+                    self._keep(self._not_taken(request, got.words))
+                    return True
+            self.halted = self.halted or got.words
+            self.end()
+            return False
+
+    def _keep(self, record: Record) -> None:
+        self._journal.append(record)
+        self._refused.discard(record.line)
+        self._progress.advance(record)
+
+    def _not_taken(self, request: BatchRequest, words: str) -> Record:
+        failure = Failure(
+            "not_taken", f"It was refused for a whole deadline, and others were answered. {words}"
+        )
+        entry = failed_entry(self._journal.header.run, request.line, request.custom_id, failure)
+        return Record(request.line, entry, failure.code)
+
+    def _is_all_read(self) -> bool:
+        request = next(self._todo, None)
+        if request is not None:
+            self._todo = chain([request], self._todo)
+        return request is None
 
     async def _pause(self, wait_s: float) -> bool:
         try:

@@ -60,6 +60,8 @@ class Unsent:
     """Why, by the service."""
     is_certain: bool = False
     """Other requests would fare alike."""
+    is_refusal: bool = False
+    """The service is there, and has answered so for a whole deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class Sender:
                 case patience.KeyRefused():
                     return Unsent(_words(got), is_certain=True)
                 case patience.NotTaken(is_certain=certain):
-                    return Unsent(_words(got), is_certain=certain)
+                    return Unsent(_words(got), certain, is_refusal=isinstance(got, _Reply))
                 case patience.Wait(wait_s=wait_s, counts=counts):
                     if not await pause(wait_s):
                         return Unsent(_words(got))

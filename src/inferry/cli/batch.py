@@ -103,7 +103,8 @@ def batch(
         journal.close()
     if halted is not None and left:
         raise EngineError(
-            f"The service takes no requests now. {halted}\nThe same command goes on when it does."
+            f"The service takes no requests now. {halted}\n"
+            "The same command goes on when it does; with --finish it writes OUT without the rest."
         )
     if left:
         raise typer.Exit(EXIT_INTERRUPTED)

@@ -208,6 +208,77 @@ async def test_a_busy_service_is_asked_on(journal: Journal) -> None:
     assert len(kept(journal)) == 20
 
 
+@pytest.mark.parametrize("refused", [{1}, {20}, {3, 9, 20}])
+async def test_what_alone_is_refused_has_failed(journal: Journal, refused: set[int]) -> None:
+    """Requests that are refused when all others were answered don't keep the output from being written."""
+
+    async def send(request: BatchRequest, pause: Pause) -> Record | Unsent:
+        await asyncio.sleep(0)
+        if request.line not in refused:
+            return over(request)
+        for _ in range(3):  # a deadline is longer than an answer
+            await asyncio.sleep(0)
+        return Unsent("429: too long for now", is_refusal=True)
+
+    runner, seen = make(journal, send)
+    await runner.run()
+    assert runner.halted is None
+    assert kept(journal) == sorted(seen.lines) == list(range(1, 21))
+    assert journal.tally.failures == {"not_taken": len(refused)}
+    failed = [record for record in journal.in_input_order() if record.failure]
+    assert {record.line for record in failed} == refused
+    assert all(b'"id-%d"' % record.line in bytes(record.entry) for record in failed)
+    assert all(b"429: too long for now" in bytes(record.entry) for record in failed)
+
+
+@pytest.mark.parametrize("unsent", [Unsent("Nobody listens."), Unsent("429: spent", True, is_refusal=True)])
+async def test_what_says_nothing_of_a_request_halts_at_the_end_too(journal: Journal, unsent: Unsent) -> None:
+    """A service that is gone, or a budget that is spent for long, leaves even the last request for later."""
+
+    async def send(request: BatchRequest, pause: Pause) -> Record | Unsent:
+        await asyncio.sleep(0)
+        return unsent if request.line == 20 else over(request)
+
+    runner, _ = make(journal, send)
+    await runner.run()
+    assert runner.halted == unsent.words
+    assert kept(journal) == list(range(1, 20))
+
+
+async def test_others_under_way_are_waited_for(journal: Journal) -> None:
+    """As long as one that was taken is not over, a refused one is asked on: its place may come then."""
+    refusals = 0
+
+    async def send(request: BatchRequest, pause: Pause) -> Record | Unsent:
+        nonlocal refusals
+        if request.line == 19:
+            while refusals < 3:
+                await asyncio.sleep(0)
+        elif request.line == 20 and not journal.has(19):
+            refusals += 1
+            await asyncio.sleep(0)
+            return Unsent("429: one at a time", is_refusal=True)
+        return over(request)
+
+    runner, _ = make(journal, send, concurrency=2)
+    await runner.run()
+    assert refusals >= 3
+    assert journal.tally.completed == 20
+
+
+async def test_refused_before_the_end_halts(journal: Journal) -> None:
+    """While requests are unread, a service that takes nobody for a deadline ends the run, and the one it refused stays."""
+
+    async def send(request: BatchRequest, pause: Pause) -> Record | Unsent:
+        await asyncio.sleep(0)
+        return over(request) if request.line <= 8 else Unsent("503: none is ready", is_refusal=True)
+
+    runner, _ = make(journal, send)
+    await runner.run()
+    assert runner.halted == "503: none is ready"
+    assert kept(journal) == list(range(1, 9))
+
+
 async def test_what_is_certain_halts_although_others_are_answered(journal: Journal) -> None:
     """A refused key or a spent budget holds for all: asking on would only make noise."""
 

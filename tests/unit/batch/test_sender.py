@@ -146,7 +146,7 @@ async def test_who_is_refused_for_a_deadline_is_unsent() -> None:
         httpx.Response(503, headers={"retry-after": "2"}, json={"error": {"message": "none is ready"}})
     )
     got = await bench.send()
-    assert got == Unsent("503: none is ready", is_certain=False)
+    assert got == Unsent("503: none is ready", is_certain=False, is_refusal=True)
     assert 55 <= sum(bench.waits) <= 60
 
 
@@ -154,7 +154,7 @@ async def test_nobody_there_is_unsent_too() -> None:
     """After a deadline without a connection."""
     bench = Bench(httpx.ConnectError("refused"))
     got = await bench.send()
-    assert got == Unsent("Nobody listens (refused).", is_certain=False)
+    assert got == Unsent("Nobody listens (refused).", is_certain=False, is_refusal=False)
 
 
 async def test_time_spent_on_refusals_is_not_the_requests() -> None:
@@ -176,7 +176,7 @@ async def test_time_spent_on_refusals_is_not_the_requests() -> None:
 async def test_what_holds_for_all_is_said_to_be_certain(answer: httpx.Response, words: str) -> None:
     """A refused key, or a budget that is spent for hours, needs no second look."""
     bench = Bench(answer)
-    assert await bench.send() == Unsent(words, is_certain=True)
+    assert await bench.send() == Unsent(words, is_certain=True, is_refusal=words.startswith("429"))
     assert bench.waits == []
 
 
