@@ -22,6 +22,18 @@ NAMES = {
         "waiting": "llamacpp:requests_deferred",
         "tokens_generated": "llamacpp:tokens_predicted_total",
     },
+    "sglang": {
+        "running": "sglang:num_running_reqs",
+        "waiting": "sglang:num_queue_reqs",
+        "tokens_generated": "sglang:generation_tokens_total",
+        "tokens_prompt": "sglang:prompt_tokens_total",
+        "kv_cache_use": "sglang:token_usage",
+        "prefix_query_tokens": "sglang:prompt_tokens_total",
+        "prefix_hit_tokens": "sglang:cached_tokens_total",
+        "preemptions": "sglang:num_retracted_requests_total",
+        "ttft_count": "sglang:time_to_first_token_seconds_count",
+        "ttft_sum_s": "sglang:time_to_first_token_seconds_sum",
+    },
     "vllm": {
         "running": "vllm:num_requests_running",
         "waiting": "vllm:num_requests_waiting",

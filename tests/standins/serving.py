@@ -15,7 +15,8 @@ import uvicorn
 def served(app: Any) -> Iterator[str]:
     """Its base URL; when the block ends, connections are cut and the thread is gone."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    # Without its logging, which would be the whole process' from then on.
+    config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="stand-in")
     thread.start()

@@ -133,9 +133,10 @@ _encode = msgspec.json.encode
 def chat(body: bytes, models: Models, moments: Moments) -> Asked | Wakes:
     """POST /api/chat."""
     request = _read_chat(body)
+    fields = _fields(request, models) | _format(request)
     if not request.messages:
         return Wakes(CHAT, models.known(request.model), loaded(ChatShape(), request.model, moments))
-    fields = _fields(request, models) | {"messages": chat_messages(request.messages)} | _format(request)
+    fields["messages"] = chat_messages(request.messages)
     if request.tools:
         fields["tools"] = request.tools
     writer = OllamaWriter(ChatShape(), request.model, moments, stream=request.stream is not False)
@@ -145,9 +146,9 @@ def chat(body: bytes, models: Models, moments: Moments) -> Asked | Wakes:
 def generate(body: bytes, models: Models, moments: Moments) -> Asked | Wakes:
     """POST /api/generate: `raw` is a text completion, all else a chat of one question, as in Ollama."""
     request = _read_generate(body)
+    fields, form = _fields(request, models), _format(request)
     if not request.prompt:
         return Wakes(CHAT, models.known(request.model), loaded(GenerateShape(), request.model, moments))
-    fields = _fields(request, models)
     writer = OllamaWriter(GenerateShape(), request.model, moments, stream=request.stream is not False)
     if request.raw:
         refuse_others(request.images, "images", ([],), "a raw prompt has no place for them.")
@@ -160,7 +161,7 @@ def generate(body: bytes, models: Models, moments: Moments) -> Asked | Wakes:
     ]
     if request.system:
         messages.insert(0, {"role": "system", "content": request.system})
-    return Asked(CHAT, _encode(fields | {"messages": messages} | _format(request)), writer)
+    return Asked(CHAT, _encode(fields | {"messages": messages} | form), writer)
 
 
 def embed(body: bytes, models: Models, moments: Moments) -> Asked:
