@@ -84,5 +84,19 @@ def fetch_models(
             stored = pull(ref, store, progress=progress, environ=environ, clock=SystemClock())
         except ConfigError as error:
             raise type(error)(f"deployments.{name}.model: {error.message}") from error
+        if isinstance(deployment, ServerBase):
+            _require_folder(name, deployment.engine, stored.path)
         paths[name] = stored.path
     return paths
+
+
+def _require_folder(name: str, engine: str, path: Path) -> None:
+    """These engines find out late, and in words about files that nobody has written down."""
+    wanted = f"{engine} wants a folder with config.json and safetensors"
+    if path.is_file():
+        raise ConfigError(
+            f"deployments.{name}.model: {path} is a single file, and {wanted}. A GGUF file is served by "
+            "'engine: llamacpp', or made into such a folder by: inferry models convert"
+        )
+    if not (path / "config.json").is_file():
+        raise ConfigError(f"deployments.{name}.model: there is no config.json in {path}, and {wanted}.")

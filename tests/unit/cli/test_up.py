@@ -33,6 +33,28 @@ def test_a_missing_embedded_engine_is_said_once(run: Run, monkeypatch: pytest.Mo
     assert "make setup" in shown.err
 
 
+@pytest.mark.parametrize(
+    ("model", "told"), [("m.gguf", "is a single file"), ("empty", "there is no config.json in")]
+)
+def test_a_model_of_the_wrong_kind_is_said_before_the_start(
+    run: Run, tmp_path: Path, model: str, told: str
+) -> None:
+    """A GGUF file, or a folder with something else, for an engine that wants safetensors: no start is tried."""
+    program = tmp_path / "vllm"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    Path("m.gguf").write_bytes(b"GGUF")
+    Path("empty").mkdir()
+    Path("inferry.yaml").write_text(
+        f"deployments:\n  a: {{engine: vllm, model: 'file:{model}', binary: {program}}}\n"
+    )
+    shown = run("up", "--port", "0")
+    assert shown.code == 1
+    assert "deployments.a.model: " in shown.err
+    assert told in shown.err
+    assert "vllm wants a folder with config.json" in shown.err
+
+
 def test_what_no_engine_could_start_with_is_said_before_anything_is_fetched(run: Run, tmp_path: Path) -> None:
     """Missing programs and wrong arguments of all deployments in one message; no model is looked for."""
     program = tmp_path / "vllm"
