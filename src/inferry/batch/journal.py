@@ -1,8 +1,8 @@
 """The journal beside the output: a line per request that is over, in the order in which they ended.
 
 What is written survives `kill -9`. Not fsync: if the machine loses power, the last seconds' requests are sent again.
-A line that was cut in its middle, and whatever stands behind it, is dropped when the journal is opened again. The
-lock keeps a second run away from the same output.
+A last line that was cut is dropped when the journal is opened again; a damaged one before it costs its own request
+only. The lock keeps a second run away from the same output.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class Journal:
         self.path = path
         self.tally = Tally()
         """Of everything in it."""
+        self.damaged: list[int] = []
+        """Lines of it, from 1, that are no record: the requests of which they were are sent again."""
         self._is_open = False
         """Read to its end, and ours to delete."""
         self._offsets = array("Q", bytes(8 * (lines + 1)))
@@ -114,8 +116,8 @@ class Journal:
                     yield _decode(file.readline())
 
     def close(self) -> None:
-        """Let go of it; one without records is deleted."""
-        if self._is_open and self.tally.over == 0:
+        """Let go of it; one without records, whole or damaged, is deleted."""
+        if self._is_open and self.tally.over == 0 and not self.damaged:
             self.path.unlink(missing_ok=True)
         if self._handle >= 0:  # closed twice, the number may be another file's
             with contextlib.suppress(OSError):
@@ -154,22 +156,22 @@ class Journal:
                     f"{self.path} is no journal of a batch. Move it away, or choose another output."
                 ) from error
             end = self._read_records(file, len(first))
-        if self.tally.over == 0:  # nothing to go on with, so nothing that must fit
+        if self.tally.over == 0 and not self.damaged:  # nothing to go on with, so nothing that must fit
             return wanted, 0
         self._check_same(header, wanted)
         return header, end
 
     def _read_records(self, file: Iterable[bytes], end: int) -> int:
-        for text in file:
-            try:
-                record = _decode(text)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+        for number, text in enumerate(file, 2):
+            if not text.endswith(b"\n"):
                 break
-            if not text.endswith(b"\n") or not 0 < record.line < len(self._offsets):
-                break
-            if not self.has(record.line):
-                self.tally.add(record)
-            self._offsets[record.line] = end
+            record = _record(text)
+            if record is None or not 0 < record.line < len(self._offsets):
+                self.damaged.append(number)
+            else:
+                if not self.has(record.line):
+                    self.tally.add(record)
+                self._offsets[record.line] = end
             end += len(text)
         return end
 
@@ -193,3 +195,10 @@ class Journal:
             written = os.pwrite(self._handle, left, self._end)
             self._end += written
             left = left[written:]
+
+
+def _record(text: bytes) -> Record | None:
+    try:
+        return _decode(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

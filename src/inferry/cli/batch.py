@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import sys
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +35,7 @@ CONCURRENCY = 16
 RETRIES = 5
 DEADLINE_S = 600.0
 LOOK_S = 0.2
+LINES_SHOWN_MAX = 20
 SPARE_S = 10.0
 """On top of a deadline, for a killed run to end in."""
 
@@ -167,8 +169,19 @@ def _open_journal(output: Path, found: Scan, model: str | None, prices: Prices, 
         if journal.tally.over == 0 and output.exists():  # the other run came to its end
             journal.close()
             raise ConfigError(f"{output} is there already, and whole: another run has just written it.")
+        if journal.damaged:
+            typer.echo(_damaged_text(journal.path, journal.damaged), err=True)
         return journal
     raise AssertionError("counting has no end")
+
+
+def _damaged_text(path: Path, damaged: Sequence[int]) -> str:
+    lines = ", ".join(f"{each:,}" for each in damaged[:LINES_SHOWN_MAX])
+    more = f" and {len(damaged) - LINES_SHOWN_MAX:,} more" if len(damaged) > LINES_SHOWN_MAX else ""
+    return (
+        f"warning: {path}: damaged in line {lines}{more}. An answer that stood there is lost, and its request is "
+        "still to be sent; all others are kept."
+    )
 
 
 def _tell_scan(path: Path, found: Scan, as_json: bool) -> None:

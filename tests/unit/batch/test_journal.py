@@ -69,16 +69,35 @@ def test_a_line_that_was_cut_is_dropped_and_written_over(path: Path, cut_bytes: 
     last.close()
 
 
-def test_nonsense_in_the_middle_ends_what_is_believed(path: Path) -> None:
-    """After a line that is no record (a machine that lost power), the rest is sent again rather than trusted."""
+@pytest.mark.parametrize("nonsense", [b"garbage", b"\x00\xff", b"[" * 100_000, b'{"line":3,"entry":{}', b""])
+def test_nonsense_in_the_middle_costs_no_other_line(path: Path, nonsense: bytes) -> None:
+    """A line that is no record is skipped and named, also after the next opening; all others are as they were."""
     journal = opened(path)
-    journal.append(record(1))
+    for line in (1, 2, 4):
+        journal.append(record(line))
+    tally = journal.tally
     journal.close()
-    with path.open("ab") as file:
-        file.write(b"\x00\x00\x00\n" + msgspec.json.encode(record(2)) + b"\n")
+    header, first, *rest = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([header, first, nonsense + b"\n", *rest]))
     again = opened(path)
-    assert [each.line for each in again.in_input_order()] == [1]
+    assert (again.damaged, again.tally) == ([3], tally)
+    assert [each.line for each in again.in_input_order()] == [1, 2, 4]
+    again.append(record(3))
     again.close()
+    last = opened(path)
+    assert last.damaged == [3]
+    assert [each.line for each in last.in_input_order()] == [1, 2, 3, 4]
+    last.close()
+
+
+def test_nothing_but_nonsense_is_still_a_journal(path: Path) -> None:
+    """It is not written over by a run of another input, and not deleted by one that ends before anything is over."""
+    path.write_bytes(msgspec.json.encode(HEADER) + b"\ngarbage\n")
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="is of another input"):
+        opened(path, Header("r", "other", None, "EUR"))
+    opened(path).close()
+    assert path.read_bytes() == before
 
 
 def test_a_record_beyond_the_input_is_not_believed(path: Path) -> None:
@@ -89,6 +108,7 @@ def test_a_record_beyond_the_input_is_not_believed(path: Path) -> None:
     journal.close()
     again = opened(path, lines=5)
     assert [each.line for each in again.in_input_order()] == [1]
+    assert again.damaged == [3]
     again.close()
 
 

@@ -240,6 +240,24 @@ def test_an_input_that_has_grown_since(run: Run, service: Service, texts: list[s
     assert len(answers(tmp_path / "out.jsonl")) == 4
 
 
+def test_a_damaged_journal(run: Run, service: Service, tmp_path: Path) -> None:
+    """A bad line in its middle is named, and the other answers are kept: only what has none is sent."""
+    texts = [f"text {number}" for number in range(31)]
+    write_input(tmp_path, texts)
+    service.replies[texts[-1]] = [refusal(429, "spent", retry_after="9000")]
+    call = ("batch", "in.jsonl", "out.jsonl", "--url", service.url, "-c", "1")
+    assert run(*call).code == 1
+    journal = tmp_path / "out.jsonl.journal"
+    lines = journal.read_text().splitlines()
+    journal.write_text("\n".join([*lines[:4], "garbage", *lines[4:], ""]))
+    service.seen.clear()
+    shown = run(*call)
+    assert shown.code == 0
+    assert "warning: out.jsonl.journal: damaged in line 5. An answer that stood there is lost" in shown.err
+    assert service.seen == texts[-1:]
+    assert len(answers(tmp_path / "out.jsonl")) == 31
+
+
 def test_finished_early(run: Run, service: Service, texts: list[str], tmp_path: Path) -> None:
     """--finish writes what there is, with an error for each request that was not answered, and sends nothing."""
     service.replies["three"] = [refusal(429, "spent", retry_after="9000")]
