@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
 
 import msgspec
 
 ID_PREFIX = "batch_req_"
+WORDS_MAX = 500
+"""Characters of a service's own words that a person is shown."""
 
 
 class Record(msgspec.Struct, omit_defaults=True, frozen=True):
@@ -63,6 +66,38 @@ def failed_entry(run: str, line: int, custom_id: str, failure: Failure) -> msgsp
     return _encoded(_Entry(f"{ID_PREFIX}{run}_{line}", custom_id, None, failure))
 
 
+_decode_entry = msgspec.json.Decoder(_Entry).decode
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+def failure_text(record: Record) -> str:
+    """One failed request for people, on one line: `line 2 (its id): 400: too long`."""
+    try:
+        entry = _decode_entry(record.entry)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return f"line {record.line}: {record.failure}"
+    if entry.error is not None:
+        words = f"{entry.error.code}: {entry.error.message}"
+    elif entry.response is not None:
+        body = bytes(entry.response.body)
+        with contextlib.suppress(msgspec.MsgspecError):
+            body = _decode_text(body).encode()  # what came was no JSON
+        words = f"{entry.response.status_code}: {error_text(body)}"
+    else:
+        words = str(record.failure)
+    text = " ".join(f"line {record.line} ({entry.custom_id[:80]}): {words[:WORDS_MAX]}".split())
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+def error_text(body: bytes) -> str:
+    """The message of OpenAI's error object, or the beginning of whatever came."""
+    try:
+        message = msgspec.json.decode(body)["error"]["message"]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
+        message = body.decode("utf-8", "replace")
+    return str(message)[:WORDS_MAX]
+
+
 def is_json_object(body: bytes) -> bool:
     """Whether an answer's body is what every route of the API answers with."""
     try:
@@ -96,6 +131,8 @@ class Tally:
     cost_nano: int = 0
     unpriced: int = 0
     """Completed requests whose price is not known."""
+    first_failed: Record | None = None
+    """In the input's order."""
 
     @property
     def failed(self) -> int:
@@ -112,6 +149,8 @@ class Tally:
             self.unpriced += record.cost_nano is None
         else:
             self.failures[record.failure] += 1
+            if self.first_failed is None or record.line < self.first_failed.line:
+                self.first_failed = record
         self.prompt_tokens += record.prompt_tokens or 0
         self.cached_tokens += record.cached_tokens or 0
         self.completion_tokens += record.completion_tokens or 0

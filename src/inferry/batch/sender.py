@@ -14,14 +14,15 @@ from email.utils import parsedate_to_datetime
 from random import Random
 
 import httpx
-import msgspec
 
 from inferry.batch import patience
 from inferry.batch.input_file import BatchRequest
 from inferry.batch.record import (
+    WORDS_MAX,
     Failure,
     Record,
     answered_entry,
+    error_text,
     failed_entry,
     is_json_object,
     request_id,
@@ -32,8 +33,6 @@ from inferry.gateway.usage import Usage, read_usage
 CONNECT_S = 10.0
 ANSWER_BYTES_MAX = 256 * 1024 * 1024
 """An answer that never ends must not fill the memory; a thousand long embeddings are about 100 MB."""
-WORDS_MAX = 500
-"""Characters of a service's own words that a person is shown."""
 
 CostOf = Callable[[str, Usage], int | None]
 """The cost of a model's tokens in billionths; None: no price is known."""
@@ -214,12 +213,3 @@ def _words(got: _Reply | _Trouble) -> str:
     if isinstance(got, _Trouble):
         return got.failure.message
     return f"{got.status}: {error_text(got.body)}"
-
-
-def error_text(body: bytes) -> str:
-    """The message of OpenAI's error object, or the beginning of whatever came."""
-    try:
-        message = msgspec.json.decode(body)["error"]["message"]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, LookupError, TypeError):
-        message = body.decode("utf-8", "replace")
-    return str(message)[:WORDS_MAX]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import httpx
 import msgspec
 
-from inferry.batch.sender import error_text
+from inferry.batch.record import error_text
 from inferry.core.errors import ConfigError
 from inferry.core.shown_url import shown_url
 

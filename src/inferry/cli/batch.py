@@ -65,7 +65,7 @@ def batch(
     from inferry.batch.journal import journal_path
     from inferry.batch.output import write_output
     from inferry.batch.sender import Settings
-    from inferry.cli.batch_prices import prices_of
+    from inferry.cli.batch_prices import asked_prices, prices_of
     from inferry.cli.batch_report import BatchProgress, Summary
     from inferry.cli.batch_run import give_up_the_rest, send_all
 
@@ -81,7 +81,7 @@ def batch(
     _check_files(input_file, output, errors, is_begun=journal_path(output).exists())
     found = _scan_what_was_begun(input_file, reading, output)
     base_url, file = ("", None) if finish else _service(url, port)
-    known_prices = prices_of(prices or file, os.environ)
+    known_prices = prices_of(file, os.environ) if prices is None else asked_prices(prices, os.environ)
     journal = _open_journal(output, found, model, known_prices, wait_max_s=deadline_s + SPARE_S)
     try:
         if finish:
@@ -185,11 +185,13 @@ def _damaged_text(path: Path, damaged: Sequence[int]) -> str:
 
 
 def _tell_scan(path: Path, found: Scan, as_json: bool) -> None:
+    from inferry.cli.batch_report import requests_text
+
     if as_json:
         by = {"urls": dict(found.by_path), "models": dict(found.by_model)}
         typer.echo(json.dumps({"input": str(path), "requests": found.requests, **by}, indent=2))
         return
-    typer.echo(f"{path} is well-formed: {found.requests:,} requests. Nothing was sent.")
+    typer.echo(f"{path} is well-formed: {requests_text(found.requests)}. Nothing was sent.")
     for title, counts in (("url", found.by_path), ("model", found.by_model)):
         for name, count in counts.most_common(20):
             typer.echo(f"  {title:<6} {name}  {count:,}")
@@ -197,6 +199,8 @@ def _tell_scan(path: Path, found: Scan, as_json: bool) -> None:
 
 def _service(url: str | None, port: int | None) -> tuple[str, Path | None]:
     """The base URL without /v1, and the deployment file of what runs there, if it is ours."""
+    if url is not None and port is not None:
+        raise ConfigError("Say one of --url and --port: --port is for the Inferry that runs here.")
     if url is None:
         from inferry.admin.run_record import find
 

@@ -29,14 +29,28 @@ class Prices:
         return price.cost_nano(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
 
 
+def asked_prices(file: Path, environ: Mapping[str, str]) -> Prices:
+    """The prices in the file that --prices names. Raises ConfigError if it can't be read: they are wanted."""
+    if not file.exists():
+        raise ConfigError(f"--prices: {file} does not exist. Name the deployment file that has the prices.")
+    try:
+        return _read(file, environ)
+    except ConfigError as error:
+        raise ConfigError(f"--prices: {error.message}") from error
+
+
 def prices_of(file: Path | None, environ: Mapping[str, str]) -> Prices:
-    """The prices in a deployment file. A file that can't be read gives none: a batch needs no prices to run."""
+    """The prices of the Inferry that is asked. A file that can't be read gives none: a batch needs none to run."""
     if file is None:
         return Prices(source="name a deployment file with --prices")
     try:
-        config = load_file(file, environ).config
+        return _read(file, environ)
     except ConfigError as error:
         return Prices(source=f"{file} can't be read here: {error.message.splitlines()[0]}")
+
+
+def _read(file: Path, environ: Mapping[str, str]) -> Prices:
+    config = load_file(file, environ).config
     by_model: dict[str, Rates] = {}
     for name, deployment in config.deployments.items():
         if "price" in deployment.model_fields_set:  # left out is not free: nobody has said

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from inferry.batch.record import Record, Tally
+from inferry.batch.record import Record, Tally, failure_text
 from inferry.cli.usage import money_text
 from inferry.core.clock import Clock
 
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 LINE_EVERY_S = 10.0
 """Between two lines where stderr is no terminal: a day's batch is 8640 lines of a log."""
+
+
+def requests_text(count: int) -> str:
+    """`1 request`, `4,000 requests`."""
+    return f"{count:,} request{'' if count == 1 else 's'}"
 
 
 class BatchProgress:
@@ -42,7 +47,7 @@ class BatchProgress:
         if sys.stderr.isatty():
             self._begin_bar()
         else:
-            typer.echo(f"{self._total - self._before:,} requests to send", err=True)
+            typer.echo(f"{requests_text(self._total - self._before)} to send", err=True)
         return self
 
     def __exit__(
@@ -114,9 +119,10 @@ class Summary:
         now = self.now
         failures = ", ".join(f"{why}: {count:,}" for why, count in now.failures.most_common())
         lines = [
-            f"{self.requests:,} requests: {now.completed:,} answered, {now.failed:,} failed"
+            f"{requests_text(self.requests)}: {now.completed:,} answered, {now.failed:,} failed"
             + (f" ({failures})" if failures else "")
             + (f", {self.left:,} left" if self.left else ""),
+            *([f"  failed    first: {failure_text(now.first_failed)}"] if now.first_failed else []),
             f"  tokens    prompt {now.prompt_tokens:,} (cached {now.cached_tokens:,}), "
             f"completion {now.completion_tokens:,}",
             f"  cost      {self._cost_text()}",
@@ -124,7 +130,7 @@ class Summary:
         sent = now.over - self.before.over
         if sent:
             lines.append(
-                f"  this run  {sent:,} requests in {self.duration_s:.1f} s: {self._per_s(sent):.1f} requests/s, "
+                f"  this run  {requests_text(sent)} in {self.duration_s:.1f} s: {self._per_s(sent):.1f} requests/s, "
                 f"{self._per_s(now.completion_tokens - self.before.completion_tokens):.1f} completion tokens/s"
             )
         if self.left:
@@ -143,6 +149,7 @@ class Summary:
             "completed": now.completed,
             "failed": now.failed,
             "failures": dict(now.failures),
+            "first_failure": failure_text(now.first_failed) if now.first_failed else None,
             "left": self.left,
             "sent_in_this_run": sent,
             "prompt_tokens": now.prompt_tokens,

@@ -20,7 +20,7 @@ from inferry.batch.sender import CONNECT_S, Sender, Settings
 from inferry.batch.service import listed_models
 from inferry.cli.batch_lifeline import watch_lifeline
 from inferry.cli.batch_prices import Prices
-from inferry.cli.batch_report import BatchProgress
+from inferry.cli.batch_report import BatchProgress, requests_text
 from inferry.cli.chat import KEY_VARIABLE
 from inferry.core.clock import SystemClock
 from inferry.core.errors import ConfigError
@@ -82,12 +82,12 @@ class _Interrupts:
             return
         self._is_ending = True
         self._runner.end()
-        count = self._runner.under_way
-        self._progress.note(f"Finishing the {count} requests under way. Ctrl-C again cuts them off.")
+        under_way = requests_text(self._runner.under_way)
+        self._progress.note(f"Finishing the {under_way} under way. Ctrl-C again cuts them off.")
 
 
 def _check_models(asked: Mapping[str, int], listed: frozenset[str], *, is_ours: bool) -> None:
-    unlisted = [f"{name} ({count:,} requests)" for name, count in asked.items() if name not in listed]
+    unlisted = [f"{name} ({requests_text(count)})" for name, count in asked.items() if name not in listed]
     if not unlisted:
         return
     text = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from inferry.batch.record import (
@@ -12,6 +13,7 @@ from inferry.batch.record import (
     Tally,
     answered_entry,
     failed_entry,
+    failure_text,
     is_json_object,
     one_line_json,
     request_id,
@@ -79,3 +81,19 @@ def test_sums() -> None:
     assert (tally.completed, tally.failed, tally.over) == (2, 1, 3)
     assert (tally.prompt_tokens, tally.cached_tokens, tally.completion_tokens) == (11, 4, 7)
     assert (tally.cost_nano, tally.unpriced) == (300, 1)
+
+
+def test_the_first_failure_is_the_inputs_first() -> None:
+    """Whatever failed first in time; it is told with its line, its id and why, and an odd entry at least with its code."""
+    tally = Tally()
+    for line, entry in (
+        (7, failed_entry("run1", 7, "late", Failure("deadline_exceeded", "Too late."))),
+        (3, answered_entry("run1", 3, "rude", 400, "seen", b"no JSON\n at all")),
+        (5, msgspec.Raw(b"{}")),
+    ):
+        record = Record(line, entry, "400")
+        tally.add(record)
+        told = {3: "line 3 (rude): 400: no JSON at all", 5: "line 5: 400"}
+        assert failure_text(record) == told.get(line, "line 7 (late): deadline_exceeded: Too late.")
+    assert tally.first_failed is not None
+    assert tally.first_failed.line == 3

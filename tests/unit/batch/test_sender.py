@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from inferry.batch.input_file import BatchRequest
-from inferry.batch.record import Record
-from inferry.batch.sender import Sender, Settings, Unsent, error_text, retry_after_s
+from inferry.batch.record import Record, error_text
+from inferry.batch.sender import Sender, Settings, Unsent, retry_after_s
 from inferry.gateway.usage import Usage
 from inferry.testing.manual_clock import ManualClock
 

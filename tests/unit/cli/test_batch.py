@@ -163,10 +163,29 @@ def test_failures_stand_in_their_place(run: Run, service: Service, texts: list[s
     service.replies["two"] = [refusal(400, "too rude")]
     shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url)
     assert shown.code == 3
-    assert shown.out.startswith("4 requests: 3 answered, 1 failed (400: 1)\n")
+    assert shown.out.startswith(
+        "4 requests: 3 answered, 1 failed (400: 1)\n  failed    first: line 2 (id-two): 400: too rude\n"
+    )
     got = answers(tmp_path / "out.jsonl")
     assert [each["response"]["status_code"] for each in got] == [200, 400, 200, 200]
     assert got[1]["response"]["body"]["error"]["message"] == "too rude"
+
+
+def test_one_request(run: Run, service: Service, tmp_path: Path) -> None:
+    """It is one request, wherever it is counted; programs are told what failed first, too."""
+    write_input(tmp_path, ["one"])
+    shown = run("batch", "in.jsonl", "--dry-run")
+    assert "in.jsonl is well-formed: 1 request. Nothing was sent." in shown.out
+    shown = run("batch", "in.jsonl", "out.jsonl", "--url", service.url)
+    assert shown.err == "1 request to send\n"
+    assert shown.out.startswith("1 request: 1 answered, 0 failed\n")
+    assert "  this run  1 request in " in shown.out
+    service.replies["one"] = [refusal(400, "too\nrude \x1b[2J")]
+    shown = run("batch", "in.jsonl", "again.jsonl", "--url", service.url, "--json")
+    assert (
+        json.loads(shown.out)["first_failure"]
+        == "line 1 (id-one): 400: too rude \N{REPLACEMENT CHARACTER}[2J"
+    )
 
 
 def test_failures_in_a_file_of_their_own(
@@ -345,6 +364,12 @@ def test_a_wrong_input(run: Run, tmp_path: Path) -> None:
         (["in.jsonl", "out.jsonl"], "Nothing is running here"),
         (["in.jsonl", "out.jsonl", "--url", "host/v1"], "--url host/v1: begin it with http://"),
         (["in.jsonl", "out.jsonl", "--url", "http://127.0.0.1:1/v1"], "Nobody answers at http://127.0.0.1:1"),
+        (["in.jsonl", "out.jsonl", "--url", "http://x/v1", "--port", "1"], "Say one of --url and --port"),
+        (
+            ["in.jsonl", "out.jsonl", "--url", "http://x/v1", "--prices", "no.yaml"],
+            "--prices: no.yaml does not exist. Name the deployment file that has the prices.\n",
+        ),
+        (["in.jsonl", "out.jsonl", "--url", "http://x/v1", "--prices", "done.jsonl"], "--prices: "),
         (["in.jsonl", "done.jsonl"], "done.jsonl is there already, and whole."),
         (["in.jsonl", "out.jsonl", "--errors", "done.jsonl"], "done.jsonl is there already, and whole."),
     ],
