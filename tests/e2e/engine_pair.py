@@ -135,7 +135,7 @@ def engine_pair(folder: Path, engine: Engine, gguf: Path) -> Iterator[Pair]:
         Path(kept).mkdir(parents=True, exist_ok=True)
         (inferry.home / "engines").symlink_to(kept)
     try:
-        _must(inferry, "engines", "install", engine.environment)
+        _must(inferry, "engines", "install", engine.environment, "--yes")
         _must(inferry, "models", "convert", str(gguf), "weights")
         deployments = {
             LLAMACPP: {"engine": "llamacpp", "model": f"file:{gguf}", "context_tokens": 2048, "threads": 1},

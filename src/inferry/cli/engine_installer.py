@@ -95,7 +95,7 @@ def _make(recipe: Recipe, folder: Path, log: Path, teller: Teller, environ: Mapp
     env = {name: value for name, value in environ.items() if name not in _LEFT_OUT}
     # TMPDIR: pip unpacks gigabytes there, and /tmp is often small. PYTHONUNBUFFERED: its words are shown as they come.
     programs = Programs(log, {**env, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1"}, teller)
-    programs.must_end_well("making an environment", [sys.executable, "-m", "venv", str(folder)])
+    programs.must_end_well("making an environment", [sys.executable, "-P", "-m", "venv", str(folder)])
     for step in recipe.steps:
         take(step, folder, programs)
     shutil.rmtree(temporary)

@@ -168,7 +168,7 @@ class GatewayWorkers:
         try:
             with theirs, self._log_path(worker).open("ab") as errors:
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", PROGRAM, str(theirs.fileno()), str(worker.listener.fileno()),
+                    sys.executable, "-P", "-m", PROGRAM, str(theirs.fileno()), str(worker.listener.fileno()),
                     stdin=asyncio.subprocess.DEVNULL, stdout=errors, stderr=errors,
                     pass_fds=(theirs.fileno(), worker.listener.fileno()), env=dict(self._environ),
                 )  # fmt: skip

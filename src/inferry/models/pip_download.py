@@ -37,7 +37,16 @@ def download_wheel(requirement: str, scratch: Path, progress: Progress, environ:
     target.mkdir()
     temporary.mkdir()
     argv = [
-        *(sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--progress-bar=off"),
+        *(
+            sys.executable,
+            "-P",
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--progress-bar=off",
+        ),
         *("--no-input", "--disable-pip-version-check", "--dest", str(target), requirement),
     ]
     # PYTHONUNBUFFERED: the log is read while pip writes it. TMPDIR: see above.
