@@ -325,8 +325,25 @@ async def test_other_methods_and_paths(start: Start) -> None:
             status, headers, body = split_response(await raw(running.port, request))
             assert (status, headers["allow"]) == (405, allowed)
             assert "error" in json.loads(body)
-        status, body = await get(running, "/api/pull")
-        assert (status, list(body)) == (404, ["error"])
+        for path, method, instead in [
+            ("/api/pull", "POST", "To fetch or delete files, use 'inferry models'."),
+            ("/api/delete", "DELETE", "which models there are, the deployment file says."),
+            ("/api/embeddings", "POST", "use /api/embed, with 'input' instead of 'prompt'."),
+            ("/api/chatt", "POST", "Did you mean '/api/chat'?"),
+        ]:
+            status, body = await get(running, path, method=method)
+            assert (status, list(body)) == (404, ["error"])
+            assert body["error"].startswith(f"There is no {method} {path} here")
+            assert instead in body["error"]
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/api/embed", "/api/show"])
+async def test_a_missing_model(start: Start, path: str) -> None:
+    """The error lists the names that may stand there."""
+    async with upstream(engine) as served, start([served.port], aliases=["smol"]) as running:
+        status, _, got = await ask(running, path, body=b"{}")
+        words = "Missing required parameter: 'model'. Name one of: chat, smol."
+        assert (status, json.loads(got)) == (400, {"error": words})
 
 
 async def test_an_engines_error_keeps_its_status(start: Start) -> None:

@@ -23,7 +23,7 @@ from inferry.gateway.edge import Arrival
 from inferry.gateway.exchange import Exchange
 from inferry.gateway.fronts.front import Front
 from inferry.gateway.fronts.front_exchange import CallersModels, model_header, open_exchange
-from inferry.gateway.fronts.pages import FRONT_PAGES, FRONT_QUESTIONS, Question
+from inferry.gateway.fronts.pages import ELSEWHERE, FRONT_PAGES, FRONT_QUESTIONS, Question
 from inferry.gateway.fronts.table import ENTRANCES, FRONTS, error_writer
 from inferry.gateway.gateway import Gateway, unknown_model
 from inferry.gateway.openapi import openapi_document
@@ -127,10 +127,11 @@ class GatewayApp:
     ) -> tuple[int, bytes, bytes]:
         allowed = self._allowed(path)
         if not allowed:
+            missing = f"There is no {method[:40]} {path[:200]} here"
+            if (instead := ELSEWHERE.get(path)) is not None:
+                raise UnknownRoute(f"{missing}: {instead}")
             known = [*self._pages, *ENTRANCES]
-            raise UnknownRoute(
-                f"There is no {method[:40]} {path[:200]} here.{did_you_mean(path[:200], known)}"
-            )
+            raise UnknownRoute(f"{missing}.{did_you_mean(path[:200], known)}")
         if method not in allowed:
             named = " or ".join(each for each in allowed if each != "HEAD")
             raise MethodNotAllowed(f"{path[:200]} takes {named}, not {method[:40]}.")

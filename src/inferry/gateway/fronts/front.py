@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,6 +46,9 @@ class Grumbler(Protocol):
 
 class Models(Protocol):
     """Which models the caller may name."""
+
+    def names(self) -> Iterable[str]:
+        """All of them, aliases among them."""
 
     def known(self, name: str) -> str:
         """`name` as a deployment goes by it here: without Ollama's `:latest` if that is how it is known."""

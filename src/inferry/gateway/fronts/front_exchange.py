@@ -112,9 +112,12 @@ class CallersModels:
         self._key = key
         self._header = header
 
+    def names(self) -> Iterable[str]:
+        return self._gateway.names_for(self._key)
+
     def known(self, name: str) -> str:
         if name.endswith(_LATEST):
-            names = list(self._gateway.names_for(self._key))
+            names = list(self.names())
             stem = name.removesuffix(_LATEST)
             if name not in names and stem in names:
                 return stem
@@ -125,7 +128,7 @@ class CallersModels:
             return self.known(self._header)
         able = {
             deployment.name
-            for name in self._gateway.names_for(self._key)
+            for name in self.names()
             if route.path in (deployment := self._gateway.deployment_for(name, self._key)).routes
         }
         if len(able) == 1:

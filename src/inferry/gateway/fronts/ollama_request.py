@@ -24,7 +24,7 @@ from inferry.gateway.fronts.ollama_answer import (
 )
 from inferry.gateway.fronts.ollama_messages import Image, OllamaMessage, chat_messages, user_content
 from inferry.gateway.fronts.outer_body import reader, refuse_others
-from inferry.gateway.fronts.tgi_request import json_schema_fields
+from inferry.gateway.fronts.tgi_request import json_schema_fields, refuse_no_schema
 
 Hint = Raw | UnsetType
 
@@ -132,7 +132,7 @@ _encode = msgspec.json.encode
 
 def chat(body: bytes, models: Models, moments: Moments) -> Asked | Wakes:
     """POST /api/chat."""
-    request = _read_chat(body)
+    request = _read_chat(body, models)
     fields = _fields(request, models) | _format(request)
     if not request.messages:
         return Wakes(CHAT, models.known(request.model), loaded(ChatShape(), request.model, moments))
@@ -145,7 +145,7 @@ def chat(body: bytes, models: Models, moments: Moments) -> Asked | Wakes:
 
 def generate(body: bytes, models: Models, moments: Moments) -> Asked | Wakes:
     """POST /api/generate: `raw` is a text completion, all else a chat of one question, as in Ollama."""
-    request = _read_generate(body)
+    request = _read_generate(body, models)
     fields, form = _fields(request, models), _format(request)
     if not request.prompt:
         return Wakes(CHAT, models.known(request.model), loaded(GenerateShape(), request.model, moments))
@@ -166,7 +166,7 @@ def generate(body: bytes, models: Models, moments: Moments) -> Asked | Wakes:
 
 def embed(body: bytes, models: Models, moments: Moments) -> Asked:
     """POST /api/embed."""
-    request = _read_embed(body)
+    request = _read_embed(body, models)
     fields: dict[str, Any] = {"model": models.known(request.model), "input": request.input}
     if request.dimensions is not None:
         fields["dimensions"] = request.dimensions
@@ -225,6 +225,7 @@ def _format(request: _Generating) -> dict[str, Any]:
         raise InvalidRequest(
             "Invalid value for 'format': expected 'json' or a JSON schema as an object.", param="format"
         )
+    refuse_no_schema(schema, "format")
     return {
         "response_format": {
             "type": "json_schema",

@@ -84,7 +84,7 @@ def _ollama_running(question: Question) -> Json:
 
 
 def _ollama_show(question: Question) -> Json:
-    name = question.models.known(_read_show(question.body).model)
+    name = question.models.known(_read_show(question.body, question.models).model)
     if name not in question.names:
         raise unknown_model(name, question.names)
     deployment = question.gateway.deployment_for(name)
@@ -131,6 +131,13 @@ def _capabilities(deployment: ServedDeployment) -> list[str]:
         found.append("embedding")
     return found
 
+
+_FILES = "which models there are, the deployment file says. To fetch or delete files, use 'inferry models'."
+ELSEWHERE: dict[str, str] = {
+    **dict.fromkeys(("/api/pull", "/api/create", "/api/copy", "/api/delete", "/api/push"), _FILES),
+    "/api/embeddings": "use /api/embed, with 'input' instead of 'prompt'.",
+}
+"""Paths of Ollama's that are not here, and what does their work."""
 
 Page = Callable[[Question], Json]
 FRONT_PAGES: dict[str, Page] = {

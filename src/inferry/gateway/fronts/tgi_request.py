@@ -74,25 +74,27 @@ REFUSED: dict[str, tuple[tuple[object, ...], str]] = {
 }
 """Name: (values that ask for nothing, why it is refused)."""
 
-_read = reader(Generate, {"parameters": GenerateParameters})
+_read = reader(Generate, {"parameters": GenerateParameters, "parameters.grammar": Grammar})
 _encode = msgspec.json.encode
+_SCHEMA_TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
+"""https://json-schema.org/draft/2020-12/json-schema-validation, 6.1.1."""
 # What a request without any `parameters` means in TGI: it samples then, and does not if there are some.
 _NO_PARAMETERS = GenerateParameters(do_sample=True)
 
 
 def generate(body: bytes, models: Models, moments: Moments) -> Asked:
     """POST /generate: one whole answer."""
-    return _asked(_read(body), models, stream=False)
+    return _asked(_read(body, models), models, stream=False)
 
 
 def generate_stream(body: bytes, models: Models, moments: Moments) -> Asked:
     """POST /generate_stream."""
-    return _asked(_read(body), models, stream=True)
+    return _asked(_read(body, models), models, stream=True)
 
 
 def compat_generate(body: bytes, models: Models, moments: Moments) -> Asked:
     """POST /: streams if `stream` says so; a whole answer comes in a list, and repeats its prompt by default."""
-    request = _read(body)
+    request = _read(body, models)
     return _asked(request, models, stream=bool(request.stream), is_compat=True)
 
 
@@ -170,7 +172,21 @@ def _grammar(grammar: Grammar) -> dict[str, Any]:
             "Invalid value for 'parameters.grammar.value': expected a JSON schema as an object.",
             param="parameters.grammar.value",
         )
+    refuse_no_schema(schema, "parameters.grammar.value")
     return json_schema_fields(schema)
+
+
+def refuse_no_schema(schema: dict[str, Any], where: str) -> None:
+    """Raises InvalidRequest for a `type` that JSON Schema does not have: some engines ignore such a schema."""
+    kinds = schema.get("type", "object")
+    for kind in kinds if isinstance(kinds, list) else [kinds]:
+        if not isinstance(kind, str) or kind not in _SCHEMA_TYPES:
+            shown = _encode(kind).decode()
+            raise InvalidRequest(
+                f"Invalid value for '{where}.type': {shown if len(shown) <= 60 else shown[:57] + '...'} is no type of "
+                f"JSON Schema. Say one of {', '.join(_SCHEMA_TYPES)}, or leave it out.",
+                param=f"{where}.type",
+            )
 
 
 def json_schema_fields(schema: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,9 @@ class Named:
 
     only: str | None = "chat"
 
+    def names(self) -> list[str]:
+        return ["chat", "other"]
+
     def known(self, name: str) -> str:
         return name.removesuffix(":latest")
 

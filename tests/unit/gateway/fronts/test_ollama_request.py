@@ -310,7 +310,11 @@ def test_options_without_a_counterpart(name: str) -> None:
         (b" ", "has no body"),
         (b"3", "must be a JSON object"),
         (b'{"model": "chat"', "not valid JSON"),
-        (b'{"messages": []}', "Missing required parameter: 'model'"),
+        (b'{"messages": []}', "Missing required parameter: 'model'. Name one of: chat, other.$"),
+        (
+            b'{"model": "m", "messages": [{"role": "user"}], "format": {"type": "nope"}}',
+            r"'format\.type': \"nope\" is no type of JSON Schema\. Say one of array, boolean",
+        ),
         (b'{"model": ""}', "'model'"),
         (b'{"model": "m", "messages": "hi"}', "'messages'"),
         (
@@ -319,7 +323,7 @@ def test_options_without_a_counterpart(name: str) -> None:
         ),
         (
             b'{"model": "m", "messages": [{"role": "pirate"}]}',
-            r"'messages\[0\]\.role': .*\"pirate\"",
+            r"'messages\[0\]\.role': 'pirate'\. Say one of 'system', 'user', 'assistant', 'tool'\.$",
         ),
         (
             b'{"model": "m", "messages": [{"role": "user", "contents": "x"}]}',

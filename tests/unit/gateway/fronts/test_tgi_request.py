@@ -113,6 +113,11 @@ def test_grammars_are_schemas(value: Any) -> None:
         ({"type": "json", "value": "[" * 100_000}, "parameters.grammar.value"),
         ({"type": "bnf", "value": ""}, "parameters.grammar.type"),
         ({"value": {}}, "parameters.grammar.type"),
+        ({"type": "json", "value": "3"}, "parameters.grammar.value"),
+        ({"type": "json_schema", "value": {"schema": "x"}}, "parameters.grammar.value"),
+        ({"type": "json", "value": {"type": "nope"}}, "parameters.grammar.value.type"),
+        ({"type": "json", "value": '{"type": ["object", 3]}'}, "parameters.grammar.value.type"),
+        ({"type": "json_schema", "value": {"schema": {"type": {}}}}, "parameters.grammar.value.type"),
     ],
 )
 def test_other_grammars_are_refused(grammar: Any, named: str) -> None:
@@ -174,6 +179,10 @@ def test_every_parameter_is_translated_or_refused() -> None:
         (
             b'{"inputs": "x", "parameters": {"max_token": 3}}',
             r"'parameters\.max_token'. Did you mean 'max_new_tokens'",
+        ),
+        (
+            b'{"inputs": "x", "parameters": {"grammar": {"type": "bnf", "value": 1}}}',
+            r"'parameters\.grammar\.type': 'bnf'. Say one of 'json', 'json_schema', 'regex'\.$",
         ),
         (b'{"inputs": "x", "input": "y"}', "Unknown parameter: 'input'. Did you mean 'inputs'"),
     ],
