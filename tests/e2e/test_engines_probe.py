@@ -41,6 +41,13 @@ def probed(url: str, *words: str, key: str | None = None) -> tuple[dict[str, Any
     return report, {each["name"]: each["can"] for each in report["features"]}
 
 
+def test_a_model_that_is_not_there_is_one_error(simulated: str) -> None:
+    """Not a report of twenty times the same 404: what was asked for, and what there is."""
+    done = run(simulated, "--model", "nope-xyz", key=SECRET)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"the model 'nope-xyz' does not exist there. Known: {NAME}." in done.stderr
+
+
 @contextmanager
 def started(adapter: LaunchableAdapter, model: Path | None, log: Path) -> Iterator[str]:
     running = start(adapter, model, log)

@@ -10,6 +10,7 @@ import typer
 
 from inferry.cli.key_variable import bearer_headers
 from inferry.core.errors import ConfigError
+from inferry.core.suggest import did_you_mean
 
 if TYPE_CHECKING:
     import httpx
@@ -56,6 +57,11 @@ def probe(
         name = model or (who.models[0] if who.models else None)
         if name is None:
             raise ConfigError(f"{base} lists no models: say which one to ask, with --model NAME.")
+        # Servers also take names that they don't list: short ones, those of adapters.
+        if name not in who.models and capability_probe.ask_all(capability_probe.lacks_model(name), ask):
+            raise ConfigError(
+                f"{base}: the model '{name}' does not exist there.{did_you_mean(name, who.models)}"
+            )
         features: list[Feature] = capability_probe.ask_all(capability_probe.probe(name), ask)
     typer.echo(_as_json(base, who, name, features) if as_json else _as_text(base, who, name, features))
 

@@ -72,6 +72,12 @@ def probe(model: str) -> Generator[Question, Reply, list[Feature]]:
     return found
 
 
+def lacks_model(model: str) -> Generator[Question, Reply, bool]:
+    """Whether the server refuses the model by its name; a 404 that does not name it is of a route that is not there."""
+    reply = yield _chat(model, max_tokens=1)
+    return reply.status == 404 and model in reply.body.decode(errors="replace")
+
+
 def _chat(model: str, **more: Any) -> Question:
     body = {"model": model, "messages": _QUESTION, "temperature": 0, "max_tokens": 4}
     return Question(CHAT.path, {**body, **more})

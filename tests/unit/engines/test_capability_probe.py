@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from inferry.engines.capability_probe import Can, Feature, ask_all, probe
+from inferry.engines.capability_probe import Can, Feature, ask_all, lacks_model, probe
 from inferry.engines.engine_identity import Identity, Question, Reply, identify
 
 
@@ -223,3 +223,18 @@ def test_metrics_may_be_at_another_path() -> None:
     page = b"# TYPE trtllm_x counter\ntrtllm_x 1\n"
     found = features({"/metrics": [], "/prometheus/metrics": page})["Prometheus metrics"]
     assert (found.can, found.detail) == (Can.YES, "/prometheus/metrics")
+
+
+@pytest.mark.parametrize(
+    ("reply", "lacks"),
+    [
+        (Reply(404, b'{"error":{"message":"The model `nope` does not exist."}}'), True),
+        (Reply(404, b'{"detail":"Not Found"}'), False),
+        (Reply(400, b"nope does not support chat"), False),
+        (Reply(200, b"{}"), False),
+        (Reply(0, b"nope.example.org: no answer"), False),
+    ],
+)
+def test_a_model_that_is_not_there(reply: Reply, lacks: bool) -> None:
+    """Only a 404 that names the model is taken for it: routes may be missing, and servers have more names than listed."""
+    assert ask_all(lacks_model("nope"), lambda question: reply) is lacks
