@@ -66,7 +66,7 @@ def load_file(path: Path, environ: Mapping[str, str]) -> LoadedFile:
         text = content.decode("utf-8")
     except FileNotFoundError:
         raise ConfigError(
-            f"{path} does not exist. Write one with 'inferry init', or name another: inferry up FILE"
+            f"{path} does not exist. Write one with 'inferry init', or name another one"
         ) from None
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder: name the file in it") from None
@@ -264,7 +264,7 @@ _WANTED = {
     "bool_type": "true or false",
     "bool_parsing": "true or false",
     "string_type": "text",
-    "list_type": "a list",
+    "list_type": "a list, as in [first, second]",
     "dict_type": "a group of keys",
     "model_type": "a group of keys",
     "model_attributes_type": "a group of keys",
@@ -316,6 +316,8 @@ def _explain(
             return f"{place}: must be {bound[detail['type']]} {limit}, not {shown}"
         case kind if kind in _WANTED:
             return f"{place}: must be {_WANTED[kind]}, not {shown}"
+        case "string_pattern_mismatch" if examples := _examples(at, tree):
+            return f"{place}: write it as in {examples[0]}, not {shown}"
         case "too_short" | "string_too_short":
             return f"{place} is empty: at least {context.get('min_length')} is needed.{_empty_hint(at)}"
         case "too_long" | "string_too_long":
@@ -343,6 +345,12 @@ def _key_hint(at: KeyPath, tree: Mapping[str, Any]) -> str:
         whose = "engines that Inferry starts" if others == started else f"engine {' or '.join(others)}"
         return f" '{key}' is for {whose}, and this one is '{engine}'."
     return did_you_mean(key, section.model_fields)
+
+
+def _examples(at: KeyPath, tree: Mapping[str, Any]) -> list[Any] | None:
+    section = section_at(at[:-1], tree)
+    field = None if section is None else section.model_fields.get(str(at[-1]))
+    return None if field is None else field.examples
 
 
 def _empty_hint(at: KeyPath) -> str:

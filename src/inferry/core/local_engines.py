@@ -36,6 +36,7 @@ class LlamaCppDeployment(ManagedBase):
     version: str | None = Field(
         None,
         pattern=r"^b\d{1,9}$",
+        examples=["b10434"],
         description="The build of `binary` or of the image, as b10434, for its flags. Left out: the newest known.",
     )
     image: str | None = Field(

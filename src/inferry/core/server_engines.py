@@ -69,6 +69,7 @@ class ProgramBase(ManagedBase):
     version: str | None = Field(
         None,
         pattern=r"^\d+(\.\d+){1,2}([a-z0-9.+-]*)$",
+        examples=["0.32.0"],
         description="The engine's version, for its flags and its image. Left out: as installed here, else the newest known.",
     )
     image: str | None = Field(

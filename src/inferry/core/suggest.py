@@ -12,9 +12,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'replicas'?`, or ` Known: a, b.` when nothing is near; empty if nothing is known."""
     names = sorted(known)
     # A word that is far longer than all names is near to none of them, and could cost seconds to compare.
-    near = difflib.get_close_matches(word, names, n=1, cutoff=0.6) if len(word) <= WORD_CHARS_MAX else []
-    if near:
-        return f" Did you mean '{near[0]}'?"
+    if len(word) <= WORD_CHARS_MAX:
+        near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+        near = near or [name for name in names if name.lower() == word.lower()]
+        if near:
+            return f" Did you mean '{near[0]}'?"
     if names:
         return f" Known: {', '.join(names)}."
     return ""

@@ -84,7 +84,7 @@ def test_missing_file(run: Run, verb: tuple[str, ...]) -> None:
     shown = run(*verb)
     assert (shown.code, shown.out) == (1, "")
     assert shown.err == (
-        "error: inferry.yaml does not exist. Write one with 'inferry init', or name another: inferry up FILE\n"
+        "error: inferry.yaml does not exist. Write one with 'inferry init', or name another one\n"
     )
 
 

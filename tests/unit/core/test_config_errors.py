@@ -103,7 +103,14 @@ def problems(text: str) -> list[str]:
         (CHAT + "    model: 5\n", "4: deployments.chat.model: must be text, not 5"),
         (CHAT + "    model: yes\n", "4: deployments.chat.model: must be text, not true"),
         (CHAT + "    model:\n", "4: deployments.chat.model: must be text, not nothing"),
-        (CHAT + "    aliases: gpt\n", "4: deployments.chat.aliases: must be a list, not 'gpt'"),
+        (
+            CHAT + "    aliases: gpt\n",
+            "4: deployments.chat.aliases: must be a list, as in [first, second], not 'gpt'",
+        ),
+        (
+            "deployments:\n  chat: {engine: vllm, model: hf:a/b, version: abc}\n",
+            "2: deployments.chat.version: write it as in 0.32.0, not 'abc'",
+        ),
         (CHAT + "    routing: fast\n", "4: deployments.chat.routing: must be a group of keys, not 'fast'"),
         (CHAT + "gateway:\n", "4: gateway: must be a group of keys, not nothing"),
         ("deployments: [a]\n", "1: deployments: must be a group of keys, not a list"),

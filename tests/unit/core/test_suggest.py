@@ -12,6 +12,7 @@ from inferry.core.suggest import WORD_CHARS_MAX, did_you_mean
     [
         ("replcas", ["replicas", "restart"], " Did you mean 'replicas'?"),
         ("zzz", ["b", "a"], " Known: a, b."),
+        ("VLLM", ["sglang", "vllm"], " Did you mean 'vllm'?"),
         ("zzz", [], ""),
         ("", ["a"], " Known: a."),
         ("model", iter(["mode", "models"]), " Did you mean 'models'?"),
