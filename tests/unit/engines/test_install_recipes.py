@@ -39,5 +39,8 @@ def test_vllm_gets_the_name_by_which_it_chooses_the_cpu() -> None:
 
 def test_an_unknown_name_is_told_the_known_ones() -> None:
     """A slip of the keyboard is set right; other engines have a way in, too."""
-    with pytest.raises(ConfigError, match=r"'vllm-gpu'.*Did you mean 'vllm-cpu'.*transformers.*binary:"):
+    with pytest.raises(ConfigError, match=r"'vllm-gpu'.*Did you mean 'vllm-cpu'.*binary:"):
         recipe_for("vllm-gpu", None)
+    with pytest.raises(ConfigError) as caught:
+        recipe_for("nope", None)
+    assert caught.value.message.count("vllm-cpu") == 1
