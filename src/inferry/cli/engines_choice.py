@@ -25,6 +25,8 @@ from inferry.fleet.threads import cores_available, share_threads
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", re.ASCII)
 _SCHEME = re.compile(r"(hf|file|pypi|https?):")
 _OPTIONS = Path("options")
+_MODEL = "--model org/name"
+_MODELS = {"llamacpp": "--model /path/FILE.gguf", "ollama": "--model llama3.2:1b"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +60,12 @@ def choose_from_options(
     options: Mapping[str, Any],
     preset: Preset | None,
     settings: Sequence[str],
+    *,
+    in_container: bool,
 ) -> Choice:
     """A deployment of `engine`: the preset's keys, over them the options, over them `key=value` settings.
 
+    `in_container`: also keys that only a program outside Inferry takes are good for an engine that is embedded.
     Raises ConfigError that names the option or key, as the file's own checks do.
     """
     if engine not in ENGINE_TYPES:
@@ -72,15 +77,19 @@ def choose_from_options(
     if preset is not None:
         for each in preset_settings(preset, engine):
             tree[each.key] = each.value
-            notes.append(f"{preset}: {each.key} {shown_value(each.value)}: {each.because}")
+            notes.append(f"{preset}: {each.key}: {shown_value(each.value)}  # {each.because}")
     given = {key: value for key, value in options.items() if value is not None}
     if "model" in given and engine in ORDER and engine != "ollama":
         given["model"] = model_source(str(given["model"]))
     tree |= given
-    if engine == "llamacpp":
-        tree.setdefault("binary", "llama-server")  # the embedded one has no command line for others
     for setting in settings:
         _set(tree, setting)
+    if engine == "llamacpp" and in_container:
+        tree.setdefault("binary", "llama-server")
+    if "model" not in tree and ENGINE_TYPES[engine].model_fields["model"].is_required():
+        raise ConfigError(
+            f"Say which model, as in: inferry engines command {engine} {_MODELS.get(engine, _MODEL)}"
+        )
     chosen = name or engine
     text = yaml.safe_dump({"deployments": {chosen: tree}}, sort_keys=False)
     try:

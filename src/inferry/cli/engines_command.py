@@ -79,7 +79,7 @@ def command(
 
     if shell + docker + pod > 1:
         raise ConfigError("Say one of --shell, --docker and --pod.")
-    _check_container_options(user, restart)
+    _check_container_options(user, restart, claim)
     options: dict[str, Any] = {
         "model": model,
         "tensor_parallel": tp,
@@ -100,7 +100,9 @@ def command(
     elif subject is None:
         raise ConfigError("Name an engine, as in: inferry engines command vllm --model org/name")
     else:
-        choice = choose_from_options(subject, name, options, _preset(preset), settings or ())
+        choice = choose_from_options(
+            subject, name, options, _preset(preset), settings or (), in_container=docker or pod
+        )
     files_folder = Path.cwd() / f"{choice.name}.files"
     if docker or pod:
         wishes = ContainerWishes(user, None if restart == "none" else restart, on_cpu=cpu)
@@ -123,8 +125,15 @@ def _preset(word: str | None) -> Preset | None:
     raise ConfigError(f"There is no preset '{word}'.{did_you_mean(word, PRESETS)}")
 
 
-def _check_container_options(user: str | None, restart: str) -> None:
+def _check_container_options(user: str | None, restart: str, claim: str | None) -> None:
     import re
+
+    # The API reference's "DNS Subdomain Names", which those of claims must be.
+    label = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+    if claim is not None and not (len(claim) <= 253 and re.fullmatch(rf"{label}(\.{label})*", claim)):
+        raise ConfigError(
+            f"--claim {claim}: Kubernetes takes small letters, digits, '-' and '.', as in model-weights"
+        )
 
     if user is not None and not re.fullmatch(r"\d{1,10}(:\d{1,10})?", user):
         raise ConfigError(f"--user {user}: write numbers, as in 1000 or 1000:1000")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from inferry.core.deployment import Deployment
     from inferry.core.gateway_settings import Admin, Gateway
     from inferry.engines.machine import BusyPort, Finding, Wanted
+    from inferry.models.manifest import StoredModel
 
 NEED_A_GPU = ("vllm", "sglang", "tensorrt-llm", "tgi")
 """The others run on the CPU as well; and so does vLLM's build for it."""
@@ -88,11 +89,12 @@ def wanted_of(deployments: Mapping[str, Deployment], home: Path, environ: Mappin
 
 
 def _wanted(name: str, deployment: Deployment, home: Path, environ: Mapping[str, str]) -> Wanted:
+    from inferry.cli.engines_model import what_is_wrong
     from inferry.core.deployment_base import ManagedBase
     from inferry.engines.machine import Wanted
 
     assert isinstance(deployment, ManagedBase)
-    model_bytes, model_missing = _model(name, deployment, home)
+    stored, model_missing = _model(name, deployment, home)
     indexes: list[int] | None = getattr(deployment, "gpus", None)
     return Wanted(
         name=name,
@@ -100,15 +102,16 @@ def _wanted(name: str, deployment: Deployment, home: Path, environ: Mapping[str,
         replicas=deployment.replicas,
         gpus=_gpus(name, deployment, environ),
         gpu_indexes=None if indexes is None else tuple(indexes),
-        model_bytes=model_bytes,
+        model_bytes=None if stored is None else stored.size_bytes,
         model_missing=model_missing,
         model_fetchable=not str(deployment.model).startswith("file:"),
         cannot_start=_cannot_start(name, deployment, environ),
+        model_wrong=None if stored is None else what_is_wrong(deployment.engine, stored.path),
     )
 
 
-def _model(name: str, deployment: Deployment, home: Path) -> tuple[int | None, str | None]:
-    """Bytes of the weights that are here, or how to bring them."""
+def _model(name: str, deployment: Deployment, home: Path) -> tuple[StoredModel | None, str | None]:
+    """The weights that are here, or how to bring them."""
     from inferry.cli.weights import WITH_WEIGHTS
     from inferry.core.model_ref import ModelSource, parse_model_ref
     from inferry.models.store import ModelStore
@@ -118,7 +121,7 @@ def _model(name: str, deployment: Deployment, home: Path) -> tuple[int | None, s
     ref = parse_model_ref(deployment.model)
     stored = ModelStore(home).find(ref)
     if stored is not None:
-        return stored.size_bytes, None
+        return stored, None
     if ref.source is ModelSource.FILE:
         return None, f"put it at {ref.name}, or correct deployments.{name}.model"
     return None, f"'inferry up' fetches it, or now: inferry models pull {deployment.model}"

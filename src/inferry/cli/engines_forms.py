@@ -13,6 +13,7 @@ from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
 from inferry.core.home import inferry_home
 from inferry.core.launch import KEY_MARK, EngineCommand, LaunchSpec
+from inferry.core.local_engines import LlamaCppDeployment
 from inferry.core.model_ref import ModelRef, ModelSource, parse_model_ref
 from inferry.core.server_engines import OllamaDeployment
 from inferry.engines.adapter import CommandAdapter, LaunchContext
@@ -22,6 +23,7 @@ from inferry.engines.program import process_place
 from inferry.engines.registry import adapter_for
 from inferry.models.store import ModelStore
 
+_FETCHES = "After the start 'inferry up' fetches and loads the model"
 EMBEDDED = "inferry.engines.llamacpp_child"
 """The program of the embedded llama.cpp."""
 
@@ -82,7 +84,11 @@ def process_form(choice: Choice, port: int, files_folder: Path, environ: Mapping
     except ConfigError as error:
         command = adapter.command(process_place(context, str(told)))
         first = f"{engine} {adapter.version}, which can't be started here: {error.message}"
-    return ProcessForm(command, (first, *choice.notes, *_notes(choice.deployment, command, model)))
+    notes = _notes(command, model)
+    if isinstance(choice.deployment, OllamaDeployment):
+        # OLLAMA_HOST also tells its client where the server is; its default port is another.
+        notes.insert(0, f"{_FETCHES}: 'OLLAMA_HOST=127.0.0.1:{port} ollama pull {model.name}'.")
+    return ProcessForm(command, (first, *choice.notes, *notes))
 
 
 def _version_started(engine: str, command: EngineCommand, environ: Mapping[str, str]) -> str | None:
@@ -140,8 +146,15 @@ def container_form(
         health.timeout_s,
         health.failures_max,
     )
-    notes = (f"{deployment.engine} {adapter.version}", *choice.notes, *_notes(deployment, command, model))
-    return ContainerForm(plan, probes, notes)
+    notes = _notes(command, model)
+    if isinstance(deployment, OllamaDeployment):
+        notes.insert(0, f"{_FETCHES}: inside the container, 'ollama pull {model.name}'.")
+    if isinstance(deployment, LlamaCppDeployment):
+        notes.insert(
+            0,
+            "A container runs llama-server; 'inferry up' starts the embedded llama.cpp, unless 'binary' is set.",
+        )
+    return ContainerForm(plan, probes, (f"{deployment.engine} {adapter.version}", *choice.notes, *notes))
 
 
 def _adapter(name: str, deployment: Deployment) -> CommandAdapter:
@@ -190,10 +203,8 @@ def _other_paths(deployment: Deployment) -> tuple[Path, ...]:
     return tuple(dict.fromkeys(Path(each) for each in named if each.startswith("/")))
 
 
-def _notes(deployment: Deployment, command: EngineCommand, model: _Model) -> list[str]:
+def _notes(command: EngineCommand, model: _Model) -> list[str]:
     notes = []
-    if isinstance(deployment, OllamaDeployment):
-        notes.append(f"After the start 'inferry up' fetches and loads the model: 'ollama pull {model.name}'.")
     if model.from_hub:
         notes.append(
             f"{model.name} is not in Inferry's store: the engine fetches it itself. 'inferry up' would fetch it first."

@@ -82,6 +82,8 @@ class Wanted:
     """Whether `inferry up` brings a missing model itself."""
     cannot_start: str | None
     """Why its engine can't be started here, with the way out in it."""
+    model_wrong: tuple[str, str] | None = None
+    """Why its engine can't load the model that is here, and the way out."""
 
 
 @dataclass(frozen=True, slots=True)

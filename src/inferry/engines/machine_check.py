@@ -78,6 +78,8 @@ def _gpus(machine: Machine, wanted: Sequence[Wanted]) -> Iterator[Finding]:
     needing = [each for each in wanted if each.gpus]
     if driver is None or not driver.gpus:
         yield _no_gpu(machine, needing)
+        if not machine.amd_gpu:
+            yield from _named_gpus(0, [each for each in wanted if not each.gpus])
         return
     yield _driver(driver)
     for index, gpu in enumerate(driver.gpus):
@@ -93,6 +95,7 @@ def _gpus(machine: Machine, wanted: Sequence[Wanted]) -> Iterator[Finding]:
             )
         else:
             yield Finding(f"GPU {index}", "pass", f"{gpu.name}: {used}")
+    yield from _named_gpus(len(driver.gpus), wanted)
     yield from _enough_gpus(len(driver.gpus), needing)
 
 
@@ -129,16 +132,20 @@ def _driver(driver: Driver) -> Finding:
     return Finding("driver", "pass", text)
 
 
-def _enough_gpus(there: int, needing: Sequence[Wanted]) -> Iterator[Finding]:
-    for each in needing:
+def _named_gpus(there: int, wanted: Sequence[Wanted]) -> Iterator[Finding]:
+    for each in wanted:
         gone = [index for index in each.gpu_indexes or () if index >= there]
         if gone:
             yield Finding(
                 each.name,
                 "fail",
-                f"'gpus' names {', '.join(map(str, gone))}, and there are {there}, counted from 0",
-                "name GPUs that are there",
+                f"'gpus' names {', '.join(map(str, gone))}, and there "
+                + (f"are {there}, counted from 0" if there else "is no GPU here"),
+                "name GPUs that are there" if there else "leave 'gpus' out to serve on the CPU",
             )
+
+
+def _enough_gpus(there: int, needing: Sequence[Wanted]) -> Iterator[Finding]:
     asked = sum(each.gpus * each.replicas for each in needing)
     if asked > there:
         yield Finding(
@@ -235,12 +242,16 @@ def _deployment(wanted: Wanted) -> Iterator[Finding]:
     if wanted.cannot_start is not None:
         text, _, way_out = wanted.cannot_start.partition(". ")
         way_out = way_out or f"'inferry engines command {wanted.engine}' shows what would be started"
+        if way_out.startswith("("):  # a remark alone, behind words that say all
+            way_out = f"correct it in the file {way_out}"
         yield Finding(wanted.name, "fail", text.rstrip("."), way_out)
     else:
         yield Finding(wanted.name, "pass", f"{wanted.engine} can be started here")
     if wanted.model_missing is not None:
         verdict: Verdict = "warn" if wanted.model_fetchable else "fail"
         yield Finding(wanted.name, verdict, "its model is not here", wanted.model_missing)
+    if wanted.model_wrong is not None:
+        yield Finding(wanted.name, "fail", *wanted.model_wrong)
 
 
 def _ports(busy: Sequence[BusyPort]) -> list[Finding]:

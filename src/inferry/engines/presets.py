@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import yaml
+
 from inferry.core.errors import ConfigError
 
 Preset = Literal["development", "production", "quantized"]
@@ -36,6 +38,9 @@ _PRODUCTION = (*_SAFE, _PREFIXES, _CHUNKS)
 
 _EAGER = Setting("extra_args", ["--enforce-eager"], "starts faster: no graphs are captured")
 _FP8 = Setting("quantization", "fp8", "half the memory of bf16, made while loading; needs no new files")
+_SERVER = Setting(
+    "binary", "llama-server", "extra_args are for a llama-server of one's own, not the embedded engine"
+)
 _FLASH = Setting("flash_attention", True, "a quantized KV cache needs it")
 _Q8_CACHE = Setting(
     "extra_args",
@@ -72,7 +77,7 @@ _TABLE: dict[Preset, dict[str, tuple[Setting, ...]]] = {
         "tensorrt-llm": (*_PRODUCTION, _cache("fp8", "half the KV cache; weights are as their files say")),
         "tgi": (*_SAFE, _PREFIXES, _FP8, _cache("fp8_e4m3fn")),
         "ollama": (*_SAFE, _FLASH, _cache("q8_0", "half the KV cache; its library's weights are quantized")),
-        "llamacpp": (*_SAFE, _Q8_CACHE),
+        "llamacpp": (*_SAFE, _SERVER, _Q8_CACHE),
     },
 }
 
@@ -88,5 +93,6 @@ def preset_settings(preset: Preset, engine: str) -> tuple[Setting, ...]:
 
 
 def shown_value(value: object) -> str:
-    """As it is written in the file, without quotes."""
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value).lower()
+    """As it is written in the file."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=1000)
+    return text.removesuffix("...\n").strip()

@@ -94,9 +94,10 @@ def test_compare_for_programs(run: Run) -> None:
 def test_an_unknown_engine_is_answered_with_a_near_one(run: Run) -> None:
     """A slip of the keyboard is set right."""
     for verb in ("compare", "command"):
-        shown = run("engines", verb, "vlm")
-        assert shown.code == 1
-        assert "Did you mean 'vllm'?" in shown.err
+        for word in ("vlm", "VLLM"):
+            shown = run("engines", verb, word)
+            assert shown.code == 1
+            assert "Did you mean 'vllm'?" in shown.err
 
 
 # --- command ------------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def test_three_forms_of_seven_engines(engine: str, run: Run) -> None:
     pod = run("engines", "command", *words, "--pod")
     assert (shell.code, docker.code, pod.code) == (0, 0, 0), shell.err + docker.err + pod.err
     assert shell.err == docker.err == pod.err == ""
-    assert PROGRAMS[engine][0] in shell.out
+    assert ("inferry.engines.llamacpp_child" if engine == "llamacpp" else PROGRAMS[engine][0]) in shell.out
     assert "--publish 127.0.0.1:8123:8123" in docker.out
     manifest = yaml.safe_load(pod.out)
     [container] = manifest["spec"]["containers"]
@@ -128,7 +129,9 @@ def test_three_forms_of_seven_engines(engine: str, run: Run) -> None:
 @pytest.mark.parametrize(("preset", "engine"), PRESET_CASES)
 def test_presets_give_flags_that_the_engine_knows(preset: str, engine: str, run: Run) -> None:
     """With each preset, each flag of each form is in the table read from the engine's own source."""
-    words = (engine, "--model", model_of(engine), "--preset", preset)
+    words: tuple[str, ...] = (engine, "--model", model_of(engine), "--preset", preset)
+    if engine == "llamacpp":
+        words += ("--set", "binary=llama-server")
     process = command_json(run, *words)
     pod = command_json(run, *words, "--pod")
     if engine not in WITH_PROCESS_FLAGS:
@@ -148,8 +151,8 @@ def test_what_a_preset_sets_is_told_and_options_win(run: Run) -> None:
     """Each of its keys is in the comments with its reason; an option and --set stand above it."""
     words = ("vllm", "--model", "org/name", "--preset", "development")
     shown = run("engines", "command", *words, "--context-tokens", "1234", "--set", "parallel=3")
-    assert "# development: context_tokens 4096: " in shown.out
-    assert "--enforce-eager" in shown.out
+    assert "# development: context_tokens: 4096  # " in shown.out
+    assert "# development: extra_args: [--enforce-eager]  # " in shown.out
     assert re.search(r"--max-model-len 1234\b", shown.out)
     assert re.search(r"--max-num-seqs 3\b", shown.out)
 
@@ -175,6 +178,30 @@ def test_the_embedded_llama_cpp(run: Run, tmp_path: Path) -> None:
     docker = run("engines", "command", "--file", "inferry.yaml", "--docker").out
     assert "source=/m.gguf,target=/model/m.gguf,readonly" in docker
     assert "--model /model/m.gguf" in docker
+
+
+def test_llama_cpp_by_options_is_what_up_would_start(run: Run) -> None:
+    """Without 'binary' the embedded engine, with it that server; a container runs llama-server, and says so."""
+    words = ("llamacpp", "--model", "/m.gguf")
+    embedded = run("engines", "command", *words).out
+    assert "inferry.engines.llamacpp_child" in embedded
+    assert "can't be started" not in embedded
+    own = run("engines", "command", *words, "--set", "binary=llama-server").out
+    assert "llamacpp_child" not in own
+    assert "llama-server" in own
+    for form in ("--docker", "--pod"):
+        shown = run("engines", "command", *words, form, "--set", "extra_args=[--no-mmproj]").out
+        assert "# A container runs llama-server" in shown
+        assert "--no-mmproj" in shown
+
+
+def test_how_ollama_fetches_its_model(run: Run) -> None:
+    """The command in the comment asks the server that was started, not one at Ollama's own port."""
+    words = ("ollama", "--model", "llama3.2:1b", "--port", "8123")
+    assert "'OLLAMA_HOST=127.0.0.1:8123 ollama pull llama3.2:1b'" in run("engines", "command", *words).out
+    assert (
+        "inside the container, 'ollama pull llama3.2:1b'" in run("engines", "command", *words, "--docker").out
+    )
 
 
 def test_a_model_as_people_write_it(run: Run, tmp_path: Path) -> None:
@@ -253,7 +280,15 @@ def test_no_secret_of_the_file_is_shown(
     ("words", "said"),
     [
         ((), "Name an engine"),
-        (("vllm",), "model"),
+        (("vllm",), "--model org/name"),
+        (("ollama",), "--model llama3.2:1b"),
+        (
+            ("vllm", "--model", "/m", "--version", "abc"),
+            "deployments.vllm.version: write it as in 0.32.0, not 'abc'",
+        ),
+        (("vllm", "--model", "/m", "--pod", "--claim", "Bad_Name"), "--claim Bad_Name: Kubernetes takes"),
+        (("llamacpp", "--model", "/m.gguf", "--set", "extra_args=[--no-mmproj]"), "name it in 'binary'"),
+        (("--file", "no.yaml"), "no.yaml does not exist. Write one with 'inferry init', or name another one"),
         (("openai", "--model", "m"), "run by others"),
         (("simulated",), "'inferry up' starts it"),
         (("vllm", "--model", "/m", "--set", "paralel=3"), "Did you mean 'parallel'?"),
@@ -356,3 +391,32 @@ def test_weights_that_are_too_big_for_the_machine(run: Run, tmp_path: Path) -> N
     [memory] = [each for each in findings if each["about"] == "memory"]
     assert memory["verdict"] == "fail"
     assert "take 8192.0" in memory["text"]
+
+
+def test_models_of_the_wrong_kind(run: Run, tmp_path: Path) -> None:
+    """What is here and is no model for its engine fails, with the way out; the right kinds pass."""
+    (tmp_path / "m.gguf").write_bytes(b"GGUF....")
+    (tmp_path / "other.bin").write_bytes(b"PK")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "right").mkdir()
+    (tmp_path / "right" / "config.json").write_text("{}")
+    wrong = {
+        "a": ("vllm", "m.gguf", "is a GGUF file"),
+        "b": ("transformers", "empty", "no config.json"),
+        "c": ("sglang", "other.bin", "is a file"),
+        "d": ("llamacpp", "other.bin", "no GGUF file"),
+        "e": ("llamacpp", "right", "no GGUF file"),
+    }
+    right = {"x": ("vllm", "right"), "y": ("llamacpp", "m.gguf")}
+    lines = [
+        f"  {name}: {{engine: {which[0]}, model: 'file:{which[1]}'}}\n"
+        for name, which in (wrong | right).items()
+    ]
+    (tmp_path / "inferry.yaml").write_text("deployments:\n" + "".join(lines))
+    findings = json.loads(run("engines", "doctor", "inferry.yaml", "--json").out)["findings"]
+    told = {each["about"]: each for each in findings if "its model" in each["text"]}
+    assert set(told) == set(wrong)
+    for name, (_, _, said) in wrong.items():
+        assert said in told[name]["text"]
+        assert told[name]["verdict"] == "fail"
+        assert told[name]["way_out"]

@@ -199,3 +199,25 @@ def test_whatever_is_no_pass_has_a_way_out() -> None:
     )
     assert [each for each in findings if each.verdict != "pass" and not each.way_out] == []
     assert sum(each.verdict == "fail" for each in findings) >= 7
+
+
+def test_gpus_that_a_file_names_must_be_there() -> None:
+    """Also where the engine could do without: named GPUs that are not there fail, in the words of the file."""
+    named = replace(SMALL, gpu_indexes=(0, 1))
+    for machine, said in (
+        (NO_GPU, "is no GPU"),
+        (replace(READY, driver=Driver("580", "13.0", (H100,))), "are 1"),
+    ):
+        found = [each for each in judge(machine, [named]) if each.about == "small" and each.verdict == "fail"]
+        assert len(found) == 1
+        assert said in found[0].text
+        assert found[0].way_out
+    assert worst(judge(READY, [named])) == {"pass"}
+    assert worst(judge(replace(NO_GPU, amd_gpu=True), [named])) == {"pass", "warn"}
+
+
+def test_a_remark_is_no_way_out() -> None:
+    """Where the reason ends with a remark in brackets, the way out says what to do as well."""
+    flag = "deployments.small.extra_args: vllm has no flag '--x'. (Known flags: vLLM 0.32.0.)"
+    [found] = [each for each in judge(READY, [replace(SMALL, cannot_start=flag)]) if each.about == "small"]
+    assert found.way_out == "correct it in the file (Known flags: vLLM 0.32.0.)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from inferry.core.deployment import ENGINE_TYPES
 from inferry.core.errors import ConfigError
@@ -30,6 +31,16 @@ def test_a_preset_that_an_engine_has_not() -> None:
         preset_settings("quantized", "transformers")
     with pytest.raises(ConfigError, match="it has none"):
         preset_settings("development", "openai")
+
+
+@pytest.mark.parametrize(("preset", "engine"), CASES)
+def test_what_a_preset_shows_is_what_the_file_wants(preset: Preset, engine: str) -> None:
+    """`key: value`, as shown, is YAML for that very value, and the keys together make a deployment."""
+    shown = "\n".join(f"{each.key}: {shown_value(each.value)}" for each in preset_settings(preset, engine))
+    keys = yaml.safe_load(shown)
+    assert keys == {each.key: each.value for each in preset_settings(preset, engine)}
+    model = {"ollama": "llama3.2:1b", "llamacpp": "file:/m.gguf"}.get(engine, "hf:org/name")
+    ENGINE_TYPES[engine].model_validate({"engine": engine, "model": model, **keys})
 
 
 def row(preset: Preset, engine: str) -> str:
