@@ -50,7 +50,7 @@ def test_names_and_aliases_lead_to_their_deployment(loop: asyncio.AbstractEventL
         ("chatt", "The model 'chatt' does not exist here. Did you mean 'chat'? Known: chat, gpt-4o."),
         ("zzz", "The model 'zzz' does not exist here. Known: chat, gpt-4o."),
         ("", "The model '' does not exist here. Known: chat, gpt-4o."),
-        ("CHAT", "The model 'CHAT' does not exist here. Known: chat, gpt-4o."),
+        ("CHAT", "The model 'CHAT' does not exist here. Did you mean 'chat'? Known: chat, gpt-4o."),
         ("m" * 101, f"The model '{'m' * 97}...' does not exist here. Known: chat, gpt-4o."),
     ],
 )
