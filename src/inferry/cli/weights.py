@@ -98,5 +98,6 @@ def _require_folder(name: str, engine: str, path: Path) -> None:
             f"deployments.{name}.model: {path} is a single file, and {wanted}. A GGUF file is served by "
             "'engine: llamacpp', or made into such a folder by: inferry models convert"
         )
-    if not (path / "config.json").is_file():
+    # Mistral's own layout has params.json.
+    if not any((path / file).is_file() for file in ("config.json", "params.json")):
         raise ConfigError(f"deployments.{name}.model: there is no config.json in {path}, and {wanted}.")
