@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
+from inferry.cli.engines_model import what_is_wrong
 from inferry.core.clock import SystemClock
 from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import ConfigError
@@ -85,19 +86,9 @@ def fetch_models(
         except ConfigError as error:
             raise type(error)(f"deployments.{name}.model: {error.message}") from error
         if isinstance(deployment, ServerBase):
-            _require_folder(name, deployment.engine, stored.path)
+            # These engines find out late, and in words about files that nobody has written down.
+            wrong = what_is_wrong(deployment.engine, stored.path)
+            if wrong is not None:
+                raise ConfigError(f"deployments.{name}.model: {wrong[0]}: {wrong[1]}.")
         paths[name] = stored.path
     return paths
-
-
-def _require_folder(name: str, engine: str, path: Path) -> None:
-    """These engines find out late, and in words about files that nobody has written down."""
-    wanted = f"{engine} wants a folder with config.json and safetensors"
-    if path.is_file():
-        raise ConfigError(
-            f"deployments.{name}.model: {path} is a single file, and {wanted}. A GGUF file is served by "
-            "'engine: llamacpp', or made into such a folder by: inferry models convert"
-        )
-    # Mistral's own layout has params.json.
-    if not any((path / file).is_file() for file in ("config.json", "params.json")):
-        raise ConfigError(f"deployments.{name}.model: there is no config.json in {path}, and {wanted}.")
