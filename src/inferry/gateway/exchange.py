@@ -26,7 +26,7 @@ from inferry.gateway.edge import Arrival
 from inferry.gateway.entry import Entry
 from inferry.gateway.errors import of_replica, render_error, render_error_event
 from inferry.gateway.host import Host
-from inferry.gateway.outgoing import StreamOut, WholeOut, way_out
+from inferry.gateway.outgoing import WayOut, way_out
 from inferry.gateway.response_head import own_lines, refusal_lines, relayed_head
 from inferry.gateway.sink import ClientSink
 from inferry.gateway.sse import without_done
@@ -46,7 +46,7 @@ class Exchange(BackPressure):
     def __init__(self, gateway: Host, sink: ClientSink, route: Route, arrival: Arrival) -> None:
         super().__init__(gateway, route, arrival)
         self._sink = sink
-        self._out: StreamOut | WholeOut | None = None
+        self._out: WayOut | None = None
         self._body = b""
         self._tried: dict[str, UpstreamPool] = {}
         self._pool: UpstreamPool | None = None

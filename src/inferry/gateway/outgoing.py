@@ -6,11 +6,12 @@ nobody looks at never comes here.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from inferry.core.errors import InferryError
 from inferry.gateway.account import Account
 from inferry.gateway.answer import Answer
+from inferry.gateway.engine_error_body import ErrorOut
 from inferry.gateway.entry import Entry
 from inferry.gateway.filters.answer_filter import blocked_answer
 from inferry.gateway.filters.classifier_call import CheckCalls, ClassifierPools, Guards
@@ -189,7 +190,10 @@ class WholeOut:
             self._calls.cancel()
 
 
-def way_out(relay: Relay, account: Account, gateway: Host) -> StreamOut | WholeOut | None:
+WayOut: TypeAlias = StreamOut | WholeOut | ErrorOut
+
+
+def way_out(relay: Relay, account: Account, gateway: Host) -> WayOut | None:
     """What an answer that has just begun must go through; None: nothing, which is the rule."""
     entry, deployment, answer, route = account.entry, account.deployment, account.answer, account.route
     assert entry is not None
@@ -201,7 +205,9 @@ def way_out(relay: Relay, account: Account, gateway: Host) -> StreamOut | WholeO
         return None if stream is None else StreamOut(relay, entry, stream, gateway.classifiers, gateway)
     if filters is not None and not filters.looks_at_answers(route, caller.tenant, caller.key_id):
         filters = None
-    if account.status >= 400 or (filters is None and entry.prompt_check is None):
+    if account.status >= 400:
+        return ErrorOut(relay, account.status, route.dialect)
+    if filters is None and entry.prompt_check is None:
         return None
     return WholeOut(relay, entry, answer, filters, gateway.classifiers, gateway)
 
