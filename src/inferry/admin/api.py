@@ -40,6 +40,7 @@ def make_control_app(
     reload: Callable[[], Awaitable[ReloadAnswer]],
     pid: int,
     keys: KeyStore | None = None,
+    on_keys_change: Callable[[], Awaitable[None]] | None = None,
     clock: Clock | None = None,
 ) -> FastAPI:
     """The ASGI application; All but `keys` is called on the event loop.
@@ -52,7 +53,8 @@ def make_control_app(
         # The database's libraries take half a second to load, which an instance without keys need not spend.
         from inferry.admin.keys_api import make_keys_router
 
-        app.include_router(make_keys_router(keys, clock or SystemClock()))
+        heard = {} if on_keys_change is None else {"on_change": on_keys_change}
+        app.include_router(make_keys_router(keys, clock or SystemClock(), **heard))
 
     @app.get("/status")
     async def get_status() -> Status:

@@ -16,7 +16,7 @@ from inferry.ledger.expiry import duration_s, expiry_wall_s
 from inferry.ledger.keys import KeySettings, KeyStore, NewKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 
 class KeyChange(BaseModel):
@@ -64,15 +64,30 @@ class Rotation(BaseModel):
     grace: str = Field("0s", description="How long the old text still works: 10m, 24h, 7d.")
 
 
-def make_keys_router(store: KeyStore, clock: Clock) -> APIRouter:
-    """`/keys` over `store`, whose calls run in threads. Errors are InferryError: the app renders them."""
+async def _nobody() -> None:
+    """Nobody waits for changes: who asks the store finds them."""
+
+
+def make_keys_router(
+    store: KeyStore, clock: Clock, on_change: Callable[[], Awaitable[None]] = _nobody
+) -> APIRouter:
+    """`/keys` over `store`, whose calls run in threads. Errors are InferryError: the app renders them.
+
+    `on_change` is awaited after each change and before its answer: who has the answer may use the key.
+    """
     router = APIRouter(prefix="/keys", tags=["keys"])
 
     async def shown(ask: Callable[[], ApiKey]) -> KeyView:
         return view_key(await asyncio.to_thread(ask), clock.wall_s())
 
+    async def changed(ask: Callable[[], ApiKey]) -> KeyView:
+        view = await shown(ask)
+        await on_change()
+        return view
+
     async def shown_once(ask: Callable[[], NewKey], response: Response) -> NewKeyView:
         made = await asyncio.to_thread(ask)
+        await on_change()
         response.headers["cache-control"] = "no-store"
         return view_new_key(made.key, made.text, clock.wall_s())
 
@@ -92,11 +107,11 @@ def make_keys_router(store: KeyStore, clock: Clock) -> APIRouter:
     @router.patch("/{which}")
     async def change_key(which: str, change: KeyChange) -> KeyView:
         settings = change.settings(clock.wall_s())
-        return await shown(lambda: store.change(which, **settings))
+        return await changed(lambda: store.change(which, **settings))
 
     @router.delete("/{which}")
     async def remove_key(which: str) -> KeyView:
-        return await shown(lambda: store.remove(which))
+        return await changed(lambda: store.remove(which))
 
     @router.post("/{which}/rotate")
     async def rotate_key(which: str, response: Response, rotation: Rotation | None = None) -> NewKeyView:
@@ -105,10 +120,10 @@ def make_keys_router(store: KeyStore, clock: Clock) -> APIRouter:
 
     @router.post("/{which}/disable")
     async def disable_key(which: str) -> KeyView:
-        return await shown(lambda: store.set_disabled(which, True))
+        return await changed(lambda: store.set_disabled(which, True))
 
     @router.post("/{which}/enable")
     async def enable_key(which: str) -> KeyView:
-        return await shown(lambda: store.set_disabled(which, False))
+        return await changed(lambda: store.set_disabled(which, False))
 
     return router

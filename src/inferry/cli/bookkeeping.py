@@ -163,6 +163,11 @@ class Bookkeeping:
         await self.load()
         return await asyncio.to_thread(spent_in, self._database, kind, period)
 
+    async def read_keys(self) -> None:
+        """Have the keys as they are now, without waiting for the watch to notice."""
+        with contextlib.suppress(InferryError):  # the watch tells, and goes on trying
+            self._take_keys(await asyncio.to_thread(self.store.all))
+
     def _take_keys(self, keys: Sequence[ApiKey]) -> None:
         self.keys = tuple(keys)
         self.keyring.replace(keys)

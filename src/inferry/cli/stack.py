@@ -203,6 +203,7 @@ class Stack:
             reload=self._reload,
             pid=self.record.pid,
             keys=self._books.store,
+            on_keys_change=self._books.read_keys,
             clock=self._clock,
         )
         control = control_server(app)

@@ -267,3 +267,34 @@ def test_no_way_beside_the_gate(gated: tuple[TestClient, KeyRing]) -> None:
     with pytest.raises(WebSocketDisconnect) as caught, client.websocket_connect("/status"):
         pass
     assert caught.value.code == 1008
+
+
+def test_each_change_is_heard_of_before_its_answer(store: KeyStore, clock: ManualClock) -> None:
+    """Whoever holds the answer may use a new key, or rely on an old one being dead."""
+    heard: list[int] = []
+
+    async def on_change() -> None:
+        heard.append(sum(not key.disabled for key in store.all()))
+
+    async def status() -> Status:
+        return STATUS
+
+    app = make_control_app(
+        status=status, shut_down=lambda at_once: None, reload=no_reload, pid=7,
+        keys=store, on_keys_change=on_change, clock=clock,
+    )  # fmt: skip
+    with TestClient(app) as client:
+        id = client.post("/keys", json={"tenant": "acme"}).json()["id"]
+        assert heard == [1]
+        client.get(f"/keys/{id}")
+        client.get("/keys")
+        assert heard == [1]
+        client.post(f"/keys/{id}/disable")
+        assert heard == [1, 0]
+        client.post(f"/keys/{id}/enable")
+        client.patch(f"/keys/{id}", json={"name": "other"})
+        client.post(f"/keys/{id}/rotate")
+        client.delete(f"/keys/{id}")
+        assert len(heard) == 6
+        client.delete(f"/keys/{id}")
+        assert len(heard) == 6
