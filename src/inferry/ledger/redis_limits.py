@@ -136,6 +136,7 @@ class RedisBank:
     async def close(self) -> None:
         client, self._client = self._client, None
         if client is not None:
+            _abort(client)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     await client.aclose()
@@ -241,6 +242,16 @@ class RedisBank:
             await self.close()
             said = str(error) or f"no answer within {self._timeout_s:g} s"
             raise LimitsUnavailable(f"Redis at {shown_url(self._url)} can't be asked: {said}") from error
+
+
+def _abort(client: Redis) -> None:
+    """Nothing is worth waiting for. The library waits for a peer that may be frozen, and gives a connection up that it
+    has waited for too long; an event loop that is to be closed would wait for it forever then."""
+    pool = client.connection_pool
+    for connection in (client.connection, *pool._available_connections, *pool._in_use_connections):
+        writer = getattr(connection, "_writer", None)
+        if writer is not None:
+            writer.transport.abort()
 
 
 def _ms(seconds: float) -> int:
