@@ -164,14 +164,14 @@ def collector() -> Iterator[Collector]:
 
 
 @contextlib.contextmanager
-def sending(url: str) -> Iterator[Any]:
+def sending(url: str, close_s: float = 0.5) -> Iterator[Any]:
     from inferry.gateway.traces import Traces
 
     traces = Traces(TraceSettings(endpoint=url))
     try:
         yield traces
     finally:
-        traces.close(timeout_s=0.5)
+        traces.close(timeout_s=close_s)
         assert not traces._thread.is_alive()
 
 
@@ -288,7 +288,7 @@ def test_traces_that_are_not_sampled_are_not_sent(collector: Collector) -> None:
 
 def test_what_waits_at_the_end_is_sent(collector: Collector) -> None:
     """close() sends what was recorded just before it."""
-    with sending(collector.url) as traces:
+    with sending(collector.url, close_s=30) as traces:
         for number in range(1000):
             traces.record(outcome(request_id=f"r{number}"), begin(), "::1")
     assert len(collector.spans) == 4000
