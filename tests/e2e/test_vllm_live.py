@@ -34,7 +34,9 @@ pytestmark = [
 SIDES = pytest.mark.parametrize("side", [0, 1], ids=["engine", "llamacpp"])
 QUESTION = [{"role": "user", "content": "Where is the Eiffel Tower?"}]
 ENDLESS = {"prompt": "1 2 3 4 5 6 7 8 9 10 11 12", "temperature": 0, "max_tokens": 1800, "stream": True}
-"""At temperature 0 the model counts on and on."""
+"""At temperature 0 the model counts on and on. Where arithmetic is another (bfloat16 by some CPUs), it might end sooner."""
+NO_END = {"ignore_eos": True}
+"""For engines that know it: all that count their requests."""
 
 
 @pytest.fixture(scope="module", params=[VLLM, TRANSFORMERS], ids=lambda engine: str(engine.name))
@@ -143,13 +145,18 @@ def test_half_an_answer_is_gone_on_with(pair: Pair) -> None:
 def test_a_client_that_leaves_stops_its_engine(pair: Pair, side: int) -> None:
     """When a stream's client is gone in the middle, the engine ends that request, and the ledger says cancelled."""
     name = pair.names[side]
-    with pair.client.stream("POST", "/v1/completions", json={"model": name, **ENDLESS}) as answer:
+    fields = {"model": name, **ENDLESS, **(NO_END if pair.counts_its_requests(name) else {})}
+    with pair.client.stream("POST", "/v1/completions", json=fields) as answer:
         assert answer.status_code == 200
         pieces = (line for line in answer.iter_lines() if '"text"' in line)
         assert len(list(itertools.islice(pieces, 8))) == 8
         wait_for(f"{name} is at work", lambda: not is_idle(pair, name), 10)
     wait_for(f"{name} has nothing to do", lambda: is_idle(pair, name), 30)
-    wait_for("the ledger has it", lambda: total(pair, name)["cancelled"] == 1, 20)
+    try:
+        wait_for("the ledger has it", lambda: total(pair, name)["cancelled"] == 1, 20)
+    except AssertionError as error:
+        error.add_note(str(total(pair, name)))
+        raise
     assert total(pair, name)["completion_tokens"] >= 8
 
 
