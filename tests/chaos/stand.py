@@ -1,0 +1,79 @@
+"""One `inferry up` with replicas to break: which processes they are, and what is done to them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import yaml
+
+from tests.e2e.inferry_process import Inferry, Up
+
+CHAT_FILE: dict[str, Any] = {
+    "engine": "simulated",
+    "replicas": 4,
+    "ttft_ms": 50,
+    "itl_ms": 100,
+    "faults": True,
+    "health": {"interval_s": 0.5},
+    "restart": {"crashes_max": 1000, "backoff_initial_s": 0.1, "backoff_max_s": 0.2},
+}
+GATEWAY: dict[str, Any] = {"attempts_max": 10}
+"""Replicas die faster in these tests than answers end: one request may meet several kills."""
+
+
+def write_file(inferry: Inferry, gateway: dict[str, Any] | None = None, **chat: Any) -> None:
+    """inferry.yaml with one deployment `chat` of simulated replicas; the keywords are its keys."""
+    content = {"gateway": {**GATEWAY, **(gateway or {})}, "deployments": {"chat": {**CHAT_FILE, **chat}}}
+    inferry.write(yaml.safe_dump(content, sort_keys=False))
+
+
+class Stand:
+    """Replicas of a running Inferry. Methods that ask it run in a thread: the load goes on meanwhile."""
+
+    def __init__(self, up: Up) -> None:
+        self._up = up
+
+    async def replicas(self) -> dict[str, dict[str, Any]]:
+        return await asyncio.to_thread(self._up.replicas)
+
+    async def ready(self) -> dict[str, dict[str, Any]]:
+        """Those that are, by id, in order."""
+        return {
+            key: each for key, each in sorted((await self.replicas()).items()) if each["state"] == "ready"
+        }
+
+    async def kill(self, replica_id: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Its process id, which has the signal now."""
+        pid: int = (await self.replicas())[replica_id]["pid"]
+        os.kill(pid, number)
+        return pid
+
+    async def arm(self, replica_id: str, **fault: Any) -> None:
+        """Command a fault of a simulated replica; see docs/simulated-engine.md."""
+        url = (await self.replicas())[replica_id]["url"]
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(f"{url}/simulate/fault", json=fault)
+            assert answer.status_code == 200, answer.text
+
+    async def until(
+        self, what: str, fact: Callable[[dict[str, dict[str, Any]]], bool], timeout_s: float = 60.0
+    ) -> float:
+        """Wait until `fact` holds of the replicas; how long that took, in seconds."""
+        begun_s = time.monotonic()
+        while not fact(seen := await self.replicas()):
+            waited_s = time.monotonic() - begun_s
+            assert waited_s < timeout_s, f"{what}: not within {timeout_s:g} s; {seen}"
+            await asyncio.sleep(0.05)
+        return time.monotonic() - begun_s
+
+    async def until_all_ready(self, count: int) -> float:
+        return await self.until(
+            f"{count} replicas are ready",
+            lambda seen: sum(each["state"] == "ready" for each in seen.values()) == count,
+        )
