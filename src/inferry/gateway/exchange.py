@@ -126,6 +126,15 @@ class Exchange(BackPressure):
         if not self._ended:
             self._give_up(error)
 
+    def hand_over(self, replica_id: str, because: str) -> None:
+        """Go on at another replica, if it is at this one and if that can be."""
+        if self._ended or self.replica_id != replica_id or self._connection is None or self.relaying:
+            return
+        if isinstance(self._decide_retry(), Retry):
+            self._connection.abandon()
+            self._connection = None
+            self._start_over()
+
     # --- entering -------------------------------------------------------------------------------------
 
     def on_refused(self, error: InferryError) -> None:

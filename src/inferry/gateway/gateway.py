@@ -269,6 +269,12 @@ class Gateway:
             if not deployment.balancer.slots:
                 self._leaving.pop(view.deployment, None)
 
+    def hand_over(self, replica_id: str, because: str) -> None:
+        """This replica hangs, or must go: what it has under way goes on elsewhere, where that can be."""
+        for exchange in list(self.active):
+            with self._one_fault_stays_one():
+                exchange.hand_over(replica_id, because)
+
     def snapshot(self) -> Snapshot:
         """The numbers of this process."""
         # Those that are gone from the file hold requests until their replicas have ended.

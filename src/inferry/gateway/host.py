@@ -28,6 +28,9 @@ class Active(Protocol):
 
     def abort(self, error: InferryError) -> None: ...
 
+    def hand_over(self, replica_id: str, because: str) -> None:
+        """Go on at another replica, if it is at this one and if that can be."""
+
 
 class Host(Protocol):
     """One owner: everything here belongs to the event loop's thread."""

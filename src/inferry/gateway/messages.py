@@ -70,6 +70,14 @@ class ReplicaGone:
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver:
+    """Requests at this replica go on at others, where there are any that can take them: it hangs, or must go."""
+
+    replica_id: str
+    because: str
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotWanted:
     """The reply is a Snapshot."""
 

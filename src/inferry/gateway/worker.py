@@ -21,6 +21,7 @@ from inferry.gateway.messages import (
     Commit,
     Configuration,
     Drain,
+    HandOver,
     KeysChanged,
     LeasesWanted,
     MetricsWanted,
@@ -117,6 +118,8 @@ class GatewayWorker:
                 self._gateway.apply(message)
             case ReplicaGone():
                 self._gateway.gone(message.replica_id)
+            case HandOver():
+                self._gateway.hand_over(message.replica_id, message.because)
             case KeysChanged():
                 self._gateway.callers.replace_keys(message.keys)
             case SnapshotWanted():
