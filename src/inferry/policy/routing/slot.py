@@ -1,0 +1,37 @@
+"""What routing knows of one replica, and its answer when there is none to choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inferry.core.replica import ReplicaState
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One replica, as this gateway process sees it. Compared and hashed by identity."""
+
+    id: str
+    state: ReplicaState
+    weight: float = 1.0
+    """Its share beside the others'; above 0."""
+    in_flight: int = 0
+    """Requests that it holds from here: exact at every moment."""
+    served: int = 0
+    """Requests ever sent there, for the status table."""
+    turn: int = 0
+    """When it was chosen last, counted in choices; 0 is never."""
+    others: float = 0.0
+    """Requests that it holds from elsewhere, as last read from its engine; less and less with the reading's age."""
+
+    @property
+    def load(self) -> float:
+        """What it would hold with one more request, per weight."""
+        return (self.in_flight + self.others + 1) / self.weight
+
+
+@dataclass(frozen=True, slots=True)
+class NoReplica:
+    """Nobody can take the request, and why, in words for the client's error."""
+
+    because: str
