@@ -22,16 +22,21 @@ from inferry.core.gateway_settings import (
     Tls,
     Traces,
 )
+from inferry.core.host_settings import Host
 from inferry.core.limits import Limits
 from inferry.core.prompt_truth_settings import PromptTruth
+from inferry.core.public_names import PublicName, Shadow, Share
+from inferry.core.rollout_settings import Rollout
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "gateway": Gateway,
     "routing": Routing,
     "health": Health,
     "restart": Restart,
+    "rollout": Rollout,
     "admin": Admin,
     "ledger": Ledger,
+    "host": Host,
     "tls": Tls,
     "cors": Cors,
     "shared_limits": SharedLimits,
@@ -43,6 +48,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "classifier": Classifier,
     "prompt_truth": PromptTruth,
 }
+_OF_NAMES: dict[str, type[BaseModel]] = {"split": Share, "shadow": Shadow}
 
 
 def section_at(at: tuple[str | int, ...], tree: Mapping[str, Any]) -> type[BaseModel] | None:
@@ -53,4 +59,6 @@ def section_at(at: tuple[str | int, ...], tree: Mapping[str, Any]) -> type[BaseM
         return ENGINE_TYPES.get(str(tree["deployments"][at[1]].get("engine")))
     if len(at) == 2 and at[0] == "tenants":
         return Tenant
+    if at[0] == "names":
+        return PublicName if len(at) == 2 else _OF_NAMES.get(str(at[-2]))
     return Filter if at[-2:-1] == ("filters",) else _SECTIONS.get(str(at[-1]))

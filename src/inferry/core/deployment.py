@@ -14,7 +14,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from inferry.core.deployment_base import DeploymentBase
 from inferry.core.gateway_settings import Admin, Gateway, Ledger, Tenant
+from inferry.core.host_settings import Host
 from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
+from inferry.core.public_names import PublicNames, leads_to
 from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.section import Section
 from inferry.core.server_engines import (
@@ -86,22 +88,22 @@ class DeploymentFile(Section):
     gateway: Gateway = Field(default_factory=lambda: Gateway())
     admin: Admin = Field(default_factory=lambda: Admin())
     ledger: Ledger = Field(default_factory=lambda: Ledger())
+    host: Host = Field(default_factory=lambda: Host())
     tenants: dict[Annotated[str, AfterValidator(_tenant)], Tenant] = Field(
         default_factory=dict, max_length=100_000, description="By name; keys name their tenant."
     )
     deployments: dict[Annotated[str, AfterValidator(_name)], Deployment] = Field(
         min_length=1, max_length=1000, description="By name; clients send the name as `model`."
     )
+    names: PublicNames = Field(
+        default_factory=dict,
+        max_length=1000,
+        description="More names that clients may send as `model`, each for several deployments.",
+    )
 
     @model_validator(mode="after")
     def _names_are_clear(self) -> DeploymentFile:
-        taken: dict[str, str] = {}
-        for name, deployment in self.deployments.items():
-            adapters = [f"{name}/{adapter}" for adapter in getattr(deployment, "lora", ())]
-            for public in (name, *deployment.aliases, *adapters):
-                if public in taken and taken[public] != name:
-                    raise ValueError(f"'{public}' names both '{taken[public]}' and '{name}'")
-                taken[public] = name
+        leads_to(self.deployments)
         return self
 
     @model_validator(mode="after")

@@ -6,14 +6,15 @@ import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ByteSize, Field, model_validator
 
 from inferry.core.filter_settings import Filter
 from inferry.core.gateway_settings import Price, Queue
 from inferry.core.limits import Limits
 from inferry.core.model_ref import parse_model_ref
 from inferry.core.prompt_truth_settings import PromptTruth
-from inferry.core.section import Section
+from inferry.core.rollout_settings import Rollout
+from inferry.core.section import Section, bound_bytes
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ALIAS = re.compile(r"[\w./:@+-]{1,200}", re.ASCII)
@@ -71,12 +72,24 @@ class DeploymentBase(Section):
     queue: Queue = Field(default_factory=lambda: Queue())
     limits: Limits = Field(default_factory=lambda: Limits(), description="For all callers together.")
     price: Price = Field(default_factory=lambda: Price())
+    drain_max_s: float = Field(
+        300.0,
+        ge=0,
+        le=86400,
+        description="A replica that leaves hands its requests over when gateway.drain_s are over; those that no "
+        "other replica can take may stay for so long in all.",
+    )
     filters: list[Filter] = Field(
         default_factory=list, max_length=1000, description="After those of `gateway: filters:`."
     )
     prompt_truth: PromptTruth | None = Field(
         None, description="Whether engines compute the prompts that they are sent. Left out: not checked."
     )
+
+    @property
+    def on_demand(self) -> bool:
+        """Its model is loaded when it is asked for."""
+        return False
 
     def resolved_against(self, folder: Path) -> Self:
         """The same, with relative paths made absolute below `folder`."""
@@ -99,12 +112,52 @@ class ManagedBase(DeploymentBase):
 
     replicas: int = Field(1, ge=1, le=256, description="Engine processes that serve this model.")
     restart: Restart = Field(default_factory=lambda: Restart())
+    rollout: Rollout = Field(default_factory=lambda: Rollout())
     start_timeout_s: float = Field(
         600.0, gt=0, le=86400, description="From process start to the first answer; big models load slowly."
     )
     stop_grace_s: float = Field(
         10.0, ge=0, le=3600, description="Between asking a process to end and killing it."
     )
+    standby: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="More replicas, started and warm, that get requests once another one fails.",
+    )
+    load: Literal["at_start", "on_demand"] = Field(
+        "at_start",
+        description="on_demand: its engines are started when a request or 'inferry load' wants them.",
+    )
+    load_wait_s: float = Field(
+        120.0, gt=0, le=86400, description="So long requests wait for a model that is loaded on demand."
+    )
+    idle_unload_s: float | None = Field(
+        None,
+        ge=1,
+        le=31_536_000,
+        description="Unload it after so long without a request. Left out: only when others need its memory.",
+    )
+    loaded_min_s: float = Field(
+        10.0,
+        ge=0,
+        le=86400,
+        description="So long it stays loaded, at least, when others need its memory: no endless swapping.",
+    )
+    memory: Annotated[ByteSize, Field(ge=2**20, le=2**50, json_schema_extra=bound_bytes)] | None = Field(
+        None,
+        description="What one replica takes of host.memory_budget. Left out: measured, its weights before that.",
+    )
+
+    @property
+    def on_demand(self) -> bool:
+        return self.load == "on_demand"
+
+    @model_validator(mode="after")
+    def _idle_unload_needs_on_demand(self) -> ManagedBase:
+        if self.idle_unload_s is not None and not self.on_demand:
+            raise ValueError("'idle_unload_s' needs 'load: on_demand': nothing would load it again")
+        return self
 
 
 def absolute_binary(binary: str | None, folder: Path) -> str | None:

@@ -63,7 +63,7 @@ class Reconciler:
             if there is None:
                 there = self._new_set(plan, threads[plan.name])
                 await _start(there.add_missing(), group)
-            elif needs_replacing(there.plan, plan):
+            elif there.is_loaded and needs_replacing(there.plan, plan):
                 why = await self._replace(there, plan, threads[plan.name], leaving, group)
                 if why is not None:
                     kept[plan.name] = why

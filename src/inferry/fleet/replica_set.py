@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from inferry.core.deployment_base import ManagedBase
 from inferry.core.file_change import needs_new_engines
 from inferry.core.replica import Endpoint, ReplicaView
 from inferry.engines.adapter import RemoteAdapter
@@ -80,8 +81,14 @@ class ReplicaSet:
         self.plan = plan
         self.threads = threads
         self.members: dict[str, Member] = {}
+        self.is_loaded = not plan.deployment.on_demand
+        """Otherwise it wants no replicas now: see fleet/model_swap.py."""
         self._maker = maker
         self._indexes = indexes
+
+    def seats(self) -> list[Endpoint | None]:
+        """One entry per replica that is wanted now: its endpoint if others run it."""
+        return seats(self.plan) if self.is_loaded else []
 
     def add_missing(self) -> list[Member]:
         """Members for what `plan` wants and is not there, not started yet."""
@@ -99,12 +106,13 @@ class ReplicaSet:
             return [member for member in members if member.endpoint not in wanted]
         members.reverse()
         members.sort(key=lambda member: member.keeper.failure is None)  # stable
-        return members[: max(len(members) - len(seats(self.plan)), 0)]
+        return members[: max(len(members) - len(self.seats()), 0)]
 
     def change(self, plan: DeploymentPlan, threads: int) -> None:
         """Hand all members the settings that can change while they run."""
         self.plan = plan
         self.threads = threads
+        self.is_loaded = self.is_loaded or not plan.deployment.on_demand
         for member in self.members.values():
             member.keeper.change(plan, threads)
 
@@ -132,7 +140,7 @@ class ReplicaSet:
         leaving.on_gone(member.id)
 
     def _missing(self) -> list[Endpoint | None]:
-        wanted = seats(self.plan)
+        wanted = self.seats()
         if isinstance(self.plan.adapter, RemoteAdapter):
             there = {member.endpoint for member in self.members.values()}
             return [endpoint for endpoint in wanted if endpoint not in there]
@@ -149,7 +157,8 @@ def seats(plan: DeploymentPlan) -> list[Endpoint | None]:
     """One entry per replica that `plan` wants: its endpoint if others run it."""
     if isinstance(plan.adapter, RemoteAdapter):
         return list(plan.adapter.endpoints())
-    return [None] * plan.deployment.replicas  # type: ignore[union-attr]
+    assert isinstance(plan.deployment, ManagedBase)
+    return [None] * (plan.deployment.replicas + plan.deployment.standby)
 
 
 def needs_replacing(old: DeploymentPlan, new: DeploymentPlan) -> bool:

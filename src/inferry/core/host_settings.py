@@ -1,0 +1,21 @@
+"""The `host:` section of the deployment file: what this machine gives to engines."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import ByteSize, Field
+
+from inferry.core.section import Section, bound_bytes
+
+
+class Host(Section):
+    """Bounds over all deployments together."""
+
+    memory_budget: Annotated[ByteSize, Field(ge=2**20, le=2**50, json_schema_extra=bound_bytes)] | None = (
+        Field(
+            None,
+            description="For all engines together, as 24GiB; models that are loaded on demand make room for each other. "
+            "Left out: no bound.",
+        )
+    )
