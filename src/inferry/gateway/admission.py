@@ -45,14 +45,16 @@ class LeaseStore(Protocol):
 class Admitted(Claim):
     """The right to run. Hand it to `Admission.settle` once."""
 
-    __slots__ = ("is_settled", "pending", "rules")
+    __slots__ = ("is_cancelled", "is_settled", "on_answer", "rules")
 
     def __init__(self, rules: Rules | None, amounts: Sequence[int]) -> None:
         super().__init__(() if rules is None else rules.shelves, amounts)
         self.rules = rules
         self.is_settled = False
-        self.pending: Pending | None = None
-        """Whoever hears the answer, where the bank had to be asked."""
+        self.is_cancelled = False
+        self.on_answer: OnAnswer | None = None
+        """Who hears the answer, while the bank is being asked. Not kept longer: all that the request made hangs on
+        it, and refers back to this."""
 
 
 UNLIMITED = Admitted(None, ())
@@ -74,17 +76,14 @@ OnAnswer = Callable[[Admitted | Refused], None]
 class Pending:
     """The bank is being asked. `on_answer` is called once, unless cancelled."""
 
-    __slots__ = ("_admission", "_claim", "is_cancelled", "on_answer")
+    __slots__ = ("_admission", "_claim")
 
-    def __init__(self, admission: Admission, claim: Admitted, on_answer: OnAnswer) -> None:
+    def __init__(self, admission: Admission, claim: Admitted) -> None:
         self._admission = admission
         self._claim = claim
-        self.on_answer = on_answer
-        self.is_cancelled = False
 
     def cancel(self) -> None:
         """The client went away: `on_answer` will not be called."""
-        self.is_cancelled = True
         self._admission.on_cancelled(self._claim)
 
 
@@ -156,8 +155,8 @@ class Admission:
         # A bank in this process has answered by now.
         if claim.state is not ClaimState.WAITING:
             return self._answer(claim, now_s)
-        claim.pending = Pending(self, claim, on_answer)
-        return claim.pending
+        claim.on_answer = on_answer
+        return Pending(self, claim)
 
     def settle(self, admitted: Admitted, tokens: int, cost_nano: int) -> None:
         """The request is over and has taken so much: give back what was reserved beyond, charge what was not."""
@@ -181,6 +180,8 @@ class Admission:
 
     def on_cancelled(self, claim: Admitted) -> None:
         """Nobody waits for the claim any more."""
+        claim.is_cancelled = True
+        claim.on_answer = None
         self._holder.drop(claim)
 
     # --- the bank -------------------------------------------------------------------------------------
@@ -214,15 +215,14 @@ class Admission:
 
     def _tell(self, decided: Sequence[Claim], now_s: float) -> None:
         for claim in decided:
-            # One that a bank in this process decided is still in `ask`, and has no Pending.
-            if not isinstance(claim, Admitted) or claim.pending is None:
-                continue
-            answer = self._answer(claim, now_s)
-            if not claim.pending.is_cancelled:
-                claim.pending.on_answer(answer)
-            elif answer is claim:
-                # Cancelled by another's `on_answer` just now.
+            assert isinstance(claim, Admitted)
+            on_answer, claim.on_answer = claim.on_answer, None
+            if on_answer is not None:
+                on_answer(self._answer(claim, now_s))
+            elif claim.is_cancelled and claim.state is ClaimState.TAKEN:
+                # By another's `on_answer` just now.
                 self.settle(claim, 0, 0)
+            # else a bank in this process has decided it, and it is still in `ask`.
 
     def _answer(self, claim: Admitted, now_s: float) -> Admitted | Refused:
         if claim.state is ClaimState.TAKEN:
