@@ -22,7 +22,8 @@ import pytest
 
 from inferry.core.clock import SystemClock
 from inferry.core.deployment import Deployment
-from inferry.core.deployment_base import Health, Restart
+from inferry.core.deployment_base import Restart
+from inferry.core.health_settings import Health
 from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.engines.registry import adapter_for

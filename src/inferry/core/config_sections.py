@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from inferry.core.deployment import ENGINE_TYPES, DeploymentFile
-from inferry.core.deployment_base import Health, Restart, Routing
+from inferry.core.deployment_base import Restart, Routing
 from inferry.core.filter_settings import Classifier, Filter
 from inferry.core.gateway_settings import (
     Admin,
@@ -22,6 +22,7 @@ from inferry.core.gateway_settings import (
     Tls,
     Traces,
 )
+from inferry.core.health_settings import Breaker, Health, Outliers
 from inferry.core.host_settings import Host
 from inferry.core.limits import Limits
 from inferry.core.prompt_truth_settings import PromptTruth
@@ -32,6 +33,8 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "gateway": Gateway,
     "routing": Routing,
     "health": Health,
+    "breaker": Breaker,
+    "outliers": Outliers,
     "restart": Restart,
     "rollout": Rollout,
     "admin": Admin,

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, ByteSize, Field, model_validator
 
 from inferry.core.filter_settings import Filter
 from inferry.core.gateway_settings import Price, Queue
+from inferry.core.health_settings import Health
 from inferry.core.limits import Limits
 from inferry.core.model_ref import parse_model_ref
 from inferry.core.prompt_truth_settings import PromptTruth
@@ -27,14 +28,6 @@ class Routing(Section):
         "least_connections",
         description="least_connections: the replica with the fewest running requests; round_robin: in turn.",
     )
-
-
-class Health(Section):
-    """When a replica counts as well."""
-
-    interval_s: float = Field(2.0, ge=0.1, le=300, description="Between two probes of a running replica.")
-    timeout_s: float = Field(2.0, ge=0.1, le=60, description="For one probe.")
-    failures_max: int = Field(3, ge=1, le=100, description="Failed probes in a row until it is suspect.")
 
 
 class Restart(Section):

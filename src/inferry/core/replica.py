@@ -28,6 +28,18 @@ class ReplicaState(StrEnum):
     FAILED = "failed"
 
 
+class HealthVerdict(StrEnum):
+    """What an engine's signs of life say; policy/health.py has the table."""
+
+    OK = "ok"
+    BUSY = "busy"
+    """It has more than it can do at once, and gets on with it."""
+    STUCK = "stuck"
+    """Its process is there, and does nothing."""
+    DEAD = "dead"
+    """Nobody is there, or it says itself that it can't go on."""
+
+
 _S = ReplicaState
 
 # From each state, the states it may go to. `failed` is reachable from any live state: engines die at any
@@ -113,3 +125,17 @@ class ReplicaView:
     """When this engine process was started; None: it was not, or not by us."""
     counted_wall_s: float | None = None
     """When the engine was last asked for these counters; None: it never was, or has none."""
+    verdict: HealthVerdict | None = None
+    """Of its engine; None while there is none to judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaProgress:
+    """What one gateway process sees of a replica at which it has requests, when it says so."""
+
+    waiting: int
+    """Requests that wait for the engine, and not for a slow client."""
+    streams: int
+    """Those of them whose answer is a stream that has begun."""
+    heard_s: float | None
+    """Seconds since anything last came from it for any request; None: nothing came yet."""

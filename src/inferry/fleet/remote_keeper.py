@@ -7,7 +7,7 @@ import asyncio
 import structlog
 
 from inferry.core.clock import Clock
-from inferry.core.deployment_base import Health
+from inferry.core.health_settings import Health
 from inferry.core.replica import Endpoint, ReplicaState
 from inferry.engines.adapter import RemoteAdapter
 from inferry.fleet.plan import DeploymentPlan

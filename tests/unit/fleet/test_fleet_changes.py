@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 import pytest
 
 from inferry.core.deployment import Deployment
-from inferry.core.deployment_base import Health, Restart
+from inferry.core.deployment_base import Restart
 from inferry.core.errors import ConfigError
+from inferry.core.health_settings import Health
 from inferry.core.local_engines import SimulatedDeployment
 from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.replica import ReplicaState

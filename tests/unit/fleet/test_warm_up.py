@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from inferry.core.deployment_base import Health
+from inferry.core.health_settings import Health
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.core.server_engines import OllamaDeployment
 from inferry.engines.adapter import WarmupRequest
