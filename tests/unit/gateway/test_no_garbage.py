@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,17 @@ from uvicorn.server import ServerState
 
 from inferry.core.api_key import ApiKey
 from inferry.core.gateway_settings import Gateway as GatewaySettings
+from inferry.core.leases import Return, Wish
 from inferry.core.limits import Limits
 from inferry.core.replica import Endpoint, ReplicaState
+from inferry.gateway.admission import BankStore, LeaseStore, OnGrants
+from inferry.gateway.exchange import Exchange
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.protocol import InferenceProtocol
 from inferry.gateway.upstream import UpstreamConnection
 from inferry.ledger.key_text import PREFIX_CHARS
 from inferry.ledger.request_log import RequestLog
+from inferry.policy.lease_bank import LeaseBank
 from inferry.testing.manual_clock import ManualClock
 
 from .stand import served, view
@@ -34,6 +38,12 @@ BODY = b'{"model":"chat","messages":[{"role":"user","content":"hello"}]}'
 USAGE = b'"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}'
 PLAIN = b'{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}],' + USAGE + b"}"
 STREAM = b'data: {"choices":[{"delta":{"content":"hi"},"finish_reason":"stop"}],' + USAGE + b"}\n\n"
+
+
+HEAD = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\nauthorization: Bearer %b\r\n\r\n"
+)
+REQUEST = HEAD % (len(BODY), KEY.encode()) + BODY
 
 
 def answer(kind: bytes, body: bytes) -> bytes:
@@ -58,17 +68,44 @@ class Wire:
     def is_closing(self) -> bool:
         return False
 
+    def close(self) -> None:
+        """Nothing is open."""
 
-def busy_gateway(loop: asyncio.AbstractEventLoop, folder: Path) -> Gateway:
+
+class LaterBank:
+    """A bank in another process: it answers when this one gets around to reading it, or never."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, *, answers: bool) -> None:
+        self._loop = loop
+        self._answers = answers
+        self._store = BankStore(LeaseBank(), ManualClock())
+        self.asked = 0
+
+    def exchange(self, wishes: Sequence[Wish], returns: Sequence[Return], on_grants: OnGrants) -> None:
+        self.asked += bool(wishes)
+        if self._answers:
+            self._loop.call_soon(self._store.exchange, wishes, returns, on_grants)
+
+
+def busy_gateway(
+    loop: asyncio.AbstractEventLoop,
+    folder: Path,
+    leases: LeaseStore | None = None,
+    requests_in_flight: int = 100,
+) -> Gateway:
     """With keys, limits, routing and a journal on."""
     limits = Limits(
-        requests_per_minute=10**6, tokens_per_minute=10**9, requests_in_flight=100, tokens_per_day=10**12
+        requests_per_minute=10**6,
+        tokens_per_minute=10**9,
+        requests_in_flight=requests_in_flight,
+        tokens_per_day=10**12,
     )
     gateway = Gateway(
         GatewaySettings(auth="keys", key_limits=limits),
         [served("chat")],
         clock=ManualClock(),
         loop=loop,
+        leases=leases,
         request_log=RequestLog(folder, "g"),
     )
     digest = hashlib.sha256(KEY.encode()).digest()
@@ -80,6 +117,14 @@ def busy_gateway(loop: asyncio.AbstractEventLoop, folder: Path) -> Gateway:
 
 async def _no_app(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("every request here is relayed")
+
+
+def connect_client(gateway: Gateway) -> tuple[InferenceProtocol, Wire]:
+    config = uvicorn.Config(_no_app, interface="asgi3", log_config=None, ws="none")
+    config.load()
+    protocol, wire = InferenceProtocol(config, ServerState(), {}, gateway.loop, gateway=gateway), Wire()
+    protocol.connection_made(wire)  # type: ignore[arg-type]
+    return protocol, wire
 
 
 def connect_upstream(gateway: Gateway, reply: bytes) -> None:
@@ -129,14 +174,12 @@ async def test_connections_leave_nothing_for_the_collector(tmp_path: Path, how: 
         lambda: InferenceProtocol(config, state, {}, loop, gateway=gateway), "127.0.0.1", 0
     )
     port = front.sockets[0].getsockname()[1]
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\nauthorization: Bearer %b\r\n\r\n"
-    request = head % (len(BODY), KEY.encode()) + BODY
-    await client(port, request, how)
+    await client(port, REQUEST, how)
     gc.collect()
     gc.disable()
     try:
         for _ in range(5):
-            await client(port, request, how)
+            await client(port, REQUEST, how)
         while gateway.active or state.connections:
             await asyncio.sleep(0.01)
         gc.set_debug(gc.DEBUG_SAVEALL)
@@ -163,18 +206,13 @@ async def test_requests_leave_nothing_for_the_collector(tmp_path: Path, reply: b
     loop = asyncio.get_running_loop()
     gateway = busy_gateway(loop, tmp_path)
     connect_upstream(gateway, reply)
-    config = uvicorn.Config(_no_app, interface="asgi3", log_config=None, ws="none")
-    config.load()
-    client, wire = InferenceProtocol(config, ServerState(), {}, loop, gateway=gateway), Wire()
-    client.connection_made(wire)  # type: ignore[arg-type]
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\nauthorization: Bearer %b\r\n\r\n"
-    request = head % (len(BODY), KEY.encode()) + BODY
-    client.data_received(request)
+    client, wire = connect_client(gateway)
+    client.data_received(REQUEST)
     gc.collect()
     gc.disable()
     try:
         for _ in range(REQUESTS):
-            client.data_received(request)
+            client.data_received(REQUEST)
         found = gc.collect()
     finally:
         gc.enable()
@@ -183,4 +221,56 @@ async def test_requests_leave_nothing_for_the_collector(tmp_path: Path, reply: b
     assert found == 0
     for pool in gateway.pools.values():
         pool.idle.clear()
+    await gateway.close()
+
+
+def exchanges_alive() -> int:
+    return sum(isinstance(each, Exchange) for each in gc.get_objects())
+
+
+async def test_a_request_that_waited_for_the_bank_leaves_nothing(tmp_path: Path) -> None:
+    """Nor where the bank of limits is another process, and its answer comes later: these once grew the gateway by
+    kilobytes each, until the collector came."""
+    loop = asyncio.get_running_loop()
+    bank = LaterBank(loop, answers=True)
+    gateway = busy_gateway(loop, tmp_path, bank, requests_in_flight=4)
+    connect_upstream(gateway, answer(b"text/event-stream", STREAM))
+    client, wire = connect_client(gateway)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(50):
+            client.data_received(REQUEST)
+            while gateway.active:
+                await asyncio.sleep(0)
+        alive = exchanges_alive()
+    finally:
+        gc.enable()
+    assert wire.statuses == {b"HTTP/1.1 200"}
+    assert bank.asked >= 50  # a permit of so few is never kept for the next request
+    assert alive == 0
+    for pool in gateway.pools.values():
+        pool.idle.clear()
+    await gateway.close()
+
+
+async def test_a_client_that_leaves_before_the_bank_answers_leaves_nothing(tmp_path: Path) -> None:
+    """What its request made is freed when it leaves, though the bank never answers."""
+    loop = asyncio.get_running_loop()
+    bank = LaterBank(loop, answers=False)
+    gateway = busy_gateway(loop, tmp_path, bank)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            client, _ = connect_client(gateway)
+            client.data_received(REQUEST)
+            assert len(gateway.active) == 1
+            client.connection_lost(None)
+        del client
+        alive = exchanges_alive()
+    finally:
+        gc.enable()
+    assert bank.asked
+    assert alive == 0
     await gateway.close()
