@@ -1,0 +1,297 @@
+"""Where the prompt's beginning is cached, unless the way there is too crowded.
+
+Every candidate has a price in tokens, and the lowest wins; of equals, the one that was given least to compute of
+late:
+
+    waiting prompt tokens + 1,000 per request under way + 10 * tokens of this prompt that it must compute
+
+The first two say how long the request would wait and how much it would be slowed down; the third is what it costs
+itself and, tenfold, everybody after it: computing what another replica has cached takes room in a cache from
+something that is of use, and time from all that wait behind. No threshold: a crowded replica loses a request as
+soon as the crowd costs more than the cache saves.
+
+Worked: 8,000 tokens of a prompt of 9,000 are cached at A, none at B. A costs 10,000 more than its load, B 90,000:
+B gets it if A has over 80,000 tokens more waiting, or 80 requests more, or both by half.
+
+Why these factors: in replays of Mooncake's traces on simulated replicas (docs/prefix-routing.md) 1 loses a fifth
+of the cache hits that 10 keeps, and more than 16 lengthens the worst waits. 1,000 tokens is what a request that is
+being answered takes from the others: 300 tokens of answer at 0.3 ms each, where 10,000 tokens of prompt take 1 s.
+
+What is expected of a cache is checked: an engine that says how many tokens it had cached corrects the index, and
+where it had fewer than expected, the replica's cached tokens count for less and its cache is taken to be smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from math import exp
+
+from inferry.core.replica import ReplicaState
+from inferry.policy.routing.facts import RouteFacts, Seen
+from inferry.policy.routing.policy import Fact, Policy
+from inferry.policy.routing.prefix_index import PrefixIndex, Shelf
+from inferry.policy.routing.slot import Slot
+
+COMPUTED_FACTOR = 10.0
+REQUEST_TOKENS = 1000.0
+CACHE_TOKENS = 3_000_000
+"""What a replica's cache holds, where nobody says: 3M tokens. Too much is corrected by what engines report."""
+CACHE_TOKENS_MIN = 10_000
+RECENT_S = 600.0
+"""How long the tokens that a replica was given to compute count in a tie: falls to a third in that time."""
+RESCALE = 40.0
+"""Time constants after which the counts of recent tokens are brought back to small numbers."""
+LOOKED_AT_MAX = 32
+"""Candidates with equally much in the cache that are compared with each other; of more, SAMPLED."""
+SAMPLED = 16
+TRUST_TOKENS = 20_000.0
+"""Tokens that were expected and found, on credit, for a new replica."""
+TRUST_WINDOW_TOKENS = 1_000_000.0
+SHRINK, GROW = 0.95, 1.01
+"""Of the cache that is assumed, for a request that found less than half, or all, of what it should have found."""
+_GONE = (
+    ReplicaState.PENDING,
+    ReplicaState.STARTING,
+    ReplicaState.WARMING,
+    ReplicaState.STOPPED,
+    ReplicaState.FAILED,
+)
+
+
+@dataclass(slots=True, eq=False)
+class _Sent:
+    """One attempt under way: what was expected of it."""
+
+    hit_tokens: float
+    computed_tokens: int
+    """Whole, so that a replica with nothing to do has exactly 0 waiting: equals must be equal."""
+    known_blocks: int
+    waiting: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class _Replica:
+    """A slot with what this policy knows of it. `load` in tokens, per weight."""
+
+    slot: Slot
+    shelf: Shelf
+    waiting_tokens: int = 0
+    load: float = 0.0
+    recent: float = 0.0
+    trust: float = 1.0
+    """Share of the expected cached tokens that were there."""
+    expected: float = TRUST_TOKENS
+    found: float = TRUST_TOKENS
+    sent: dict[int, list[_Sent]] = field(default_factory=dict)
+    """By the identity of the request's facts."""
+
+    def weigh(self) -> None:
+        slot = self.slot
+        requests = slot.in_flight + slot.others
+        self.load = (self.waiting_tokens + REQUEST_TOKENS * requests) / slot.weight
+
+
+class PrefixAware(Policy):
+    """Exact up to LOOKED_AT_MAX candidates with equally much in their caches."""
+
+    wants = frozenset[Fact](("prompt_tokens", "blocks"))
+
+    def __init__(self, cache_tokens: int = CACHE_TOKENS, entries_max: int | None = None) -> None:
+        """`cache_tokens`: what one replica's prefix cache holds."""
+        self._cache_tokens = float(cache_tokens)
+        self._index = PrefixIndex() if entries_max is None else PrefixIndex(entries_max)
+        self._replicas: dict[Slot, _Replica] = {}
+        self._by_bit: dict[int, _Replica] = {}
+        self._candidates = 0
+        self._few: Sequence[_Replica] = ()
+        """All candidates, where they are few enough to look at each."""
+        self._since_s: float | None = None
+        self._picks = 0
+        self._why = ""
+
+    # --- choosing -------------------------------------------------------------------------------------
+
+    def set_candidates(self, slots: Sequence[Slot]) -> None:
+        candidates = [self._replica(slot) for slot in slots]
+        bits = 0
+        for each in candidates:
+            bits |= each.shelf.bit
+            each.weigh()
+        self._candidates = bits
+        self._few = candidates if len(candidates) <= LOOKED_AT_MAX else ()
+        for slot, replica in self._replicas.items():
+            if slot.state in _GONE and replica.shelf.blocks:
+                self._index.clear(replica.shelf)  # when it comes back, it begins with an empty cache
+
+    def pick(self, exclude: Collection[str], facts: RouteFacts, now_s: float) -> Slot | None:
+        bits = self._candidates
+        if exclude:
+            for slot, replica in self._replicas.items():
+                if slot.id in exclude:
+                    bits &= ~replica.shelf.bit
+        if not bits:
+            return None
+        self._picks += 1
+        best: _Replica | None = None
+        best_price = 0.0
+        for hit_tokens, group in self._groups(facts, bits):
+            for each in self._some(group):
+                slot = each.slot
+                price = (
+                    each.load
+                    + COMPUTED_FACTOR * (facts.prompt_tokens - hit_tokens * each.trust) / slot.weight
+                )
+                if best is None or price < best_price or (price == best_price and each.recent < best.recent):
+                    best, best_price = each, price
+        assert best is not None
+        return best.slot
+
+    def _groups(self, facts: RouteFacts, bits: int) -> list[tuple[float, int]]:
+        """The candidates `bits`, by how many of the prompt's tokens they should have in the cache."""
+        blocks = facts.blocks
+        if not blocks:
+            return [(0.0, bits)]
+        found = self._index.depths(blocks, bits)
+        if not found:
+            return [(0.0, bits)]
+        each = _tokens_each(facts)
+        groups: list[tuple[float, int]] = []
+        for depth, owners in found:
+            bits ^= owners
+            groups.append((min(depth * each, float(facts.prompt_tokens)), owners))
+        if bits:
+            groups.append((0.0, bits))
+        return groups
+
+    def _some(self, bits: int) -> Sequence[_Replica]:
+        """Those of `bits`, or SAMPLED of them, where they are many; others each time."""
+        if bits == self._candidates and self._few:
+            return self._few
+        by_bit = self._by_bit
+        some: list[_Replica] = []
+        if bits.bit_count() <= LOOKED_AT_MAX:
+            while bits:
+                low = bits & -bits
+                bits ^= low
+                some.append(by_bit[low])
+            return some
+        width = bits.bit_length()
+        for part in range(SAMPLED):
+            # Evenly spaced from a place that moves on by the golden section: all get their turn.
+            at = (self._picks * 0x9E3779B1 + part * width // SAMPLED) % width
+            beyond = bits >> at
+            some.append(by_bit[(beyond & -beyond) << at if beyond else bits & -bits])
+        return some
+
+    def why(self, slot: Slot) -> str:
+        return self._why
+
+    # --- what becomes of it ---------------------------------------------------------------------------
+
+    def on_chosen(self, slot: Slot, facts: RouteFacts, now_s: float) -> None:
+        replica = self._replica(slot)
+        shelf = replica.shelf
+        known_blocks = 0
+        hit_tokens = 0.0
+        computed = facts.prompt_tokens
+        if facts.blocks:
+            found = self._index.depths(facts.blocks, shelf.bit)
+            each = _tokens_each(facts)
+            if found:
+                known_blocks = found[0][0]
+                hit_tokens = min(known_blocks * each, float(computed))
+                computed -= int(hit_tokens * replica.trust)
+            self._index.learn(shelf, facts.blocks, each)
+        self._why = f"{hit_tokens:.0f} of {facts.prompt_tokens} prompt tokens cached, {replica.waiting_tokens} waiting"
+        replica.waiting_tokens += computed
+        replica.recent += computed * self._scale(now_s)
+        replica.weigh()
+        replica.sent.setdefault(id(facts), []).append(_Sent(hit_tokens, computed, known_blocks))
+
+    def on_first_byte(self, slot: Slot, facts: RouteFacts, ttft_s: float, now_s: float) -> None:
+        replica = self._replicas.get(slot)
+        if replica is None:
+            return
+        for sent in replica.sent.get(id(facts), ()):
+            if sent.waiting:
+                self._computed(replica, sent)
+                break
+
+    def on_released(self, slot: Slot, facts: RouteFacts, seen: Seen, now_s: float) -> None:
+        replica = self._replicas.get(slot)
+        if replica is None:
+            return
+        waiting = replica.sent.get(id(facts))
+        if waiting:
+            sent = waiting.pop(0)
+            if not waiting:
+                del replica.sent[id(facts)]
+            if sent.waiting:
+                self._computed(replica, sent)
+            if seen.cached_tokens is not None:
+                self._check(replica, facts, sent, seen.cached_tokens)
+            elif seen.failed and not seen.answer_began:
+                self._index.unlearn(replica.shelf, facts.blocks[sent.known_blocks :])
+        replica.weigh()
+
+    def on_load(self, slot: Slot) -> None:
+        replica = self._replicas.get(slot)
+        if replica is not None:
+            replica.weigh()
+
+    def forget(self, slot: Slot) -> None:
+        replica = self._replicas.pop(slot, None)
+        if replica is not None:
+            del self._by_bit[replica.shelf.bit]
+            self._index.remove(replica.shelf)
+
+    def _computed(self, replica: _Replica, sent: _Sent) -> None:
+        """Its prompt waits no more."""
+        sent.waiting = False
+        replica.waiting_tokens -= sent.computed_tokens
+        replica.weigh()
+
+    def _check(self, replica: _Replica, facts: RouteFacts, sent: _Sent, cached_tokens: int) -> None:
+        """What the engine had in its cache, against what was expected."""
+        expected = sent.hit_tokens
+        if not expected:
+            return
+        found = min(float(cached_tokens), expected)
+        replica.expected += expected
+        replica.found += found
+        if replica.expected > TRUST_WINDOW_TOKENS:
+            replica.expected /= 2
+            replica.found /= 2
+        replica.trust = replica.found / replica.expected
+        shelf = replica.shelf
+        if found < expected / 2:
+            shelf.capacity_tokens = max(shelf.capacity_tokens * SHRINK, CACHE_TOKENS_MIN)
+        else:
+            shelf.capacity_tokens = min(shelf.capacity_tokens * GROW, self._cache_tokens)
+
+    # --- inside ---------------------------------------------------------------------------------------
+
+    def _replica(self, slot: Slot) -> _Replica:
+        replica = self._replicas.get(slot)
+        if replica is None:
+            shelf = self._index.add(self._cache_tokens)
+            replica = self._replicas[slot] = self._by_bit[shelf.bit] = _Replica(slot, shelf)
+            replica.weigh()
+        return replica
+
+    def _scale(self, now_s: float) -> float:
+        """What a token counts now, beside those of earlier: growing, instead of all others decaying."""
+        if self._since_s is None:
+            self._since_s = now_s
+        constants = (now_s - self._since_s) / RECENT_S
+        if constants > RESCALE:
+            for replica in self._replicas.values():
+                replica.recent *= exp(-constants)
+            self._since_s, constants = now_s, 0.0
+        return exp(constants)
+
+
+def _tokens_each(facts: RouteFacts) -> float:
+    """Tokens of one block: all are of one size, and the last is on average half full."""
+    return facts.prompt_tokens / max(len(facts.blocks) - 0.5, 1.0)
