@@ -76,6 +76,12 @@ class StartFailed(ConfigError):
     code = "start_failed"
 
 
+class RolloutFailed(ConfigError):
+    """New replicas were no good; what was there before serves on."""
+
+    code = "rollout_failed"
+
+
 # --- the client must act ------------------------------------------------------------------------------
 
 
@@ -157,6 +163,20 @@ class UnknownKey(Rejected):
 
     code = "key_not_found"
     status = 404
+
+
+class UnknownReplica(Rejected):
+    """No deployment or replica has that name."""
+
+    code = "replica_not_found"
+    status = 404
+
+
+class LifecycleRefused(Rejected):
+    """What was asked of a deployment or replica can't be done, or not now."""
+
+    code = "lifecycle_refused"
+    status = 409
 
 
 class KeyNameTaken(Rejected):
@@ -290,6 +310,12 @@ class NoReadyReplica(EngineError):
 
     code = "no_ready_replica"
     status = 503
+
+
+class ModelNotLoaded(NoReadyReplica):
+    """The deployment's model is loaded on demand, and could not be, or not in time."""
+
+    code = "model_not_loaded"
 
 
 class EngineUnreachable(EngineError):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from inferry.core.api_key import Caller
-from inferry.core.errors import InferryError, InvalidRequest
+from inferry.core.errors import InferryError, InvalidRequest, ModelNotLoaded
 from inferry.core.request import InferenceRequest, Route
 from inferry.gateway.admission import Admission, Admitted, Pending, Refused
 from inferry.gateway.callers import Callers
@@ -214,6 +214,24 @@ class Entry:
             self._applicant.on_refused(answer.error)
             return
         self.admitted = answer
+        if self.deployment.awaits_model:
+            self._park()
+        else:
+            self._ask_turn()
+
+    def _park(self) -> None:
+        full = self.deployment.parked.add(self, self._gateway.now_s())
+        if full is not None:
+            self._applicant.on_refused(full)
+
+    def park_again(self) -> bool:
+        """It had its turn, and found no replica. True: it waits for the model, and enters again later."""
+        if self.is_over or not self.deployment.awaits_model:
+            return False
+        self._park()
+        return True
+
+    def _ask_turn(self) -> None:
         turns = self.deployment.turns
         if turns.slots is None:
             self._enter()
@@ -261,6 +279,17 @@ class Entry:
     def on_refused(self, error: InferryError) -> None:
         self._applicant.on_refused(error)
 
+    # --- ParkedRequest --------------------------------------------------------------------------------
+
+    def on_loaded(self) -> None:
+        if self._ticket is not None and self._ticket.is_running:
+            self._enter()
+        else:
+            self._ask_turn()
+
+    def on_not_loaded(self, error: ModelNotLoaded) -> None:
+        self._applicant.on_refused(error)
+
     # --- the end --------------------------------------------------------------------------------------
 
     def progress(self, completion_tokens: int) -> None:
@@ -277,6 +306,7 @@ class Entry:
             self._calls.cancel()
         if self._pending is not None:
             self._pending.cancel()
+        self.deployment.parked.leave(self)
         ticket = self._ticket
         if ticket is not None:
             now_s = self._gateway.now_s()

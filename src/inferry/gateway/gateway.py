@@ -33,6 +33,7 @@ from inferry.gateway.filters.rule import Rule
 from inferry.gateway.health import deployments_health
 from inferry.gateway.host import Active
 from inferry.gateway.metrics import GatewayMetrics
+from inferry.gateway.parked import LoadNews
 from inferry.gateway.prompt_truth import PromptChecks
 from inferry.gateway.served import ServedDeployment, ServedSpec
 from inferry.gateway.snapshot import Snapshot
@@ -78,6 +79,7 @@ class Gateway:
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         on_replica_failure: Callable[[str, str], None] = lambda replica_id, reason: None,
+        on_load_wanted: Callable[[str], None] = lambda deployment: None,
         tenants: Mapping[str, Tenant] = _NO_TENANTS,
         leases: LeaseStore | None = None,
         request_log: RequestLog | None = None,
@@ -98,6 +100,7 @@ class Gateway:
         self.prompt_checks: PromptChecks | None = None
         self.admission = Admission(BankStore(LeaseBank(), clock) if leases is None else leases, clock)
         self.on_replica_failure = on_replica_failure
+        self._on_load_wanted = on_load_wanted
         self.deployments: dict[str, ServedDeployment] = {}
         self._leaving: dict[str, ServedDeployment] = {}
         self.views: dict[str, ReplicaView] = {}
@@ -134,7 +137,7 @@ class Gateway:
         for spec in served:
             deployment = before.pop(spec.name, None) or self._leaving.pop(spec.name, None)
             if deployment is None:
-                deployment = ServedDeployment(spec, filters.get(spec.name))
+                deployment = ServedDeployment(spec, filters.get(spec.name), self._on_load_wanted)
             else:
                 deployment.configure(spec, filters.get(spec.name))
             self.deployments[spec.name] = deployment
@@ -192,7 +195,8 @@ class Gateway:
         begun = encode_begun(begun_of(account, replica_id, attempts))
         if account.book_slot is None:
             return self._log.begin(begun)
-        self.counts[account.book_slot] = 0  # what the last attempt had, nobody got
+        if not account.relaying:
+            self.counts[account.book_slot] = 0  # what the last attempt had, nobody got
         return self._log.move(account.book_slot, begun)
 
     def borrow(self, deployment: str) -> BorrowedReplica | None:
@@ -253,6 +257,9 @@ class Gateway:
             state = ReplicaState.PENDING  # nobody can be sent to nowhere
         deployment.balancer.put(view.id, state, view.weight)
         deployment.share_slots(self._workers, self.now_s())
+        if state is ReplicaState.READY and deployment.stranded:
+            with self._one_fault_stays_one():
+                deployment.wake_stranded()
 
     def gone(self, replica_id: str) -> None:
         """A replica is no more."""
@@ -275,6 +282,12 @@ class Gateway:
             with self._one_fault_stays_one():
                 exchange.hand_over(replica_id, because)
 
+    def on_load_news(self, news: LoadNews) -> None:
+        """How the load of a deployment's model goes."""
+        deployment = self.deployments.get(news.deployment)
+        if deployment is not None:
+            deployment.parked.on_news(news)
+
     def snapshot(self) -> Snapshot:
         """The numbers of this process."""
         # Those that are gone from the file hold requests until their replicas have ended.
@@ -287,7 +300,7 @@ class Gateway:
         return Snapshot(
             metrics=self.metrics,
             journal_waiting=0 if self._log is None else self._log.journal.waiting,
-            waiting={each.name: each.turns.waiting for each in self.deployments.values()},
+            waiting={each.name: each.waiting for each in self.deployments.values()},
             in_flight={slot.id: slot.in_flight for slot in slots},
             sent={slot.id: slot.served for slot in slots},
         )
@@ -313,7 +326,7 @@ class Gateway:
                 self.admission.tick(now_s)
             for deployment in (*self.deployments.values(), *self._leaving.values()):
                 with self._one_fault_stays_one():
-                    deployment.turns.expire(now_s)
+                    deployment.tick(now_s)
             if now_s - swept_s >= SWEEP_S:
                 swept_s = now_s
                 self._sweep(now_s)

@@ -104,6 +104,13 @@ class ReplicaFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadWanted:
+    """Requests wait for the model of a deployment that loads on demand. Said again each second; LoadNews come back."""
+
+    deployment: str
+
+
+@dataclass(frozen=True, slots=True)
 class MetricsWanted:
     """Somebody scrapes; the reply is the page over all gateway processes."""
 

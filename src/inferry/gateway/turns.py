@@ -158,6 +158,10 @@ class Turns:
         self._queue.push(ticket)
         return Answer.WAIT
 
+    def take_waiting(self, now_s: float) -> list[Waiter]:
+        """Nobody waits any more. Returns those who did, in order of arrival: they have not been told."""
+        return [self._take_out(ticket, now_s) for ticket in list(self._waiting)]
+
     def progress(self, ticket: Ticket, completion_tokens: int) -> None:
         """It runs, and has generated so many tokens up to now. Tell it of long streams, every 100 tokens or so."""
         if ticket.state is _State.RUNNING:

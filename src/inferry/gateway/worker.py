@@ -24,6 +24,7 @@ from inferry.gateway.messages import (
     HandOver,
     KeysChanged,
     LeasesWanted,
+    LoadWanted,
     MetricsWanted,
     Prepare,
     ReplicaFailed,
@@ -32,6 +33,7 @@ from inferry.gateway.messages import (
     SnapshotWanted,
     Started,
 )
+from inferry.gateway.parked import LoadNews
 from inferry.gateway.server import GatewayServer
 from inferry.gateway.tls import load_tls
 from inferry.ledger.request_log import RequestLog
@@ -87,6 +89,7 @@ class GatewayWorker:
             clock=self._clock,
             loop=asyncio.get_running_loop(),
             on_replica_failure=lambda replica_id, reason: self._link.say(ReplicaFailed(replica_id, reason)),
+            on_load_wanted=lambda deployment: self._link.say(LoadWanted(deployment)),
             tenants=configuration.tenants,
             leases=_LinkedBank(self._link),
             request_log=RequestLog(setup.journal_folder, setup.name),
@@ -116,6 +119,8 @@ class GatewayWorker:
         match message:
             case ReplicaView():
                 self._gateway.apply(message)
+            case LoadNews():
+                self._gateway.on_load_news(message)
             case ReplicaGone():
                 self._gateway.gone(message.replica_id)
             case HandOver():

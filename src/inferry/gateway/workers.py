@@ -25,6 +25,7 @@ from inferry.gateway.messages import (
     Configuration,
     Drain,
     LeasesWanted,
+    LoadWanted,
     MetricsWanted,
     Prepare,
     ReplicaFailed,
@@ -89,6 +90,7 @@ class GatewayWorkers:
         on_replica_failure: Callable[[str, str], None],
         on_leases: Callable[[str, LeasesWanted], Awaitable[object]],
         on_worker_gone: Callable[[str], None],
+        on_load_wanted: Callable[[str], None] = lambda deployment: None,
         metrics_page: Callable[[], Awaitable[bytes]],
         drain_s: Callable[[], float],
     ) -> None:
@@ -100,6 +102,7 @@ class GatewayWorkers:
         self._on_replica_failure = on_replica_failure
         self._on_leases = on_leases
         self._on_worker_gone = on_worker_gone
+        self._on_load_wanted = on_load_wanted
         self._metrics_page = metrics_page
         self._drain_s = drain_s
         self._stopping = asyncio.Event()
@@ -315,6 +318,8 @@ class GatewayWorkers:
                 self._on_replica_failure(message.replica_id, message.reason)
             case LeasesWanted():
                 self._answer(link, number, self._on_leases(worker.name, message), NOT_ASKED)
+            case LoadWanted():
+                self._on_load_wanted(message.deployment)
             case MetricsWanted():
                 self._answer(link, number, self._metrics_page(), b"")
 
