@@ -33,7 +33,10 @@ class Serving:
 
     @property
     def for_gateway(self) -> Configuration:
-        return Configuration(self.generation, self.config.gateway, self.config.tenants, self.served)
+        config = self.config
+        return Configuration(
+            self.generation, config.gateway, config.tenants, self.served, config.names
+        )
 
 
 def make_serving(

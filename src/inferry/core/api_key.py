@@ -10,6 +10,8 @@ from inferry.core.limits import Limits, Priority
 Scope = Literal["inference", "admin", "read-only"]
 ANONYMOUS = "anonymous"
 """The tenant of all requests where no keys are asked for."""
+SHADOW = "shadow"
+"""The tenant of copies of requests: see gateway/shadow.py."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ class InferryError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    elsewhere: bool = False
+    """Another deployment may well take the request that this one did not."""
 
     def __init__(
         self,
@@ -241,6 +243,7 @@ class QueueFull(Rejected):
     code = "queue_full"
     status = 429
     retryable = True
+    elsewhere = True
 
 
 class QueueTimeout(Rejected):
@@ -249,6 +252,7 @@ class QueueTimeout(Rejected):
     code = "queue_timeout"
     status = 429
     retryable = True
+    elsewhere = True
 
 
 class ContentFiltered(Rejected):
@@ -303,6 +307,7 @@ class EngineError(InferryError):
     code = "engine_error"
     status = 502
     retryable = True
+    elsewhere = True
 
 
 class NoReadyReplica(EngineError):

@@ -6,6 +6,7 @@ from inferry.core.api_key import Caller
 from inferry.core.outcome import Ending, Outcome, UsageFrom
 from inferry.core.request import InferenceRequest, Route
 from inferry.gateway.answer import Answer
+from inferry.gateway.course import Course
 from inferry.gateway.edge import Arrival
 from inferry.gateway.entry import Entry
 from inferry.gateway.served import ServedDeployment
@@ -20,13 +21,15 @@ class Account:
     """One request, as far as it has got. Kept by its exchange; times are the monotonic clock's."""
 
     __slots__ = (
-        "answer", "arrival", "attempts", "book_slot", "caller", "deployment", "entered_s", "entry", "first_byte_s",
+        "answer", "arrival", "attempts", "book_slot", "caller", "course", "deployment", "entered_s", "entry", "first_byte_s",
         "received_s", "received_wall_s", "relaying", "replica_id", "request", "route", "sent_s", "slot", "status", "whole",
     )  # fmt: skip
 
     def __init__(self, route: Route, arrival: Arrival) -> None:
         self.route = route
         self.arrival = arrival
+        self.course: Course | None = None
+        """Where it may go, if several deployments stand behind the name that it asks for."""
         self.received_s = 0.0
         """When the whole request was here."""
         self.received_wall_s = 0.0

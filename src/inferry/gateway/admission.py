@@ -14,7 +14,7 @@ from typing import Protocol
 from inferry.core.api_key import Caller
 from inferry.core.clock import Clock
 from inferry.core.errors import InferryError
-from inferry.core.leases import Bucket, Grant, Return, Times, Wish
+from inferry.core.leases import Bucket, Grant, Measure, Return, Times, Wish
 from inferry.core.limits import Limits
 from inferry.gateway.limit_errors import spent_error, too_large_error, unavailable_error
 from inferry.gateway.limit_rules import Estimate, Rules
@@ -177,6 +177,16 @@ class Admission:
             unused = admitted.amounts[place] - cost_nano
             if unused:
                 self._holder.settle(admitted, admitted.shelves[place], unused)
+
+    def withdraw(self, admitted: Admitted) -> None:
+        """The request goes elsewhere and enters again there: here, it shall not count at all."""
+        rules = admitted.rules
+        if rules is None:
+            return
+        self.settle(admitted, 0, 0)
+        for place, measure in enumerate(rules.measures):
+            if measure is Measure.REQUESTS_PER_MINUTE:
+                self._holder.settle(admitted, admitted.shelves[place], 1)
 
     def on_cancelled(self, claim: Admitted) -> None:
         """Nobody waits for the claim any more."""

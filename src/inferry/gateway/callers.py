@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from inferry.core.api_key import ANONYMOUS, ApiKey, Caller
+from inferry.core.api_key import ANONYMOUS, SHADOW, ApiKey, Caller
 from inferry.core.clock import Clock
 from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.gateway_settings import Tenant
@@ -27,6 +27,8 @@ class Callers:
         self._tenants: Mapping[str, Tenant] = {}
         self._key_limits = _NO_LIMITS
         self._anybody = Caller(ANONYMOUS)
+        self.shadow = Caller(SHADOW, priority="low")
+        """Who asks by a copy of somebody's request."""
 
     def configure(self, settings: GatewaySettings, tenants: Mapping[str, Tenant]) -> None:
         self.asks_keys = settings.auth == "keys"
@@ -34,6 +36,7 @@ class Callers:
         self._key_limits = settings.key_limits
         self._known = {}
         self._anybody = Caller(ANONYMOUS, tenant_limits=self._tenant(ANONYMOUS).limits)
+        self.shadow = Caller(SHADOW, tenant_limits=self._tenant(SHADOW).limits, priority="low")
 
     def replace_keys(self, keys: Iterable[ApiKey]) -> None:
         """From now on these keys, and no others, are good."""

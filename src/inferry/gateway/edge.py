@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from inferry.core.gateway_settings import Gateway as GatewaySettings
@@ -24,6 +25,7 @@ _FORWARDED: Final = frozenset({*_TRACING, b"anthropic-version", b"anthropic-beta
 _FORWARDED_BYTES_MAX = 8192
 _ID_BYTES = 12
 _IDS_AT_ONCE = 256
+_NOTHING: Mapping[bytes, bytes] = {}
 _INTERESTING: Final = _FORWARDED | {
     b"authorization", b"origin", b"sec-fetch-site", b"x-api-key", b"x-inferry-explain", b"x-request-id",
 }  # fmt: skip
@@ -33,8 +35,8 @@ class Arrival:
     """What the head of one request says."""
 
     __slots__ = (
-        "authorization", "client", "explain", "forward", "id", "id_line", "origin", "refusal", "request_id", "trace",
-        "x_api_key",
+        "authorization", "client", "explain", "forward", "id", "id_line", "kept", "origin", "refusal", "request_id",
+        "trace", "x_api_key",
     )  # fmt: skip
 
     def __init__(self, own_id: str) -> None:
@@ -49,6 +51,8 @@ class Arrival:
         self.authorization: bytes | None = None
         self.x_api_key: bytes | None = None
         self.origin: bytes | None = None
+        self.kept = _NOTHING
+        """By name in lower case: headers that the file tells callers apart by."""
         self.client = ""
         self.trace: TraceContext | None = None
         self.explain = False
@@ -73,8 +77,13 @@ class RequestIds:
 class Edge:
     """How requests come in, by the settings of one generation."""
 
-    def __init__(self, settings: GatewaySettings, generation: int) -> None:
+    def __init__(
+        self, settings: GatewaySettings, generation: int, kept: frozenset[bytes] = frozenset()
+    ) -> None:
+        """`kept`: headers, in lower case, whose values requests shall keep."""
         self._ids = RequestIds()
+        self._kept = kept
+        self._interesting = _INTERESTING | kept
         self.cors = CorsPolicy(settings.cors)
         self.guard = CrossSiteGuard(settings, self.cors)
         self._addresses = ClientAddresses(settings.trusted_proxies)
@@ -89,9 +98,14 @@ class Edge:
         arrival = Arrival(self._ids.next())
         forward: list[bytes] = []
         guarded = False
+        interesting = self._interesting
         for name, value in headers:
-            if name not in _INTERESTING:
+            if name not in interesting:
                 continue
+            if name in self._kept:
+                arrival.kept = {**arrival.kept, name: value}
+                if name not in _INTERESTING:
+                    continue
             if name == b"authorization":
                 arrival.authorization = value
             elif name == b"x-api-key":

@@ -40,10 +40,12 @@ def spent_error(bucket: Bucket, amount: int, retry_after_s: float) -> InferryErr
     if measure not in (Measure.REQUESTS_PER_MINUTE, Measure.REQUESTS_IN_FLIGHT):
         wanted = f"; this request may take {_shown(measure, amount)}"
     left = "so many are under way" if measure is Measure.REQUESTS_IN_FLIGHT else "not enough is left"
-    return _CLASSES.get(measure, BudgetSpent)(
+    error = _CLASSES.get(measure, BudgetSpent)(
         f"{whose} may have {allowed} ({measure.value}), and {left}{wanted}. Try again in {_time(retry_after_s)}.",
         retry_after_s=max(0.001, retry_after_s),
     )
+    error.elsewhere = owner_of(bucket.id)[0] == "deployment"
+    return error
 
 
 def too_large_error(bucket: Bucket, amount: int) -> InferryError:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from inferry.core.api_key import ApiKey
 from inferry.core.gateway_settings import Gateway, Tenant
 from inferry.core.leases import Return, Wish
+from inferry.core.public_names import PublicName
 from inferry.core.replica import ReplicaView
 from inferry.gateway.served import ServedSpec
 
@@ -26,6 +27,8 @@ class Configuration:
     settings: Gateway
     tenants: Mapping[str, Tenant]
     served: Sequence[ServedSpec]
+    names: Mapping[str, PublicName] = field(default_factory=dict)
+    """Those over several deployments."""
 
 
 @dataclass(frozen=True, slots=True)

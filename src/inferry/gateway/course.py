@@ -1,0 +1,50 @@
+"""The way of one request through the deployments behind a public name: the chosen one, then its fallbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from inferry.core.errors import InferryError
+from inferry.gateway.served import ServedDeployment
+
+if TYPE_CHECKING:
+    from inferry.gateway.account import Account
+
+SendCopies = Callable[["Account"], None]
+
+
+class Course:
+    """Made for one request; plain deployments have none."""
+
+    __slots__ = ("_fallbacks", "_left_behind", "_send_copies", "name")
+
+    def __init__(
+        self, name: str, fallbacks: Iterator[ServedDeployment], send_copies: SendCopies | None = None
+    ) -> None:
+        """`fallbacks`: those after the chosen one."""
+        self.name = name
+        self._fallbacks = fallbacks
+        self._left_behind: list[tuple[str, str]] = []
+        self._send_copies = send_copies
+
+    def on_entered(self, account: Account) -> None:
+        """A deployment has let the request in: copies go out, once."""
+        send_copies, self._send_copies = self._send_copies, None
+        if send_copies is not None:
+            send_copies(account)
+
+    def next_after(self, deployment: ServedDeployment, error: InferryError) -> ServedDeployment | None:
+        """Who takes the request now that `deployment` ended in `error`; None: nobody, the client gets the error."""
+        other = next(self._fallbacks, None) if error.elsewhere else None
+        if other is not None:
+            self._left_behind.append((deployment.name, error.code))
+        return other
+
+    def header_lines(self, deployment: ServedDeployment) -> bytes:
+        """Which deployment answers; where others should have before, which, and why they did not."""
+        lines = f"x-inferry-deployment: {deployment.name}\r\n"
+        if self._left_behind:
+            told = ", ".join(f"{name} ({code})" for name, code in self._left_behind)
+            lines += f"x-inferry-fallback: {told}\r\n"
+        return lines.encode("ascii")
