@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TypeVar
 
 from inferry.core.clock import Clock
 from inferry.core.errors import ConfigError
 from inferry.core.replica import ReplicaView
+from inferry.fleet.gateway_side import GatewaySide
+from inferry.fleet.hand_scale import HandScales
 from inferry.fleet.keeper_maker import KeeperMaker
+from inferry.fleet.leaving import Leaving
+from inferry.fleet.lifecycle import Lifecycle
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import HttpProber, Prober
 from inferry.fleet.reconciler import Reconciler
-from inferry.fleet.replica_set import Leaving
+from inferry.fleet.rollout import Surroundings
 from inferry.fleet.threads import cores_available
+from inferry.policy.rollout import Served
 from inferry.runtime.base import Runtime
 
 __all__ = ["DeploymentPlan", "Fleet"]
+
+T = TypeVar("T")
 
 
 class Fleet:
@@ -45,17 +53,28 @@ class Fleet:
         self._prober = HttpProber() if prober is None else prober
         maker = KeeperMaker(runtime, self._prober, clock, rng, on_change, environ)
         self._reconciler = Reconciler(plans, maker, cores_available() if cores is None else cores)
-        self._on_gone = on_gone
-        self._in_flight: Callable[[str], int] = lambda replica_id: 0
+        self._clock = clock
+        self._gateway = GatewaySide(on_gone)
+        self._scales = HandScales(plans)
+        self.lifecycle = Lifecycle(self._reconciler, self._scales, self._do)
+        """What people ask for by hand."""
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
-        self._changes: set[asyncio.Task[dict[str, str]]] = set()
+        self._changes: set[asyncio.Task[object]] = set()
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
 
     def set_in_flight(self, lookup: Callable[[str], int]) -> None:
         """How many requests a replica holds, at all gateways together: what a draining one is waited for."""
-        self._in_flight = lookup
+        self._gateway.in_flight = lookup
+
+    def set_hand_over(self, hand_over: Callable[[str, str], None]) -> None:
+        """(replica, because): have its requests go on at other replicas, where that can be."""
+        self._gateway.hand_over = hand_over
+
+    def set_served(self, lookup: Callable[[str], Served]) -> None:
+        """What a replica was asked and how often it failed: what a canary is judged by."""
+        self._gateway.served = lookup
 
     async def run(self) -> None:
         """Start everything and keep it running; returns when `stop` is done.
@@ -77,20 +96,22 @@ class Fleet:
     async def apply(self, plans: Sequence[DeploymentPlan], drain_s: float = 30.0) -> dict[str, str]:
         """Run what `plans` say from now on, without dropping a request: see fleet/reconciler.py.
 
-        Returns when all that must leave has left (each within `drain_s` and its grace), replacements are ready,
-        and additional replicas have had their turn to start (`wait_settled` waits for the rest). The result
-        names the deployments that run as before, because a new engine did not start, and why.
+        Returns when all that must leave has left (fleet/leaving.py), replacements are ready, and additional
+        replicas have had their turn to start (`wait_settled` waits for the rest). The result names the
+        deployments that run as before, because new replicas were no good, and why.
 
         Several calls are done one after the other, and after the first start. A call that is cancelled is done
         all the same. Raises ConfigError when the fleet does not run, or is stopped meanwhile.
         """
-        change = asyncio.create_task(self._change(plans, drain_s))
-        self._changes.add(change)
-        change.add_done_callback(self._changes.discard)
-        await asyncio.wait([change])
-        if change.cancelled():
-            raise ConfigError("Inferry is shutting down; the change was not completed.")
-        return change.result()
+
+        async def work(around: Surroundings) -> dict[str, str]:
+            async with self._changing:
+                self._require_running()
+                kept = await self._reconciler.reconcile([self._scales.over(plan) for plan in plans], around)
+                self._scales.settle(plans, kept)
+                return kept
+
+        return await self._do(work, drain_s)
 
     async def stop(self) -> None:
         """Publish `draining` for all replicas, then end all engines, each within its grace. Idempotent."""
@@ -143,12 +164,23 @@ class Fleet:
         async with self._changing:
             await self._reconciler.start(group)
 
-    async def _change(self, plans: Sequence[DeploymentPlan], drain_s: float) -> dict[str, str]:
-        async with self._changing:
-            if self._group is None or self._stopping.is_set():
-                raise ConfigError("Inferry is not running, or shutting down; nothing was changed.")
-            leaving = Leaving(self._in_flight, self._on_gone, drain_s)
-            return await self._reconciler.reconcile(plans, leaving, self._group)
+    async def _do(self, work: Callable[[Surroundings], Coroutine[None, None, T]], drain_s: float) -> T:
+        """Run it to its end, even if the caller leaves. Raises ConfigError when the fleet does not run, or is
+        stopped meanwhile."""
+        group = self._require_running()
+        around = Surroundings(Leaving(self._gateway, drain_s), group, self._clock)
+        change = asyncio.create_task(work(around))
+        self._changes.add(change)
+        change.add_done_callback(self._changes.discard)
+        await asyncio.wait([change])
+        if change.cancelled():
+            raise ConfigError("Inferry is shutting down; the change was not completed.")
+        return change.result()
+
+    def _require_running(self) -> asyncio.TaskGroup:
+        if self._group is None or self._stopping.is_set():
+            raise ConfigError("Inferry is not running, or shutting down; nothing was changed.")
+        return self._group
 
 
 async def _ended(ending: asyncio.Task[None]) -> None:

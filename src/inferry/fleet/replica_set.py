@@ -7,69 +7,22 @@ failed it, and a log file is one replica's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-
-import structlog
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager
 
 from inferry.core.deployment_base import ManagedBase
 from inferry.core.file_change import needs_new_engines
-from inferry.core.replica import Endpoint, ReplicaView
+from inferry.core.replica import Endpoint, ReplicaState
 from inferry.engines.adapter import RemoteAdapter
-from inferry.fleet.keeper_maker import Keeper, KeeperMaker
+from inferry.fleet.keeper_maker import KeeperMaker
+from inferry.fleet.leaving import Leaving
+from inferry.fleet.member import Member
 from inferry.fleet.plan import DeploymentPlan
+from inferry.fleet.rollout_progress import RolloutProgress
 
-log = structlog.get_logger()
-
-DRAIN_LOOK_S = 0.05
-IDLE_LOOKS = 2
-"""So often in a row a draining replica must be found idle: a gateway process may hear of the draining a moment
-later than others, and send it a last request."""
-
-
-class Member:
-    """One replica: its keeper, the task that runs it, and at last the task that ends it."""
-
-    def __init__(self, keeper: Keeper, endpoint: Endpoint | None) -> None:
-        self.keeper = keeper
-        self.endpoint = endpoint
-        """Where it is, if others run it; None if we do."""
-        self._running: asyncio.Task[None] | None = None
-        self._ending: asyncio.Task[None] | None = None
-
-    @property
-    def id(self) -> str:
-        return self.keeper.record.view.id
-
-    @property
-    def view(self) -> ReplicaView:
-        return self.keeper.record.view
-
-    def start(self, group: asyncio.TaskGroup) -> None:
-        self._running = group.create_task(self.keeper.run())
-
-    async def halt(self) -> None:
-        """Nobody moves its record any more; its engine goes on."""
-        if self._running is not None and not self._running.done():
-            self._running.cancel()
-            await asyncio.wait([self._running])
-
-    def ending(self) -> asyncio.Task[None]:
-        """The one task that ends its engine. It goes on if who asked for it is cancelled; cancel it, and the
-        engine is killed at once."""
-        if self._ending is None:
-            self._ending = asyncio.create_task(self.keeper.end())
-        return self._ending
-
-
-@dataclass(frozen=True, slots=True)
-class Leaving:
-    """What replicas need on their way out."""
-
-    in_flight: Callable[[str], int]
-    """How many requests a replica holds."""
-    on_gone: Callable[[str], None]
-    drain_s: float
+NO_LONGER_WANTED = "the replica is no longer wanted"
+LAST_CHANCE_S = 10.0
+"""For requests that another model must go on with, when all time is over."""
 
 
 class ReplicaSet:
@@ -83,12 +36,41 @@ class ReplicaSet:
         self.members: dict[str, Member] = {}
         self.is_loaded = not plan.deployment.on_demand
         """Otherwise it wants no replicas now: see fleet/model_swap.py."""
+        self.changing = asyncio.Lock()
+        """Held by whoever adds or retires members."""
+        self.doing = ""
+        """What the holder does, in words for whoever is turned away."""
+        self.rollout: RolloutProgress | None = None
+        """The one that is under way, or the last one."""
         self._maker = maker
         self._indexes = indexes
+
+    @asynccontextmanager
+    async def held(self, doing: str) -> AsyncIterator[None]:
+        """Its members are added and retired by nobody else meanwhile."""
+        async with self.changing:
+            self.doing = doing
+            yield
 
     def seats(self) -> list[Endpoint | None]:
         """One entry per replica that is wanted now: its endpoint if others run it."""
         return seats(self.plan) if self.is_loaded else []
+
+    def parked(self) -> list[Member]:
+        """Those that were drained by hand."""
+        return [member for member in self.members.values() if member.is_parked]
+
+    def outdated(self, plan: DeploymentPlan) -> list[Member]:
+        """Those that can't serve `plan` with the engines that they have."""
+        return [
+            member
+            for member in self.members.values()
+            if not member.is_parked and needs_replacing(member.plan, plan)
+        ]
+
+    def others_ready(self, member: Member) -> bool:
+        """Whether another one could take requests over from it."""
+        return any(other.is_ready for other in self.members.values() if other is not member)
 
     def add_missing(self) -> list[Member]:
         """Members for what `plan` wants and is not there, not started yet."""
@@ -99,13 +81,13 @@ class ReplicaSet:
         return self._add(endpoint)
 
     def surplus(self) -> list[Member]:
-        """Members that `plan` does not want: first those that were given up, then the youngest."""
+        """Members that `plan` does not want: first those without an engine, then the youngest."""
         members = list(self.members.values())
         if isinstance(self.plan.adapter, RemoteAdapter):
             wanted = set(self.plan.adapter.endpoints())
             return [member for member in members if member.endpoint not in wanted]
         members.reverse()
-        members.sort(key=lambda member: member.keeper.failure is None)  # stable
+        members.sort(key=lambda member: not _has_no_engine(member))  # stable
         return members[: max(len(members) - len(self.seats()), 0)]
 
     def change(self, plan: DeploymentPlan, threads: int) -> None:
@@ -114,30 +96,71 @@ class ReplicaSet:
         self.threads = threads
         self.is_loaded = self.is_loaded or not plan.deployment.on_demand
         for member in self.members.values():
-            member.keeper.change(plan, threads)
+            if member.is_parked or not needs_replacing(member.plan, plan):
+                member.change(plan, threads)
 
-    async def retire(self, members: Sequence[Member], leaving: Leaving) -> None:
-        """No new requests for them, wait until they hold none (or drain_s are over), end and forget them."""
+    async def retire(
+        self,
+        members: Sequence[Member],
+        leaving: Leaving,
+        because: str = NO_LONGER_WANTED,
+        next_plan: DeploymentPlan | None = None,
+    ) -> None:
+        """No new requests for them; when they hold none any more, end and forget them: see fleet/leaving.py.
+        `next_plan`: what those run that could take requests over; None: the same."""
+
+        async def go(member: Member) -> None:
+            await self._empty(member, leaving, because, next_plan)
+            if self.members.pop(member.id, None) is not None:
+                leaving.gateway.on_gone(member.id)
+
+        await self._each(members, go)
+
+    async def park(self, members: Sequence[Member], leaving: Leaving, because: str, message: str) -> None:
+        """The same, but they keep their places, in state `stopped` with this message."""
+
+        async def go(member: Member) -> None:
+            await self._empty(member, leaving, because, None)
+            if member.view.state is ReplicaState.FAILED:
+                member.keeper.record.move(ReplicaState.STOPPED)
+            member.keeper.record.say(message)
+
+        for member in members:
+            member.is_parked = True
+        await self._each(members, go)
+
+    def forget_parked(self, members: Sequence[Member], leaving: Leaving) -> None:
+        """Their places are free again."""
+        for member in members:
+            assert member.is_parked
+            del self.members[member.id]
+            leaving.gateway.on_gone(member.id)
+
+    async def _each(
+        self, members: Sequence[Member], go: Callable[[Member], Coroutine[None, None, None]]
+    ) -> None:
         for member in members:
             await member.halt()
             member.keeper.drain()
         async with asyncio.TaskGroup() as group:
             for member in members:
-                group.create_task(self._let_go(member, leaving))
+                group.create_task(go(member))
 
-    async def _let_go(self, member: Member, leaving: Leaving) -> None:
-        idle_looks = 0
-        try:
-            async with asyncio.timeout(leaving.drain_s):
-                while idle_looks < IDLE_LOOKS:
-                    await asyncio.sleep(DRAIN_LOOK_S)
-                    idle_looks = 0 if leaving.in_flight(member.id) else idle_looks + 1
-        except TimeoutError:
-            left = leaving.in_flight(member.id)
-            log.warning("drain_cut", replica=member.id, in_flight=left, drain_s=leaving.drain_s)
+    async def _empty(
+        self, member: Member, leaving: Leaving, because: str, next_plan: DeploymentPlan | None
+    ) -> None:
+        drain_max_s = self.plan.deployment.drain_max_s
+        if next_plan is not None and not same_model(member.plan, next_plan):
+            # An answer that one model began is not for another one to end: only if it would break off otherwise.
+            leaving = leaving.with_drain(max(drain_max_s, leaving.drain_s))
+            drain_max_s += LAST_CHANCE_S
+        await leaving.until_idle(
+            member.id,
+            others_ready=lambda: self.others_ready(member),
+            drain_max_s=drain_max_s,
+            because=because,
+        )
         await asyncio.shield(member.ending())
-        del self.members[member.id]
-        leaving.on_gone(member.id)
 
     def _missing(self) -> list[Endpoint | None]:
         wanted = self.seats()
@@ -148,7 +171,7 @@ class ReplicaSet:
 
     def _add(self, endpoint: Endpoint | None) -> Member:
         keeper = self._maker.make(self.plan, next(self._indexes), self.threads, endpoint)
-        member = Member(keeper, endpoint)
+        member = Member(keeper, self.plan, endpoint)
         self.members[member.id] = member
         return member
 
@@ -166,3 +189,12 @@ def needs_replacing(old: DeploymentPlan, new: DeploymentPlan) -> bool:
     if isinstance(old.adapter, RemoteAdapter) and isinstance(new.adapter, RemoteAdapter):
         return False
     return needs_new_engines(old.deployment, new.deployment) or old.model_path != new.model_path
+
+
+def same_model(old: DeploymentPlan, new: DeploymentPlan) -> bool:
+    """Whether answers that one began may be ended by the other."""
+    return old.model_path == new.model_path and old.deployment.model == new.deployment.model
+
+
+def _has_no_engine(member: Member) -> bool:
+    return member.is_parked or member.keeper.failure is not None

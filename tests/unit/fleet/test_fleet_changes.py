@@ -16,6 +16,7 @@ from inferry.core.health_settings import Health
 from inferry.core.local_engines import SimulatedDeployment
 from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.replica import ReplicaState
+from inferry.core.rollout_settings import Rollout
 from inferry.engines.registry import adapter_for
 from inferry.fleet.fleet import DeploymentPlan, Fleet
 from inferry.testing.manual_clock import ManualClock
@@ -23,6 +24,7 @@ from inferry.testing.manual_clock import ManualClock
 from .fakes import GONE, LOADING, Changes, FakeHandle, FakeProber, FakeRuntime, until
 
 SLOW = Health(interval_s=300)
+AT_ONCE = Rollout(settle_s=0, canary_s=0)
 
 
 def chat(
@@ -31,6 +33,8 @@ def chat(
     health: Health = SLOW,
     start_timeout_s: float = 5,
     grace_s: float = 7,
+    rollout: Rollout = AT_ONCE,
+    drain_max_s: float = 300,
 ) -> SimulatedDeployment:
     return SimulatedDeployment(
         engine="simulated",
@@ -40,6 +44,8 @@ def chat(
         restart=Restart(backoff_initial_s=0.01, crashes_max=2),
         start_timeout_s=start_timeout_s,
         stop_grace_s=grace_s,
+        rollout=rollout,
+        drain_max_s=drain_max_s,
     )
 
 
@@ -163,10 +169,10 @@ async def test_a_leaving_replica_finishes_what_it_has() -> None:
 
 
 async def test_the_wait_for_running_requests_is_bounded() -> None:
-    """After drain_s a replica is ended although it holds requests."""
+    """After drain_max_s a replica is ended although it holds requests."""
     async with running(House(chat=chat(2))) as house:
         house.in_flight["chat-1"] = 3
-        await house.apply(chat=chat(1), drain_s=0.2)
+        await house.apply(chat=chat(1, drain_max_s=0.2), drain_s=0.1)
         assert house.states() == {"chat-0": "ready"}
 
 
