@@ -21,6 +21,8 @@ class Books:
 
     rows: dict[str, dict[str, Any]]
     faults: list[str] = field(default_factory=list)
+    unexplained: list[str] = field(default_factory=list)
+    """Differences to the engines' own counters for which `inferry ledger reconcile` finds no cause."""
 
     def resumed(self, heard: Sequence[Heard]) -> list[Heard]:
         """Those whose stream went on at another replica."""
@@ -52,7 +54,7 @@ def read_books(inferry: Inferry, heard: Sequence[Heard]) -> Books:
         if each.ask.id in books.rows and not each.faults:
             books.faults += _faults_of_row(each, books.rows[each.ask.id])
     books.faults += _faults_of_sums(inferry, rows)
-    books.faults += _faults_of_reconcile(inferry)
+    books.unexplained = _unexplained(inferry)
     return books
 
 
@@ -88,8 +90,7 @@ def _faults_of_sums(inferry: Inferry, rows: Sequence[dict[str, Any]]) -> list[st
     ]
 
 
-def _faults_of_reconcile(inferry: Inferry) -> list[str]:
-    """Each difference to the engines' own counters has a cause."""
+def _unexplained(inferry: Inferry) -> list[str]:
     done = inferry.run("ledger", "reconcile", "--json")
     if not done.stdout:
         return [f"inferry ledger reconcile: {done.stderr}"]

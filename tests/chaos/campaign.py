@@ -7,6 +7,7 @@ import math
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +53,7 @@ class Campaign:
     gateway: dict[str, Any] = field(default_factory=dict)
     chat: dict[str, Any] = field(default_factory=dict)
     """Keys of the deployment, beside those of stand.CHAT_FILE."""
+    environ: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -67,8 +69,9 @@ class Findings:
         faults = [f"{each.ask.id} at {each.replica}: {fault}" for each in self.heard for fault in each.faults]
         return faults + self.books.faults
 
-    def require_no_fault(self) -> None:
-        faults = self.faults()
+    def require_no_fault(self, *, reconciled: bool = True) -> None:
+        """Raises AssertionError with the first faults, of clients and books; `reconciled`: the engines' too."""
+        faults = self.faults() + (self.books.unexplained if reconciled else [])
         if faults:
             more = [f"... and {len(faults) - SHOWN_MAX} more"] if len(faults) > SHOWN_MAX else []
             raise AssertionError("\n".join([*faults[:SHOWN_MAX], *more, "what was done:", *self.log[-40:]]))
@@ -79,6 +82,10 @@ class Findings:
         return [
             each.longest_pause()[0] for each in self.heard if (each.ask.id in ids) is resumed and each.events
         ]
+
+    def replicas(self) -> Counter[str]:
+        """Where streams began."""
+        return Counter(each.replica for each in self.heard)
 
     def waits_s(self) -> list[float]:
         """From asking to the first event."""
@@ -113,6 +120,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 async def run_campaign(folder: Path, dice: random.Random, campaign: Campaign, harm: Harm) -> Findings:
     """Start Inferry, load it, do harm, let all streams end, end Inferry in order, and read its books."""
     inferry = Inferry(folder)
+    inferry.environ.update(campaign.environ)
     write_file(inferry, campaign.gateway, **campaign.chat)
     with inferry.up() as up:
         url = up.wait_ready()

@@ -21,18 +21,11 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 class Expected:
     """One undisturbed answer."""
 
-    pieces: tuple[str, ...]
-    """A token each. The one that ends an answer by itself is the last, and empty."""
+    text: str
     prompt_tokens: int
+    completion_tokens: int
+    """The one that ends an answer by itself is one of them, and has no text."""
     finish_reason: str
-
-    @property
-    def text(self) -> str:
-        return "".join(self.pieces)
-
-    @property
-    def completion_tokens(self) -> int:
-        return len(self.pieces)
 
 
 def expected_answer(path: str, body: dict[str, Any], context_tokens: int = 8192) -> Expected:
@@ -49,4 +42,4 @@ def expected_answer(path: str, body: dict[str, Any], context_tokens: int = 8192)
         piece = answer.step()
         pieces.append(piece.text)
         if piece.finish is not None:
-            return Expected(tuple(pieces), len(prompt), piece.finish)
+            return Expected("".join(pieces), len(prompt), len(pieces), piece.finish)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
+import struct
+from pathlib import Path
 
 from .campaign import Harm, Scene
 
@@ -31,3 +34,47 @@ def kill_at_random(every_s: float) -> Harm:
 async def no_harm(scene: Scene) -> None:
     """Only load."""
     await asyncio.sleep(0)
+
+
+def fill_the_disk(after_s: float, for_s: float) -> Harm:
+    """From `after_s` on, no file of the control process or of a gateway process takes a byte more, for `for_s`.
+
+    By their limit of file sizes, which needs no rights: writes fail with EFBIG there, where a full disk says ENOSPC.
+    """
+
+    async def harm(scene: Scene) -> None:
+        await scene.load.pause(after_s)
+        pids = scene.stand.own_pids()
+        before = {pid: resource.prlimit(pid, resource.RLIMIT_FSIZE) for pid in pids}
+        for pid in pids:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, before[pid][1]))
+        scene.note(f"disk full for {pids}")
+        await scene.load.pause(for_s)
+        for pid in pids:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, before[pid])
+        scene.note("disk has room again")
+
+    return harm
+
+
+def step_the_clock(path: Path, steps_s: tuple[float, ...], every_s: float) -> Harm:
+    """Sets the wall clock of all processes, again and again; see clock_steps/sitecustomize.py."""
+
+    async def harm(scene: Scene) -> None:
+        for step_s in steps_s:
+            await scene.load.pause(every_s)
+            await asyncio.to_thread(path.write_bytes, struct.pack("d", step_s))
+            scene.note(f"wall clock {step_s:+,.0f} s from the true time")
+
+    return harm
+
+
+def at_once(*harms: Harm) -> Harm:
+    """All of them, side by side."""
+
+    async def harm(scene: Scene) -> None:
+        async with asyncio.TaskGroup() as group:
+            for each in harms:
+                group.create_task(each(scene))
+
+    return harm

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,10 +22,15 @@ def random_asks(dice: random.Random, name: str = "chat", tokens_max: int = 80) -
         yield random_ask(dice, f"{number:06}", name, tokens_max)
 
 
-def random_ask(dice: random.Random, id: str, name: str = "chat", tokens_max: int = 80) -> Ask:
+def random_ask(
+    dice: random.Random, id: str, name: str = "chat", tokens_max: int = 80, tokens_min: int | None = None
+) -> Ask:
+    """With `tokens_min`, the answer has no fewer; otherwise it may end by itself."""
     body: dict[str, Any] = {"model": name, "stream": True}
-    body["max_tokens"] = dice.randint(max(tokens_max // 4, 1), tokens_max)
-    if dice.random() < 0.5:
+    body["max_tokens"] = dice.randint(
+        max(tokens_max // 4, 1) if tokens_min is None else tokens_min, tokens_max
+    )
+    if tokens_min is not None or dice.random() < 0.5:
         body["ignore_eos"] = True
     if dice.random() < 0.5:
         body["stream_options"] = {"include_usage": True}
@@ -86,10 +90,3 @@ class Load:
             self.running += 1
             self.heard.append(await ask_strictly(self._host, self._port, ask))
             self.running -= 1
-
-    def faults(self) -> list[str]:
-        return [f"{each.ask.id} at {each.replica}: {fault}" for each in self.heard for fault in each.faults]
-
-    def replicas(self, since_s: float = 0.0) -> Counter[str]:
-        """Where the streams began that were asked for since then."""
-        return Counter(each.replica for each in self.heard if each.begun_s >= since_s)

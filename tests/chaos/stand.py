@@ -48,6 +48,10 @@ class Stand:
             key: each for key, each in sorted((await self.replicas()).items()) if each["state"] == "ready"
         }
 
+    def own_pids(self) -> list[int]:
+        """The control process and the gateway processes."""
+        return [self._up.process.pid, *self._up.gateway_pids()]
+
     async def kill(self, replica_id: str, number: signal.Signals = signal.SIGKILL) -> int:
         """Its process id, which has the signal now."""
         pid: int = (await self.replicas())[replica_id]["pid"]
@@ -71,6 +75,15 @@ class Stand:
             assert waited_s < timeout_s, f"{what}: not within {timeout_s:g} s; {seen}"
             await asyncio.sleep(0.05)
         return time.monotonic() - begun_s
+
+    async def until_back(self, replica_id: str, restarts_before: int, count: int) -> float:
+        """Wait until it has been started anew, and all `count` replicas are ready."""
+
+        def back(seen: dict[str, dict[str, Any]]) -> bool:
+            states = [each["state"] for each in seen.values()]
+            return seen[replica_id]["restarts"] > restarts_before and states == ["ready"] * count
+
+        return await self.until(f"{replica_id} is back", back)
 
     async def until_all_ready(self, count: int) -> float:
         return await self.until(
