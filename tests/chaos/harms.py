@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
 import struct
 from pathlib import Path
+from typing import Any
 
 from .campaign import Harm, Scene
 
@@ -29,6 +31,61 @@ def kill_at_random(every_s: float) -> Harm:
             scene.note(f"killed {victim}, pid {ready[victim]['pid']}")
 
     return harm
+
+
+SIMULATED_FAULTS: tuple[dict[str, Any], ...] = (
+    {"kind": "crash"},
+    {"kind": "cut"},
+    {"kind": "bad_bytes"},
+    {"kind": "bad_bytes", "where": "event"},
+    {"kind": "error_status", "status": 500},
+    {"kind": "error_status", "status": 503},
+    {"kind": "stall", "seconds": 20},
+    {"kind": "slow", "factor": 4},
+)
+"""What a simulated engine does to a few requests, after some of their tokens."""
+
+
+def anything_at_random(every_s: float) -> Harm:
+    """Every `every_s` seconds on average, something befalls a random ready replica, as long as another one is ready:
+    a signal, a port that refuses, a loading engine, or one of SIMULATED_FAULTS."""
+
+    async def harm(scene: Scene) -> None:
+        dice = scene.dice
+        async with asyncio.TaskGroup() as continuing:
+            while True:
+                await scene.load.pause(dice.uniform(0.5, 1.5) * every_s)
+                if scene.load.stopping:
+                    return
+                ready = await scene.stand.ready()
+                if len(ready) < 2:
+                    scene.note(f"nothing done: ready are {list(ready)}")
+                    continue
+                victim = dice.choice(list(ready))
+                what = dice.choice(("kill", "stop", "refuse", "loading", "fault", "fault", "fault", "fault"))
+                match what:
+                    case "kill":
+                        os.kill(ready[victim]["pid"], signal.SIGKILL)
+                    case "stop":
+                        continuing.create_task(_stop_for(scene, ready[victim]["pid"], dice.uniform(0.2, 6.0)))
+                    case "refuse" | "loading":
+                        await scene.stand.arm(victim, kind=what, seconds=dice.uniform(0.5, 3.0))
+                    case _:
+                        fault = {**dice.choice(SIMULATED_FAULTS), "after_tokens": dice.randint(1, 30)}
+                        what = f"{fault}"
+                        await scene.stand.arm(victim, **fault, times=dice.randint(1, 4))
+                scene.note(f"{victim}: {what}")
+
+    return harm
+
+
+async def _stop_for(scene: Scene, pid: int, seconds: float) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await scene.load.pause(seconds)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # it was ended meanwhile
+            os.kill(pid, signal.SIGCONT)
 
 
 async def no_harm(scene: Scene) -> None:

@@ -18,6 +18,7 @@ from inferry.gateway.account import Account
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.served import ServedSpec
 from inferry.gateway.server import GatewayServer, bind_sockets
+from inferry.policy.routing import Routing
 from inferry.testing.simulated_engine import running_simulated_engine
 
 from .cutting_proxy import Damages, cutting_proxy
@@ -53,7 +54,18 @@ async def small_stand(*, itl_s: float = 0.0, **settings: Any) -> AsyncIterator[S
     async with contextlib.AsyncExitStack() as stack:
         gateway = Gateway(
             GatewaySettings(listen="127.0.0.1:0", **settings),
-            [ServedSpec("chat", (), "simulated", True, "chat", frozenset(ROUTES), True, "round_robin")],
+            [
+                ServedSpec(
+                    "chat",
+                    (),
+                    "simulated",
+                    True,
+                    "chat",
+                    frozenset(ROUTES),
+                    True,
+                    Routing(policy="round_robin"),
+                )
+            ],
             clock=SystemClock(),
             loop=asyncio.get_running_loop(),
             on_replica_failure=lambda _id, _reason: None,

@@ -58,12 +58,16 @@ class Stand:
         os.kill(pid, number)
         return pid
 
-    async def arm(self, replica_id: str, **fault: Any) -> None:
-        """Command a fault of a simulated replica; see docs/simulated-engine.md."""
+    async def arm(self, replica_id: str, **fault: Any) -> bool:
+        """Command a fault of a simulated replica; see docs/simulated-engine.md. Whether it heard."""
         url = (await self.replicas())[replica_id]["url"]
-        async with httpx.AsyncClient() as client:
-            answer = await client.post(f"{url}/simulate/fault", json=fault)
+        async with httpx.AsyncClient(timeout=2) as client:
+            try:
+                answer = await client.post(f"{url}/simulate/fault", json=fault)
+            except httpx.TransportError:  # another fault came first
+                return False
             assert answer.status_code == 200, answer.text
+        return True
 
     async def until(
         self, what: str, fact: Callable[[dict[str, dict[str, Any]]], bool], timeout_s: float = 60.0

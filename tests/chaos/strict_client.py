@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -75,8 +76,9 @@ class Heard:
 class _Reader:
     """httptools' callbacks; an event counts from the moment at which its last byte is here."""
 
-    def __init__(self, heard: Heard) -> None:
+    def __init__(self, heard: Heard, on_event: Callable[[Heard], None]) -> None:
         self._heard = heard
+        self._on_event = on_event
         self._pending = b""
         self.rest = b""
 
@@ -88,16 +90,19 @@ class _Reader:
         *whole, self._pending = (self._pending + data).split(b"\n\n")
         for event in whole:
             self._heard.events.append((now_s, event))
+            self._on_event(self._heard)
 
     def on_message_complete(self) -> None:
         self._heard.complete = True
         self.rest = self._pending
 
 
-async def ask_strictly(host: str, port: int, ask: Ask) -> Heard:
-    """Ask and listen to the end. Raises nothing: what is wrong is in `faults`."""
+async def ask_strictly(
+    host: str, port: int, ask: Ask, on_event: Callable[[Heard], None] = lambda heard: None
+) -> Heard:
+    """Ask and listen to the end. Raises nothing: what is wrong is in `faults`. `on_event` is called after each event."""
     heard = Heard(ask, time.monotonic())
-    reader = _Reader(heard)
+    reader = _Reader(heard, on_event)
     try:
         async with asyncio.timeout(PATIENCE_S):
             await _listen(host, port, heard, reader)
