@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -42,6 +43,9 @@ class Options:
     parallel: int = 64
     ttft_s: float = 0.05
     itl_s: float = 0.005
+    prefill_tokens_per_s: float = math.inf
+    cache_tokens: int | None = None
+    """None: as many as all sequences' contexts together."""
     faults: bool = False
     seed: int = 0
     record_folder: Path | None = None
@@ -71,6 +75,8 @@ class SimulatedApp:
             context_tokens=options.context_tokens,
             ttft_s=options.ttft_s,
             itl_s=options.itl_s,
+            prefill_tokens_per_s=options.prefill_tokens_per_s,
+            cache_tokens=options.cache_tokens,
             seed=options.seed,
             powers=powers,
             record=self._record,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -77,6 +78,20 @@ def _parser() -> argparse.ArgumentParser:
         help="time between two tokens (default: %(default)s)",
     )
     add(
+        "--prefill-tokens-per-s",
+        type=_at_least(1, float),
+        default=math.inf,
+        metavar="N",
+        help="prompt tokens that are not cached are computed at this pace, one prompt after the other "
+        "(default: they take no time)",
+    )
+    add(
+        "--cache-tokens",
+        type=_at_least(0, int),
+        metavar="N",
+        help="what the prefix cache holds (default: N of --context-tokens times N of --parallel, at most 1048576)",
+    )
+    add(
         "--faults",
         action="store_true",
         help="allow faults on command: POST /simulate/fault, x-simulate-fault",
@@ -121,6 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parallel=wanted.parallel,
         ttft_s=wanted.ttft_ms / 1000,
         itl_s=wanted.itl_ms / 1000,
+        prefill_tokens_per_s=wanted.prefill_tokens_per_s,
+        cache_tokens=wanted.cache_tokens,
         faults=wanted.faults,
         seed=wanted.seed,
         record_folder=Path(folder) if (folder := os.environ.get(RECORD_VARIABLE)) else None,

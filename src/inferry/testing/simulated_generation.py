@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -70,6 +71,8 @@ class Generator:
         ttft_s: float,
         itl_s: float,
         seed: int,
+        prefill_tokens_per_s: float = math.inf,
+        cache_tokens: int | None = None,
         powers: Powers,
         record: RequestRecord | None = None,
     ) -> None:
@@ -78,9 +81,10 @@ class Generator:
         self._seed = seed
         self._powers = powers
         self._record = record
-        self._batch = Batch(parallel, ttft_s, itl_s)
+        self._batch = Batch(parallel, ttft_s, itl_s, prefill_tokens_per_s)
         self._blocks_total = max(parallel * context_tokens // BLOCK_TOKENS, 1)
-        self._cache = PrefixCache(min(self._blocks_total, _CACHE_BLOCKS_MAX))
+        cache_blocks = min(self._blocks_total, _CACHE_BLOCKS_MAX)
+        self._cache = PrefixCache(cache_blocks if cache_tokens is None else cache_tokens // BLOCK_TOKENS)
         self._active: set[Generation] = set()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -134,6 +138,7 @@ class Generator:
                         answer=Answer(speech, ask.limits),
                         prompt_tokens=len(prompt),
                         submitted_s=now_s,
+                        uncached_tokens=0 if choice else len(prompt) - cached,
                         slowness=slowness,
                         generation=generation,
                         index=len(generation.places),

@@ -6,6 +6,7 @@ Deciders only: they are told `now_s` and say what is due; simulated_app.py owns 
 from __future__ import annotations
 
 import heapq
+import math
 from array import array
 from collections import OrderedDict, deque
 from collections.abc import Sequence as Listing
@@ -92,12 +93,12 @@ class PrefixCache:
         for key in _block_keys(ids[: max(len(ids) - 1, 0)]):
             if key not in self._blocks:
                 break
-            self._blocks.move_to_end(key)
             known += BLOCK_TOKENS
         return known
 
     def remember(self, ids: array[int]) -> None:
-        for key in _block_keys(ids):
+        # A prompt's end goes before its beginning, without which it would be of no use.
+        for key in reversed(_block_keys(ids)):
             self._blocks[key] = None
             self._blocks.move_to_end(key)
         while len(self._blocks) > self._blocks_max:
@@ -120,6 +121,8 @@ class Sequence:
     answer: Answer
     prompt_tokens: int
     submitted_s: float
+    uncached_tokens: int = 0
+    """Of its prompt, those that must be computed."""
     slowness: float = 1.0
     admitted_s: float | None = None
     due_s: float = 0.0
@@ -128,10 +131,19 @@ class Sequence:
 
 
 class Batch:
-    """Continuous batching: at most `parallel` sequences run, the others wait in order of arrival."""
+    """Continuous batching: at most `parallel` sequences run, the others wait in order of arrival.
 
-    def __init__(self, parallel: int, ttft_s: float, itl_s: float) -> None:
+    Where prompts take time (`prefill_tokens_per_s`), they are computed one after the other. One that goes away in
+    the middle has taken its time all the same.
+    """
+
+    def __init__(
+        self, parallel: int, ttft_s: float, itl_s: float, prefill_tokens_per_s: float = math.inf
+    ) -> None:
         self._parallel = parallel
+        self._prefill_tokens_per_s = prefill_tokens_per_s
+        self._prefills_done_s = 0.0
+        """When the last prompt that was taken in will be computed."""
         self._ttft_s = ttft_s
         self._itl_s = itl_s
         self._running: set[Sequence] = set()
@@ -195,7 +207,9 @@ class Batch:
             sequence = self._waiting.popleft()
             self._running.add(sequence)
             sequence.admitted_s = now_s
-            self._push(sequence, now_s + self._ttft_s * sequence.slowness)
+            prefill_s = sequence.uncached_tokens / self._prefill_tokens_per_s * sequence.slowness
+            self._prefills_done_s = max(self._prefills_done_s, now_s) + prefill_s
+            self._push(sequence, self._prefills_done_s + self._ttft_s * sequence.slowness)
 
     def _push(self, sequence: Sequence, due_s: float) -> None:
         sequence.due_s = due_s

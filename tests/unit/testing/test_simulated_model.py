@@ -139,6 +139,31 @@ def test_the_prefix_cache_is_bounded() -> None:
     """It keeps the latest blocks; an old beginning is forgotten."""
     cache = PrefixCache(4)
     cache.remember(ids(0, 48))
-    cache.remember(ids(500, 48))
-    assert cache.lookup(ids(500, 100)) == 48
+    cache.remember(ids(500, 64))
+    assert cache.lookup(ids(500, 100)) == 64
     assert cache.lookup(ids(0, 100)) == 0
+
+
+def test_the_prefix_cache_forgets_a_prompts_end_before_its_beginning() -> None:
+    """A prompt that does not fit any more is still known by its beginning."""
+    cache = PrefixCache(4)
+    cache.remember(ids(0, 48))
+    cache.remember(ids(500, 32))
+    assert cache.lookup(ids(500, 100)) == 32
+    assert cache.lookup(ids(0, 100)) == 32
+
+
+def test_uncached_prompt_tokens_take_time_one_prompt_after_the_other() -> None:
+    """At 100 tokens/s: 200 tokens take 2 s, the next 100 begin then, and a cached prompt waits behind both."""
+    batch = Batch(parallel=8, ttft_s=0.5, itl_s=0.1, prefill_tokens_per_s=100.0)
+    due_s = []
+    for uncached in (200, 100, 0):
+        one = sequence()
+        one.uncached_tokens = uncached
+        batch.submit(one, 10.0)
+        due_s.append(one.due_s)
+    assert due_s == [12.5, 13.5, 13.5]
+    late = sequence()
+    late.uncached_tokens = 50
+    batch.submit(late, 20.0)
+    assert late.due_s == 21.0
