@@ -34,9 +34,7 @@ class Serving:
     @property
     def for_gateway(self) -> Configuration:
         config = self.config
-        return Configuration(
-            self.generation, config.gateway, config.tenants, self.served, config.names
-        )
+        return Configuration(self.generation, config.gateway, config.tenants, self.served, config.names)
 
 
 def make_serving(

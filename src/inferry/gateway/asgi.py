@@ -25,9 +25,10 @@ from inferry.gateway.fronts.front import Front
 from inferry.gateway.fronts.front_exchange import CallersModels, model_header, open_exchange
 from inferry.gateway.fronts.pages import ELSEWHERE, FRONT_PAGES, FRONT_QUESTIONS, Question
 from inferry.gateway.fronts.table import ENTRANCES, FRONTS, error_writer
-from inferry.gateway.gateway import Gateway, unknown_model
+from inferry.gateway.gateway import Gateway
 from inferry.gateway.openapi import openapi_document
 from inferry.gateway.protocol import DISCARD_BYTES_MAX
+from inferry.gateway.public_names import unknown_model
 from inferry.ledger.keyring import require_scope
 
 Scope = Mapping[str, Any]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from inferry.core.errors import InferryError
+from inferry.core.request import InferenceRequest
+from inferry.gateway.edge import Arrival
 from inferry.gateway.served import ServedDeployment
 
-if TYPE_CHECKING:
-    from inferry.gateway.account import Account
-
-SendCopies = Callable[["Account"], None]
+SendCopies = Callable[[InferenceRequest, Arrival], None]
 
 
 class Course:
@@ -28,11 +26,11 @@ class Course:
         self._left_behind: list[tuple[str, str]] = []
         self._send_copies = send_copies
 
-    def on_entered(self, account: Account) -> None:
+    def on_entered(self, request: InferenceRequest, arrival: Arrival) -> None:
         """A deployment has let the request in: copies go out, once."""
         send_copies, self._send_copies = self._send_copies, None
         if send_copies is not None:
-            send_copies(account)
+            send_copies(request, arrival)
 
     def next_after(self, deployment: ServedDeployment, error: InferryError) -> ServedDeployment | None:
         """Who takes the request now that `deployment` ended in `error`; None: nobody, the client gets the error."""

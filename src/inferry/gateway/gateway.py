@@ -14,12 +14,12 @@ import structlog
 
 from inferry.core.api_key import ApiKey
 from inferry.core.clock import Clock
-from inferry.core.errors import EngineUnreachable, NoReadyReplica, UnknownModel
+from inferry.core.errors import EngineUnreachable, NoReadyReplica
 from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.gateway_settings import Tenant
 from inferry.core.outcome import Outcome, UsageFrom
+from inferry.core.public_names import PublicName
 from inferry.core.replica import ReplicaState, ReplicaView
-from inferry.core.suggest import did_you_mean
 from inferry.gateway.access_log import AccessLog
 from inferry.gateway.account import Account, begun_of
 from inferry.gateway.admission import TICK_S, Admission, BankStore, LeaseStore
@@ -35,7 +35,9 @@ from inferry.gateway.host import Active
 from inferry.gateway.metrics import GatewayMetrics
 from inferry.gateway.parked import LoadNews
 from inferry.gateway.prompt_truth import PromptChecks
+from inferry.gateway.public_names import PublicNames
 from inferry.gateway.served import ServedDeployment, ServedSpec
+from inferry.gateway.shadow import Shadows
 from inferry.gateway.snapshot import Snapshot
 from inferry.gateway.traces import Traces
 from inferry.gateway.upstream import UpstreamPool
@@ -49,6 +51,7 @@ log = structlog.get_logger()
 SWEEP_S = 1.0
 NO_REPLICA_RETRY_S = 2.0
 _NO_TENANTS: Mapping[str, Tenant] = {}
+_NO_NAMES: Mapping[str, PublicName] = {}
 
 
 def compile_filters(served: Sequence[ServedSpec]) -> dict[str, FilterSet]:
@@ -58,14 +61,6 @@ def compile_filters(served: Sequence[ServedSpec]) -> dict[str, FilterSet]:
     """
     compiled: dict[int, Rule] = {}
     return {spec.name: FilterSet(spec.filters, compiled) for spec in served if spec.filters}
-
-
-def unknown_model(model: str, names: Sequence[str]) -> UnknownModel:
-    """The error that says which names there are."""
-    shown = model if len(model) <= 100 else f"{model[:97]}..."
-    near = did_you_mean(model, names)
-    known = "" if near.startswith(" Known") or not names else f" Known: {', '.join(sorted(names))}."
-    return UnknownModel(f"The model '{shown}' does not exist here.{near}{known}", param="model")
 
 
 class Gateway:
@@ -81,6 +76,7 @@ class Gateway:
         on_replica_failure: Callable[[str, str], None] = lambda replica_id, reason: None,
         on_load_wanted: Callable[[str], None] = lambda deployment: None,
         tenants: Mapping[str, Tenant] = _NO_TENANTS,
+        names: Mapping[str, PublicName] = _NO_NAMES,
         leases: LeaseStore | None = None,
         request_log: RequestLog | None = None,
         workers: int = 1,
@@ -109,7 +105,8 @@ class Gateway:
         self.metrics = GatewayMetrics()
         self._access_log: AccessLog | None = None
         self._traces = None if settings.traces is None else Traces(settings.traces)
-        self.configure(settings, served, tenants, generation, compile_filters(served))
+        self.public_names = PublicNames(Shadows(self, loop).send)
+        self.configure(settings, served, tenants, generation, compile_filters(served), names)
         self.closing = False
         self.created_wall_s = self.wall_s()
 
@@ -120,6 +117,7 @@ class Gateway:
         tenants: Mapping[str, Tenant],
         generation: int,
         filters: Mapping[str, FilterSet],
+        names: Mapping[str, PublicName] = _NO_NAMES,
     ) -> None:
         """Serve by this from now on. Requests under way end as they began; replicas and counts stay.
 
@@ -128,7 +126,6 @@ class Gateway:
         before = self.deployments
         self.settings = settings
         self.generation = generation
-        self.edge = Edge(settings, generation)
         if settings.access_log is False and self._access_log is not None:
             self._access_log.flush()
         self._access_log = (self._access_log or AccessLog()) if settings.access_log else None
@@ -144,12 +141,8 @@ class Gateway:
             deployment.share_slots(self._workers, self.now_s())
         self._leaving |= before
         self._configure_prompt_checks(served)
-        self._by_public_name = {
-            public: self.deployments[spec.name]
-            for spec in served
-            for public in (spec.name, *spec.aliases, *spec.lora_models)
-        }
-        self.names: Sequence[str] = tuple(self._by_public_name)
+        self.public_names.configure(self.deployments, names)
+        self.edge = Edge(settings, generation, self.public_names.kept_headers)
 
     def _configure_prompt_checks(self, served: Sequence[ServedSpec]) -> None:
         specs = {spec.name: spec.prompt_truth for spec in served if spec.prompt_truth is not None}
@@ -160,19 +153,16 @@ class Gateway:
 
     # --- for exchanges --------------------------------------------------------------------------------
 
+    @property
+    def names(self) -> Sequence[str]:
+        """All that clients may send as `model`."""
+        return self.public_names.all
+
     def deployment_for(self, model: str, key: ApiKey | None = None) -> ServedDeployment:
-        """The deployment that answers to `model`; raises UnknownModel that names those that `key` may call."""
-        deployment = self._by_public_name.get(model)
-        if deployment is None:
-            raise unknown_model(model, list(self.names_for(key)))
-        return deployment
+        return self.public_names.lookup(model, key)
 
     def names_for(self, key: ApiKey | None) -> Iterable[str]:
-        """The names and aliases that this key may know of; None: everybody may know all. Costs nothing until read."""
-        if key is None or key.deployments is None:
-            return self.names
-        allowed = key.deployments
-        return (name for name, each in self._by_public_name.items() if each.name in allowed)
+        return self.public_names.visible_to(key)
 
     def no_replica(self, deployment: ServedDeployment, because: str) -> NoReadyReplica:
         """The error that says why, with what the probes said last. What engines print is not for clients."""
@@ -201,7 +191,7 @@ class Gateway:
 
     def borrow(self, deployment: str) -> BorrowedReplica | None:
         """A replica of a guard's deployment for one question; None if none takes requests now."""
-        guard = self._by_public_name.get(deployment)
+        guard = self.public_names.own(deployment)
         slot = None if guard is None else guard.balancer.choose()
         if guard is None or not isinstance(slot, Slot):
             return None

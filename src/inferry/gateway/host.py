@@ -17,6 +17,7 @@ from inferry.gateway.edge import Edge
 from inferry.gateway.filters.classifier_call import BorrowedReplica, ClassifierPools
 from inferry.gateway.filters.large_bodies import FilterThreads
 from inferry.gateway.prompt_truth import PromptChecks
+from inferry.gateway.public_names import PublicNames
 from inferry.gateway.served import ServedDeployment
 from inferry.gateway.upstream import UpstreamPool
 
@@ -53,9 +54,13 @@ class Host(Protocol):
 
     def borrow(self, deployment: str) -> BorrowedReplica | None: ...
 
-    def deployment_for(self, model: str, key: ApiKey | None) -> ServedDeployment: ...
+    public_names: PublicNames
 
-    def names_for(self, key: ApiKey | None) -> Iterable[str]: ...
+    def deployment_for(self, model: str, key: ApiKey | None) -> ServedDeployment:
+        """One that answers to `model`; raises UnknownModel that names those that `key` may call."""
+
+    def names_for(self, key: ApiKey | None) -> Iterable[str]:
+        """The names that this key may know of; None: everybody may know all."""
 
     def no_replica(self, deployment: ServedDeployment, because: str) -> NoReadyReplica: ...
 

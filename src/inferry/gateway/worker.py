@@ -91,6 +91,7 @@ class GatewayWorker:
             on_replica_failure=lambda replica_id, reason: self._link.say(ReplicaFailed(replica_id, reason)),
             on_load_wanted=lambda deployment: self._link.say(LoadWanted(deployment)),
             tenants=configuration.tenants,
+            names=configuration.names,
             leases=_LinkedBank(self._link),
             request_log=RequestLog(setup.journal_folder, setup.name),
             workers=setup.workers,
@@ -176,7 +177,9 @@ class GatewayWorker:
         prepared, filters = self._prepared
         assert prepared.generation == generation
         assert self._gateway is not None
-        self._gateway.configure(prepared.settings, prepared.served, prepared.tenants, generation, filters)
+        self._gateway.configure(
+            prepared.settings, prepared.served, prepared.tenants, generation, filters, prepared.names
+        )
         assert self._server is not None
         self._server.configure(prepared.settings)
         log.info("configuration_applied", generation=generation)

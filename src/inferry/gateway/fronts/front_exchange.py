@@ -17,7 +17,6 @@ from inferry.gateway.fronts.front import Front, Moments, Wakes
 from inferry.gateway.fronts.translating_sink import TranslatingSink
 from inferry.gateway.host import Host
 from inferry.gateway.sink import ClientSink
-from inferry.ledger.keyring import require_deployment
 
 MODEL_HEADER = b"x-inferry-model"
 """Names the deployment for APIs whose requests name none."""
@@ -82,9 +81,7 @@ class FrontExchange(Exchange):
         assert caller is not None
         self._stamp()
         try:
-            deployment = self.deployment = gateway.deployment_for(asked.model, caller.key)
-            if caller.key is not None:
-                require_deployment(caller.key, deployment.name)
+            deployment = self.deployment = gateway.public_names.permitted(asked.model, caller.key)
             deployment.require_route(asked.route, asked.model)
             if not deployment.balancer.usable():
                 raise gateway.no_replica(deployment, "none is ready")

@@ -20,7 +20,8 @@ from inferry.core.request import CHAT, COMPLETIONS, EMBEDDINGS
 from inferry.gateway.fronts.front import Models
 from inferry.gateway.fronts.ollama_answer import rfc3339
 from inferry.gateway.fronts.outer_body import reader
-from inferry.gateway.gateway import Gateway, unknown_model
+from inferry.gateway.gateway import Gateway
+from inferry.gateway.public_names import unknown_model
 from inferry.gateway.served import ServedDeployment
 
 Json = dict[str, Any]

@@ -1,0 +1,227 @@
+"""All names that clients may send as `model`, and the deployments that they lead to.
+
+A deployment's own names lead to it alone. A name of `names:` has several behind it: whose turn it is, policy/split.py
+says. Turns are counted in each gateway process; who is sticky gets the same deployment from all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from inferry.core.api_key import ApiKey
+from inferry.core.errors import UnknownModel
+from inferry.core.public_names import PublicName
+from inferry.core.request import InferenceRequest, Route
+from inferry.core.suggest import did_you_mean
+from inferry.gateway.account import Account
+from inferry.gateway.course import Course
+from inferry.gateway.edge import Arrival
+from inferry.gateway.served import ServedDeployment
+from inferry.gateway.shadow_target import ShadowTarget
+from inferry.ledger.keyring import require_deployment
+from inferry.policy.split import Shares, choose_sticky
+
+CALLER_CHARS_MAX = 1024
+"""Of what tells sticky callers apart; the rest of a longer one does not count."""
+
+SendCopy = Callable[[InferenceRequest, Arrival, ShadowTarget], None]
+
+
+class _Metadata(msgspec.Struct):
+    user_id: str | None = None
+
+
+class _User(msgspec.Struct):
+    user: str | None = None
+    safety_identifier: str | None = None
+    metadata: _Metadata | None = None
+
+
+_decode_user = msgspec.json.Decoder(_User).decode
+
+
+def unknown_model(model: str, names: Sequence[str]) -> UnknownModel:
+    """The error that says which names there are."""
+    shown = model if len(model) <= 100 else f"{model[:97]}..."
+    near = did_you_mean(model, names)
+    known = "" if near.startswith(" Known") or not names else f" Known: {', '.join(sorted(names))}."
+    return UnknownModel(f"The model '{shown}' does not exist here.{near}{known}", param="model")
+
+
+def user_of(body: bytes) -> str | None:
+    """Whom a request names as its user: OpenAI's `user` or `safety_identifier`, Anthropic's `metadata.user_id`."""
+    try:
+        found = _decode_user(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):  # what it is, is the engine's to say
+        return None
+    metadata = found.metadata
+    return found.user or found.safety_identifier or (None if metadata is None else metadata.user_id)
+
+
+class SplitName:
+    """One name of `names:`, live."""
+
+    def __init__(self, name: str, spec: PublicName, deployments: Mapping[str, ServedDeployment]) -> None:
+        self.name = name
+        self.spec = spec
+        self.members = {each: deployments[each] for each in spec.members}
+        self.shadows = [ShadowTarget(each, deployments[each.deployment]) for each in spec.shadow]
+        self._weights = {each.deployment: each.weight for each in spec.split}
+        self._fallbacks = [deployments[each] for each in spec.fallbacks]
+        self._header = None if spec.sticky_header is None else spec.sticky_header.encode("ascii")
+        self._shares: dict[tuple[str, ...], Shares] = {}
+        """By those that can take a request: not every engine has every route."""
+
+    def still_is(self, spec: PublicName, deployments: Mapping[str, ServedDeployment]) -> bool:
+        """Whether it can stay as it is, with its turns."""
+        return self.spec == spec and all(
+            deployments.get(each.name) is each for each in (*self.members.values(), *self._fallbacks, *(shadow.deployment for shadow in self.shadows))
+        )
+
+    def allows(self, key: ApiKey | None) -> bool:
+        """A key that names its deployments must name this name, or every member: all of them may answer it."""
+        if key is None or key.deployments is None:
+            return True
+        return self.name in key.deployments or key.deployments.issuperset(self.members)
+
+    def somebody(self) -> ServedDeployment:
+        """A member, to say what the name is like: the first that takes requests now."""
+        return next((each for each in self.members.values() if each.balancer.usable()), self.first)
+
+    @property
+    def first(self) -> ServedDeployment:
+        return next(each for name, each in self.members.items() if self._weights[name])
+
+    def choose(self, account: Account) -> ServedDeployment:
+        """Whose turn it is, or who is the caller's; raises UnsupportedRoute where nobody has the route."""
+        request = account.request
+        assert request is not None
+        path = request.route.path
+        able = tuple(
+            name for name, each in self.members.items() if self._weights[name] and path in each.routes
+        )
+        if not able:
+            self.first.require_route(request.route, request.model)
+        if len(able) == 1:
+            return self.members[able[0]]
+        weights = {name: self._weights[name] for name in able}
+        caller = self._caller(account, request)
+        if caller is not None:
+            return self.members[choose_sticky(weights, self.name, caller[:CALLER_CHARS_MAX])]
+        shares = self._shares.get(able)
+        if shares is None:
+            shares = self._shares[able] = Shares(weights)
+        return self.members[shares.next()]
+
+    def _caller(self, account: Account, request: InferenceRequest) -> str | None:
+        """What tells this caller from others; None: it has none of it, or nobody asks."""
+        match self.spec.sticky:
+            case "none":
+                return None
+            case "user":
+                return user_of(request.body) or None
+            case "key":
+                return None if account.caller is None else account.caller.key_id
+        assert self._header is not None
+        value = account.arrival.kept.get(self._header, b"").strip()
+        return value.decode("latin-1") or None
+
+    def after(self, chosen: ServedDeployment, key: ApiKey | None, route: Route) -> Iterator[ServedDeployment]:
+        """The fallbacks that this key may call, without the chosen one."""
+        free = key is None or key.deployments is None or self.name in key.deployments
+        for each in self._fallbacks:
+            may = free or (key is not None and key.deployments is not None and each.name in key.deployments)
+            if may and each is not chosen and route.path in each.routes:
+                yield each
+
+
+class PublicNames:
+    """Owned by the gateway's event loop; configured anew with each change of the file."""
+
+    def __init__(self, send_copy: SendCopy) -> None:
+        """`send_copy`: called for each request that a shadow shall see."""
+        self._send_copy = send_copy
+        self._deployments: dict[str, ServedDeployment] = {}
+        self._splits: dict[str, SplitName] = {}
+        self.all: Sequence[str] = ()
+
+    def configure(
+        self, deployments: Mapping[str, ServedDeployment], names: Mapping[str, PublicName]
+    ) -> None:
+        """From now on these and no others."""
+        self._deployments = {
+            public: each
+            for each in deployments.values()
+            for public in (each.name, *each.spec.aliases, *each.lora_models)
+        }
+        before = self._splits
+        self._splits = {}
+        for name, spec in names.items():
+            split = before.get(name)
+            if split is None or not split.still_is(spec, deployments):
+                split = SplitName(name, spec, deployments)
+            self._splits[name] = split
+        self.all = (*self._splits, *self._deployments)
+
+    @property
+    def kept_headers(self) -> frozenset[bytes]:
+        """Headers by which callers are told apart, in lower case."""
+        headers = (each.spec.sticky_header for each in self._splits.values())
+        return frozenset(name.encode("ascii") for name in headers if name is not None)
+
+    def own(self, name: str) -> ServedDeployment | None:
+        """The deployment that has this name for itself."""
+        return self._deployments.get(name)
+
+    def visible_to(self, key: ApiKey | None) -> Iterable[str]:
+        """The names that this key may know of; None: everybody may know all. Costs nothing until read."""
+        if key is None or key.deployments is None:
+            return self.all
+        return self._allowed_names(key, key.deployments)
+
+    def _allowed_names(self, key: ApiKey, allowed: frozenset[str]) -> Iterator[str]:
+        yield from (name for name, split in self._splits.items() if split.allows(key))
+        yield from (name for name, each in self._deployments.items() if each.name in allowed)
+
+    def lookup(self, model: str, key: ApiKey | None) -> ServedDeployment:
+        """The deployment that answers to `model`, or one of several that do; raises UnknownModel that names those
+        that `key` may call."""
+        deployment = self._deployments.get(model)
+        if deployment is not None:
+            return deployment
+        split = self._splits.get(model)
+        if split is None:
+            raise unknown_model(model, list(self.visible_to(key)))
+        return split.somebody()
+
+    def permitted(self, model: str, key: ApiKey | None) -> ServedDeployment:
+        """As `lookup`; raises DeploymentNotAllowed where `key` may not call it."""
+        deployment = self.lookup(model, key)
+        split = None if model in self._deployments else self._splits[model]
+        if key is not None and (split is None or not split.allows(key)):
+            require_deployment(key, deployment.name if split is None else model)
+        return deployment
+
+    def destination(self, account: Account) -> ServedDeployment:
+        """The deployment that shall serve this request, whose turn is taken by that; sets its course where there are
+        several. Raises UnknownModel, DeploymentNotAllowed and UnsupportedRoute."""
+        request, caller = account.request, account.caller
+        assert request is not None
+        assert caller is not None
+        deployment = self.permitted(request.model, caller.key)
+        split = self._splits.get(request.model)
+        if split is None:
+            deployment.require_route(account.route, request.model)
+            return deployment
+        deployment = split.choose(account)
+        fallbacks = split.after(deployment, caller.key, account.route)
+        account.course = Course(split.name, fallbacks, self._send_copies if split.shadows else None)
+        return deployment
+
+    def _send_copies(self, request: InferenceRequest, arrival: Arrival) -> None:
+        split = self._splits.get(request.model)  # it may be gone from the file by now
+        for target in () if split is None else split.shadows:
+            if request.route.path in target.deployment.routes and target.is_next():
+                self._send_copy(request, arrival, target)
