@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from math import exp
 
 from inferry.core.replica import ReplicaState
-from inferry.policy.routing.facts import RouteFacts, Seen
+from inferry.policy.routing.facts import NO_FACTS, RouteFacts, Seen
 from inferry.policy.routing.policy import Fact, Policy
 from inferry.policy.routing.prefix_index import PrefixIndex, Shelf
 from inferry.policy.routing.slot import Slot
@@ -78,6 +78,8 @@ class _Replica:
     shelf: Shelf
     waiting_tokens: int = 0
     load: float = 0.0
+    factor: float = COMPUTED_FACTOR
+    """Price of a token that it must compute, per weight."""
     recent: float = 0.0
     trust: float = 1.0
     """Share of the expected cached tokens that were there."""
@@ -89,6 +91,7 @@ class _Replica:
     def weigh(self) -> None:
         slot = self.slot
         requests = slot.in_flight + slot.others
+        self.factor = COMPUTED_FACTOR / slot.weight
         self.load = (self.waiting_tokens + REQUEST_TOKENS * requests) / slot.weight
 
 
@@ -108,7 +111,10 @@ class PrefixAware(Policy):
         """All candidates, where they are few enough to look at each."""
         self._since_s: float | None = None
         self._picks = 0
-        self._why = ""
+        self._picked: tuple[_Replica | None, RouteFacts] = (None, NO_FACTS)
+        self._known_blocks = 0
+        self._told = (_Sent(0.0, 0, 0), 0)
+        """Of the last choice: what was expected of it, and the tokens that waited before it."""
 
     # --- choosing -------------------------------------------------------------------------------------
 
@@ -133,35 +139,31 @@ class PrefixAware(Policy):
         if not bits:
             return None
         self._picks += 1
+        prompt_tokens = facts.prompt_tokens
         best: _Replica | None = None
         best_price = 0.0
-        for hit_tokens, group in self._groups(facts, bits):
+        for depth, hit_tokens, group in self._groups(facts, bits):
             for each in self._some(group):
-                slot = each.slot
-                price = (
-                    each.load
-                    + COMPUTED_FACTOR * (facts.prompt_tokens - hit_tokens * each.trust) / slot.weight
-                )
+                price = each.load + (prompt_tokens - hit_tokens * each.trust) * each.factor
                 if best is None or price < best_price or (price == best_price and each.recent < best.recent):
                     best, best_price = each, price
+                    self._known_blocks = depth
         assert best is not None
+        self._picked = (best, facts)
         return best.slot
 
-    def _groups(self, facts: RouteFacts, bits: int) -> list[tuple[float, int]]:
-        """The candidates `bits`, by how many of the prompt's tokens they should have in the cache."""
-        blocks = facts.blocks
-        if not blocks:
-            return [(0.0, bits)]
-        found = self._index.depths(blocks, bits)
+    def _groups(self, facts: RouteFacts, bits: int) -> list[tuple[int, float, int]]:
+        """The candidates `bits`, by how many of the prompt's blocks and tokens they should have in the cache."""
+        found = self._index.depths(facts.blocks, bits)
         if not found:
-            return [(0.0, bits)]
+            return [(0, 0.0, bits)]
         each = _tokens_each(facts)
-        groups: list[tuple[float, int]] = []
+        groups: list[tuple[int, float, int]] = []
         for depth, owners in found:
             bits ^= owners
-            groups.append((min(depth * each, float(facts.prompt_tokens)), owners))
+            groups.append((depth, min(depth * each, float(facts.prompt_tokens)), owners))
         if bits:
-            groups.append((0.0, bits))
+            groups.append((0, 0.0, bits))
         return groups
 
     def _some(self, bits: int) -> Sequence[_Replica]:
@@ -185,29 +187,38 @@ class PrefixAware(Policy):
         return some
 
     def why(self, slot: Slot) -> str:
-        return self._why
+        sent, waiting_tokens = self._told
+        return f"{sent.hit_tokens:.0f} prompt tokens cached, {sent.computed_tokens} to compute behind {waiting_tokens}"
 
     # --- what becomes of it ---------------------------------------------------------------------------
 
     def on_chosen(self, slot: Slot, facts: RouteFacts, now_s: float) -> None:
         replica = self._replica(slot)
-        shelf = replica.shelf
-        known_blocks = 0
-        hit_tokens = 0.0
         computed = facts.prompt_tokens
-        if facts.blocks:
-            found = self._index.depths(facts.blocks, shelf.bit)
+        hit_tokens = 0.0
+        known_blocks = 0
+        blocks = facts.blocks
+        if blocks:
             each = _tokens_each(facts)
-            if found:
-                known_blocks = found[0][0]
+            known_blocks = self._known(replica, facts)
+            if known_blocks:
                 hit_tokens = min(known_blocks * each, float(computed))
                 computed -= int(hit_tokens * replica.trust)
-            self._index.learn(shelf, facts.blocks, each)
-        self._why = f"{hit_tokens:.0f} of {facts.prompt_tokens} prompt tokens cached, {replica.waiting_tokens} waiting"
+            self._index.learn(replica.shelf, blocks, each)
+        sent = _Sent(hit_tokens, computed, known_blocks)
+        self._told = (sent, replica.waiting_tokens)
+        replica.sent.setdefault(id(facts), []).append(sent)
         replica.waiting_tokens += computed
         replica.recent += computed * self._scale(now_s)
         replica.weigh()
-        replica.sent.setdefault(id(facts), []).append(_Sent(hit_tokens, computed, known_blocks))
+
+    def _known(self, replica: _Replica, facts: RouteFacts) -> int:
+        """How many of the prompt's blocks it should have: found by `pick` just now, or by somebody else's choice."""
+        picked, of = self._picked
+        if picked is replica and of is facts:
+            return self._known_blocks
+        found = self._index.depths(facts.blocks, replica.shelf.bit)
+        return found[0][0] if found else 0
 
     def on_first_byte(self, slot: Slot, facts: RouteFacts, ttft_s: float, now_s: float) -> None:
         replica = self._replicas.get(slot)
