@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.e2e.inferry_process import Inferry
 
+from .stand import COMPLETION_NANO, PROMPT_NANO
 from .strict_client import Heard
 
 
@@ -68,6 +69,7 @@ def _faults_of_row(heard: Heard, row: dict[str, Any]) -> list[str]:
         "prompt_tokens": expected.prompt_tokens,
         "completion_tokens": expected.completion_tokens,
         "finish_reason": expected.finish_reason,
+        "cost_nano": PROMPT_NANO * expected.prompt_tokens + COMPLETION_NANO * expected.completion_tokens,
     }
     return [
         f"{heard.ask.id} ({row['attempts']} attempts, {row['resumes']} resumes): {name} is {row[name]!r}, not {value!r}"

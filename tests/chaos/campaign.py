@@ -52,7 +52,7 @@ class Campaign:
     tokens_max: int = 80
     gateway: dict[str, Any] = field(default_factory=dict)
     chat: dict[str, Any] = field(default_factory=dict)
-    """Keys of the deployment, beside those of stand.CHAT_FILE."""
+    """Keys of the deployment, beside those in stand.py."""
     environ: dict[str, str] = field(default_factory=dict)
 
 

@@ -14,12 +14,17 @@ import yaml
 
 from tests.e2e.inferry_process import Inferry, Up
 
-CHAT_FILE: dict[str, Any] = {
+PROMPT_NANO, COMPLETION_NANO = 500, 1500
+"""Prices of one token, in billionths."""
+SIMULATED: dict[str, Any] = {
     "engine": "simulated",
     "replicas": 4,
     "ttft_ms": 50,
     "itl_ms": 100,
     "faults": True,
+}
+CARE: dict[str, Any] = {
+    "price": {"prompt_per_mtok": PROMPT_NANO / 1000, "completion_per_mtok": COMPLETION_NANO / 1000},
     "health": {"interval_s": 0.5},
     "restart": {"crashes_max": 1000, "backoff_initial_s": 0.1, "backoff_max_s": 0.2},
 }
@@ -28,8 +33,9 @@ GATEWAY: dict[str, Any] = {"attempts_max": 10}
 
 
 def write_file(inferry: Inferry, gateway: dict[str, Any] | None = None, **chat: Any) -> None:
-    """inferry.yaml with one deployment `chat` of simulated replicas; the keywords are its keys."""
-    content = {"gateway": {**GATEWAY, **(gateway or {})}, "deployments": {"chat": {**CHAT_FILE, **chat}}}
+    """inferry.yaml with one deployment `chat`, simulated unless the keywords, its keys, name an engine."""
+    keys = CARE | (chat if "engine" in chat else SIMULATED | chat)
+    content = {"gateway": GATEWAY | (gateway or {}), "deployments": {"chat": keys}}
     inferry.write(yaml.safe_dump(content, sort_keys=False))
 
 

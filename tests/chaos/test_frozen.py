@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import pytest
 
 from inferry.testing.simulated_engine import RECORD_VARIABLE
 
-from .campaign import Campaign, Scene, run_campaign
+from .campaign import Campaign, run_campaign
 from .freeze import Freeze
+from .saturation import SATURATED, ReadyWatch
 
 pytestmark = pytest.mark.slow
 
@@ -39,19 +39,11 @@ async def test_a_frozen_engine_is_out_within_three_seconds(tmp_path: Path, dice:
 async def test_a_saturated_engine_is_never_ejected(tmp_path: Path, dice: random.Random) -> None:
     """Four engines with four places each, and 200 streams: for half a minute all of them stay ready, all get requests,
     and none is retried or resumed."""
-    not_ready: list[str] = []
-
-    async def watch(scene: Scene) -> None:
-        while not scene.load.stopping:
-            for id, each in (await scene.stand.replicas()).items():
-                if each["state"] != "ready" or each["restarts"]:
-                    not_ready.append(f"{id}: {each['state']} {each['message']}")
-            await asyncio.sleep(0.2)
-
-    chat = {"parallel": 4, "itl_ms": 25, "queue": {"running_max": 40, "wait_max_s": 300}}
-    findings = await run_campaign(tmp_path, dice, Campaign(seconds=30, streams=200, chat=chat), watch)
+    watch = ReadyWatch()
+    findings = await run_campaign(tmp_path, dice, Campaign(30, streams=200, chat=SATURATED), watch.harm)
     findings.require_no_fault()
-    assert not_ready == []
+    assert watch.not_ready == []
+    assert watch.looks > 20
     counts = findings.books.counts()
     assert (counts["retries"], counts["resumes"]) == (0, 0)
     assert min(findings.replicas().values()) > len(findings.heard) / 8

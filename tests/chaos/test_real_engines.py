@@ -17,7 +17,7 @@ from tests.e2e.inferry_process import Inferry
 from .books import read_books
 from .expected_answers import CHAT, COMPLETIONS
 from .real_answers import before_the_pause, engine_goes_on, text_of, undisturbed
-from .stand import Stand
+from .stand import Stand, write_file
 from .strict_client import Ask, Heard, ask_strictly
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine]
@@ -35,12 +35,13 @@ async def test_killed_after_each_token(tmp_path: Path, sample_model: Path) -> No
     and usage are those of an undisturbed answer; where the text is not, the engine itself goes on so when it is asked to
     continue."""
     inferry = Inferry(tmp_path)
-    inferry.write(
-        "gateway: {attempts_max: 5}\n"
-        f"deployments:\n  chat:\n    engine: llamacpp\n    model: file:{sample_model}\n    replicas: 2\n"
-        "    context_tokens: 512\n    threads: 1\n    health: {interval_s: 0.5}\n"
-        "    restart: {crashes_max: 1000, backoff_initial_s: 0.1, backoff_max_s: 0.2}\n"
-    )
+    keys: dict[str, Any] = {
+        "engine": "llamacpp",
+        "model": f"file:{sample_model}",
+        "context_tokens": 512,
+        "threads": 1,
+    }
+    write_file(inferry, replicas=2, **keys)
     heard: list[Heard] = []
     differing: list[str] = []
     with inferry.up() as up:
