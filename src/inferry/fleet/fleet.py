@@ -15,6 +15,7 @@ from inferry.fleet.hand_scale import HandScales
 from inferry.fleet.keeper_maker import KeeperMaker
 from inferry.fleet.leaving import Leaving
 from inferry.fleet.lifecycle import Lifecycle
+from inferry.fleet.loading import Loading
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import HttpProber, Prober
 from inferry.fleet.reconciler import Reconciler
@@ -58,6 +59,7 @@ class Fleet:
         self._scales = HandScales(plans)
         self.lifecycle = Lifecycle(self._reconciler, self._scales, self._do)
         """What people ask for by hand."""
+        self.loading = Loading(self._reconciler, self._do)
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[object]] = set()

@@ -44,6 +44,9 @@ class ReplicaSet:
         """The one that is under way, or the last one."""
         self._maker = maker
         self._indexes = indexes
+        self._used = 0
+        self._free_indexes: list[int] = []
+        """Of replicas that were unloaded: see `start_ids_anew`."""
 
     @asynccontextmanager
     async def held(self, doing: str) -> AsyncIterator[None]:
@@ -162,6 +165,12 @@ class ReplicaSet:
         )
         await asyncio.shield(member.ending())
 
+    def start_ids_anew(self) -> None:
+        """All replicas have left, and nobody remembers them: the next ones are called the same. Models that come and
+        go many times a day would leave metrics and logs of thousands of replicas behind."""
+        assert not self.members
+        self._free_indexes = list(range(self._used))
+
     def _missing(self) -> list[Endpoint | None]:
         wanted = self.seats()
         if isinstance(self.plan.adapter, RemoteAdapter):
@@ -170,7 +179,9 @@ class ReplicaSet:
         return wanted[len(self.members) :]
 
     def _add(self, endpoint: Endpoint | None) -> Member:
-        keeper = self._maker.make(self.plan, next(self._indexes), self.threads, endpoint)
+        index = self._free_indexes.pop(0) if self._free_indexes else next(self._indexes)
+        self._used = max(self._used, index + 1)
+        keeper = self._maker.make(self.plan, index, self.threads, endpoint)
         member = Member(keeper, self.plan, endpoint)
         self.members[member.id] = member
         return member

@@ -1,0 +1,110 @@
+"""How much memory a deployment takes when it is loaded, and how that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from inferry.core.deployment_base import ManagedBase
+from inferry.core.errors import ConfigError
+from inferry.fleet.plan import DeploymentPlan
+from inferry.fleet.replica_set import needs_replacing, seats
+from inferry.policy.model_swap import CannotLoad, Holder, decide_load
+
+WEIGHT_ENDINGS = (".safetensors", ".gguf", ".bin", ".pt")
+
+
+class NeedSource(StrEnum):
+    FILE = "file"
+    """`memory` in the deployment file."""
+    MEASURED = "measured"
+    """The most that its processes held so far; without what a GPU holds."""
+    WEIGHTS = "weights"
+    """The size of the model's files: a first guess, until it has been loaded once."""
+    UNKNOWN = "unknown"
+    """Counted as nothing until it has been loaded once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Of all replicas of a deployment together, standby ones too."""
+
+    need_bytes: int
+    source: NeedSource
+
+
+class MemoryNeeds:
+    """What is known of each deployment's need. It learns by `measured`."""
+
+    def __init__(self) -> None:
+        self._peaks: dict[str, tuple[DeploymentPlan, int]] = {}
+        """The most that one replica held, with the plan that it ran."""
+
+    def of(self, plan: DeploymentPlan) -> Need:
+        replicas = len(seats(plan))
+        assert isinstance(plan.deployment, ManagedBase)
+        if plan.deployment.memory is not None:
+            return Need(plan.deployment.memory * replicas, NeedSource.FILE)
+        then, peak_bytes = self._peaks.get(plan.name, (plan, 0))
+        if peak_bytes and not needs_replacing(then, plan):
+            return Need(peak_bytes * replicas, NeedSource.MEASURED)
+        weights_bytes = weights_size(plan.model_path)
+        if weights_bytes:
+            return Need(weights_bytes * replicas, NeedSource.WEIGHTS)
+        return Need(0, NeedSource.UNKNOWN)
+
+    def measured(self, plan: DeploymentPlan, replica_bytes: int) -> None:
+        """A ready replica of it holds so much now."""
+        then, peak_bytes = self._peaks.get(plan.name, (plan, 0))
+        if needs_replacing(then, plan):
+            peak_bytes = 0
+        self._peaks[plan.name] = (plan, max(peak_bytes, replica_bytes))
+
+
+def weights_size(path: Path | None) -> int:
+    """Bytes of the model's files; 0 if there are none here."""
+    if path is None:
+        return 0
+    try:
+        if path.is_file():
+            return path.stat().st_size
+        sizes: dict[str, int] = {}
+        for file in path.iterdir():
+            if file.suffix in WEIGHT_ENDINGS:
+                sizes[file.suffix] = sizes.get(file.suffix, 0) + file.stat().st_size
+    except OSError:
+        return 0
+    # One format is loaded, where a repository has several: the first of the list that is there.
+    return next((sizes[ending] for ending in WEIGHT_ENDINGS if ending in sizes), 0)
+
+
+def check_budget(budget_bytes: int | None, plans: Mapping[str, DeploymentPlan]) -> None:
+    """Raises ConfigError for what no swapping can make fit, or what can't be reckoned with."""
+    managed = [plan for plan in plans.values() if isinstance(plan.deployment, ManagedBase)]
+    if budget_bytes is None:
+        return
+    needs = {plan.name: MemoryNeeds().of(plan) for plan in managed}
+    always = [
+        Holder(plan.name, needs[plan.name].need_bytes, False)
+        for plan in managed
+        if not plan.deployment.on_demand
+    ]
+    together = decide_load(0, budget_bytes, always, 0.0)
+    if isinstance(together, CannotLoad):
+        raise ConfigError(
+            f"host.memory_budget is too small for what is always loaded ({', '.join(h.name for h in always)}): "
+            "give it more, or let some load on demand (load: on_demand)."
+        )
+    for plan in managed:
+        if not plan.deployment.on_demand:
+            continue
+        if needs[plan.name].source is NeedSource.UNKNOWN:
+            raise ConfigError(
+                f"deployments.{plan.name}.memory: host.memory_budget is set, and nobody knows what '{plan.name}' "
+                "needs. Say what one replica takes, as 8GiB."
+            )
+        decision = decide_load(needs[plan.name].need_bytes, budget_bytes, always, 0.0)
+        if isinstance(decision, CannotLoad):
+            raise ConfigError(f"deployments.{plan.name} can never be loaded: {decision.because}.")

@@ -1,0 +1,71 @@
+"""One model that is loaded on demand: what is known of it. Owned by fleet/model_swap.py."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from inferry.core.errors import LifecycleRefused
+from inferry.fleet.memory_need import Need
+
+HOW_TO_LOAD = "loads with the first request, or by 'inferry load'"
+
+
+class Phase(StrEnum):
+    UNLOADED = "unloaded"
+    LOADING = "loading"
+    LOADED = "loaded"
+    UNLOADING = "unloading"
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Of a deployment, at all gateways together."""
+
+    held: int = 0
+    """Requests that it computes or that wait for it."""
+    sent: int = 0
+    """Requests ever sent to the replicas that it has now."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadState:
+    """What `inferry status` shows of a deployment that loads on demand."""
+
+    phase: Phase
+    says: str
+    need: Need
+
+
+@dataclass(slots=True, eq=False)
+class SwapModel:
+    name: str
+    phase: Phase
+    used_s: float
+    """When it last had a request, or was loaded."""
+    sent: int = 0
+    held: int = 0
+    loaded_s: float | None = None
+    wanted_since_s: float | None = None
+    wanted_s: float = -math.inf
+    refused_until_s: float = -math.inf
+    says: str = HOW_TO_LOAD
+    by_hand: list[asyncio.Future[None]] = field(default_factory=list)
+    """Those who wait for `load`."""
+
+    @property
+    def is_wanted(self) -> bool:
+        return self.wanted_since_s is not None
+
+    def settle(self, refused: str | None = None) -> None:
+        """Answer those who asked by hand: it serves, or why it won't."""
+        waiting, self.by_hand = self.by_hand, []
+        for each in waiting:
+            if each.done():
+                continue
+            if refused is None:
+                each.set_result(None)
+            else:
+                each.set_exception(LifecycleRefused(refused))
