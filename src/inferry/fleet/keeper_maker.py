@@ -30,6 +30,7 @@ class KeeperMaker:
     rng: random.Random
     on_change: Callable[[ReplicaView], None]
     environ: Mapping[str, str]
+    hand_over: Callable[[str, str], None] = lambda replica_id, because: None
 
     def make(self, plan: DeploymentPlan, index: int, threads: int, endpoint: Endpoint | None) -> Keeper:
         """A keeper that has not begun. `endpoint` is one of a remote adapter's; None for engines of ours."""
@@ -38,7 +39,9 @@ class KeeperMaker:
         if isinstance(deployment, OpenAIDeployment):
             assert isinstance(adapter, RemoteAdapter)
             assert endpoint is not None
-            return RemoteKeeper(record, adapter, endpoint, deployment.health, self.prober, self.clock)
+            return RemoteKeeper(
+                record, adapter, endpoint, deployment.health, self.prober, self.clock, self.hand_over
+            )
         assert isinstance(adapter, LaunchableAdapter)
         return ReplicaKeeper(
             record,
@@ -51,6 +54,7 @@ class KeeperMaker:
             self.clock,
             self.rng,
             self.environ,
+            self.hand_over,
         )
 
     def _record(self, plan: DeploymentPlan, index: int) -> ReplicaRecord:

@@ -26,6 +26,8 @@ class Unreachable:
     """No HTTP answer at all."""
 
     reason: str
+    silent: bool = False
+    """Nothing came within the time, not even a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class HttpProber:
                         break
                 return response.status_code, bytes(content)
         except TimeoutError:
-            return Unreachable(f"gives no answer within {timeout_s:g} s")
+            return Unreachable(f"gives no answer within {timeout_s:g} s", silent=True)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
             return Unreachable(_in_words(error))
         except (AttributeError, RuntimeError) as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
 from inferry.core.clock import Clock
 from inferry.core.health_settings import Health
-from inferry.core.replica import Endpoint, ReplicaState
+from inferry.core.replica import Endpoint, ReplicaProgress, ReplicaState
 from inferry.engines.adapter import RemoteAdapter
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import Prober
@@ -31,13 +32,16 @@ class RemoteKeeper:
         health: Health,
         prober: Prober,
         clock: Clock,
+        hand_over: Callable[[str, str], None],
     ) -> None:
         self.record = record
         self.had_turn = asyncio.Event()
         self.had_turn.set()  # whether it answers is not ours to wait for
         self._endpoint = endpoint
         self._health = health
-        self._care = ReplicaCare(record, adapter, endpoint, health, prober, clock)
+        self._care = ReplicaCare(
+            record, adapter, endpoint, health, prober, clock, process=None, hand_over=hand_over
+        )
         self.settled = self._care.probed
 
     def change(self, plan: DeploymentPlan, threads: int) -> None:
@@ -48,6 +52,9 @@ class RemoteKeeper:
 
     def report_failure(self, reason: str) -> None:
         self._care.report_failure(reason)
+
+    def note_progress(self, source: str, seen: ReplicaProgress | None) -> None:
+        self._care.note_progress(source, seen)
 
     async def run(self) -> None:
         """Until cancelled."""

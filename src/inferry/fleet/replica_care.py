@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections.abc import Callable
 from dataclasses import replace
 
+import structlog
+
 from inferry.core.clock import Clock
-from inferry.core.deployment_base import Health
-from inferry.core.replica import Endpoint, ReplicaState
+from inferry.core.health_settings import Health
+from inferry.core.replica import Endpoint, ReplicaProgress, ReplicaState
 from inferry.engines.adapter import EngineAdapter, ProbeReading, Verdict, WarmupRequest
 from inferry.fleet.probe import REFUSES, Prober, Unreachable
 from inferry.fleet.replica_record import ReplicaRecord
-from inferry.policy.health import BecomeReady, BecomeSuspect, Streak, decide_health
+from inferry.policy.health import RECENT_S, Place, judge
+from inferry.policy.progress import Answer, Signs
+from inferry.runtime.base import Handle
+
+log = structlog.get_logger()
 
 START_POLL_MIN_S = 0.05
 START_POLL_MAX_S = 1.0
@@ -21,10 +29,18 @@ WARM_UP_PAUSE_S = 0.5
 FETCH_PAUSE_S = 5.0
 REPORT_PAUSE_S = 0.1
 """Between two probes that reports led to: a broken replica under load is reported thousands of times a second."""
+PULSE_S = 0.5
+"""Between two looks at what needs no question: processes, gateways' reports, time that passes."""
+LATE_MAX_S = 0.5
+"""Later than this, it was us who stood still (Ctrl-Z, a laptop's lid, a drowning machine): nothing was seen then,
+and so nothing was missed."""
+HAND_OVER_AGAIN_S = 2.0
+"""Who could not go on elsewhere may be able to now."""
 
 
 class ReplicaCare:
-    """Moves a record between starting, warming, ready and suspect, for one life of its engine."""
+    """Moves a record between starting, warming, ready and suspect, for one life of its engine: collects its signs
+    of life (policy/progress.py), has them judged (policy/health.py), and does what that says."""
 
     def __init__(
         self,
@@ -34,13 +50,23 @@ class ReplicaCare:
         health: Health,
         prober: Prober,
         clock: Clock,
+        *,
+        process: Handle | None,
+        hand_over: Callable[[str, str], None],
     ) -> None:
+        """`process`: None for an engine that others run. `hand_over(replica_id, because)`: have its requests go on
+        elsewhere."""
         self._record = record
         self._adapter = adapter
         self._endpoint = endpoint
         self._health = health
         self._prober = prober
         self._clock = clock
+        self._process = process
+        self._hand_over = hand_over
+        self._handed_over_s = -math.inf
+        self._signs = Signs(clock.now_s())
+        self._end_because: str | None = None
         self._report: str | None = None
         self._reported = asyncio.Event()
         self.probed = asyncio.Event()
@@ -91,25 +117,81 @@ class ReplicaCare:
             return trouble or await self._warm_up(replace(warmup, if_missing=None))
         return None if answer is None else answer.reason
 
-    async def stay(self) -> None:
-        """Probe and count, forever."""
-        streak = Streak()
+    async def stay(self) -> str:
+        """Watch over it. Returns only for an engine of ours that is stuck: why it must be ended."""
+        self._signs = Signs(self._clock.now_s())
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(self._ask_forever())
+            because = await self._watch()
+            asking.cancel()
+        return because
+
+    def note_progress(self, source: str, seen: ReplicaProgress | None) -> None:
+        """What the gateway process `source` sees of its requests here; None: it has none."""
+        self._signs.on_gateway(source, seen, self._clock.now_s())
+
+    async def _watch(self) -> str:
+        """At each pulse: look at what needs no question, and judge."""
+        looked_s = self._clock.now_s()
+        while self._end_because is None:
+            await asyncio.sleep(PULSE_S)
+            now_s = self._clock.now_s()
+            late_s = now_s - looked_s - PULSE_S
+            looked_s = now_s
+            if late_s > LATE_MAX_S:
+                log.info("health_looked_late", replica=self._record.view.id, late_s=round(late_s, 1))
+                self._signs.forgive(late_s)
+            vitals = None if self._process is None else self._process.vitals()
+            if vitals is not None:
+                self._signs.on_vitals(vitals.cpu_s, vitals.stopped, now_s)
+            self._judge()
+        return self._end_because
+
+    async def _ask_forever(self) -> None:
+        """Probe, where nothing better is known, and count."""
+        asked_s = self._clock.now_s()
         while True:
-            report = await self._next_probe()
-            reading = await self._probe()
-            good = _is_good(reading)
-            streak = streak.after(good)
-            match decide_health(
-                self._record.state, streak, self._health, reason=reading.reason, reported=report
-            ):
-                case BecomeSuspect(because):
-                    self._record.move(ReplicaState.SUSPECT, because)
-                case BecomeReady(because):
-                    self._record.move(ReplicaState.READY, because)
-            if good:
+            report = await self._next_question(asked_s + self._health.interval_s)
+            asked_s = self._clock.now_s()
+            if (report is None and self._is_beyond_doubt()) or await self._ask(report):
                 await self.count(self._health.timeout_s)
             if report is not None:
                 await asyncio.sleep(REPORT_PAUSE_S)
+
+    async def _ask(self, report: str | None) -> bool:
+        """One probe, judged; whether it was good."""
+        asked_s = self._clock.now_s()
+        reading = await self._probe()
+        now_s = self._clock.now_s()
+        if isinstance(reading, ProbeReading):
+            self._signs.on_answer(_ANSWERS[reading.verdict], reading.reason, now_s)
+        elif not reading.silent:
+            self._signs.on_answer(Answer.REFUSED, reading.reason, now_s)
+        elif now_s - asked_s <= self._health.timeout_s + LATE_MAX_S:  # else it may be us who did not listen
+            self._signs.on_unanswered(reading.reason)
+        self._judge(report)
+        return _is_good(reading)
+
+    def _is_beyond_doubt(self) -> bool:
+        """Its work gets on, so that a probe would tell nothing new."""
+        seen = self._signs.evidence(self._clock.now_s())
+        in_order = not (seen.failed or seen.unanswered) and self._record.state is ReplicaState.READY
+        return in_order and seen.progress_s <= min(self._health.interval_s, RECENT_S)
+
+    def _judge(self, report: str | None = None) -> None:
+        now_s = self._clock.now_s()
+        judgement = judge(self._signs.evidence(now_s), self._health, reported=report)
+        self._record.judge(judgement.verdict)
+        state = self._record.state
+        if judgement.place is Place.OUT and state is ReplicaState.READY:
+            self._record.move(ReplicaState.SUSPECT, judgement.because)
+        elif judgement.place is Place.IN and state is ReplicaState.SUSPECT:
+            self._record.move(ReplicaState.READY, judgement.because)
+        if judgement.hand_over and now_s - self._handed_over_s >= HAND_OVER_AGAIN_S:
+            self._handed_over_s = now_s
+            self._hand_over(self._record.view.id, judgement.because)
+        if judgement.end and self._process is not None:
+            self._end_because = judgement.because
 
     async def count(self, timeout_s: float) -> None:
         """Read the engine's counters, if it can be asked now."""
@@ -117,11 +199,18 @@ class ReplicaCare:
         metrics = await self._prober.metrics(self._adapter, self._endpoint, timeout_s)
         if metrics is not None:
             self._record.count_tokens(metrics, asked_wall_s)
+            self._signs.on_counters(
+                metrics.running,
+                metrics.waiting,
+                metrics.tokens_generated,
+                metrics.tokens_prompt,
+                self._clock.now_s(),
+            )
 
-    async def _next_probe(self) -> str | None:
-        """Waits for the interval, or for a report: that is returned."""
+    async def _next_question(self, due_s: float) -> str | None:
+        """Waits until then, or for a report: that is returned."""
         try:
-            async with asyncio.timeout(self._health.interval_s):
+            async with asyncio.timeout(max(due_s - self._clock.now_s(), 0.0)):
                 await self._reported.wait()
         except TimeoutError:
             return None
@@ -140,6 +229,14 @@ def _while_starting(reading: ProbeReading | Unreachable) -> str:
     if isinstance(reading, Unreachable) and reading.reason == REFUSES:
         return "does not listen yet"
     return reading.reason
+
+
+_ANSWERS = {
+    Verdict.READY: Answer.GOOD,
+    Verdict.BUSY: Answer.FULL,
+    Verdict.LOADING: Answer.LOADING,
+    Verdict.UNWELL: Answer.UNWELL,
+}
 
 
 def _is_good(reading: ProbeReading | Unreachable) -> bool:

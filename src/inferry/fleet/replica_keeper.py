@@ -10,7 +10,7 @@ import asyncio
 import random
 import secrets
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from inferry.core.clock import Clock
 from inferry.core.deployment import ManagedDeployment
 from inferry.core.errors import ConfigError
 from inferry.core.remote_engines import OpenAIDeployment
-from inferry.core.replica import ReplicaState
+from inferry.core.replica import ReplicaProgress, ReplicaState
 from inferry.engines.adapter import LaunchableAdapter, LaunchContext
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import Prober
@@ -64,6 +64,7 @@ class ReplicaKeeper:
         clock: Clock,
         rng: random.Random,
         environ: Mapping[str, str],
+        hand_over: Callable[[str, str], None],
     ) -> None:
         self.record = record
         self.settled = asyncio.Event()
@@ -79,6 +80,7 @@ class ReplicaKeeper:
         self._clock = clock
         self._rng = rng
         self._environ = environ
+        self._hand_over = hand_over
         self._handle: Handle | None = None
         self._care: ReplicaCare | None = None
         self._start_limit: asyncio.Timeout | None = None
@@ -101,6 +103,11 @@ class ReplicaKeeper:
         """The gateway could not use this replica; probe it now."""
         if self._care is not None:
             self._care.report_failure(reason)
+
+    def note_progress(self, source: str, seen: ReplicaProgress | None) -> None:
+        """What a gateway process sees of its requests here; None: it has none."""
+        if self._care is not None:
+            self._care.note_progress(source, seen)
 
     async def run(self) -> None:
         """Until it is given up, or cancelled."""
@@ -190,7 +197,14 @@ class ReplicaKeeper:
         self._handle = handle
         self.record.place(spec.endpoint, handle.pid, str(handle.log_path))
         care = ReplicaCare(
-            self.record, self._adapter, spec.endpoint, self._deployment.health, self._prober, self._clock
+            self.record,
+            self._adapter,
+            spec.endpoint,
+            self._deployment.health,
+            self._prober,
+            self._clock,
+            process=handle,
+            hand_over=self._hand_over,
         )
         self._care = care
         try:
@@ -204,34 +218,36 @@ class ReplicaKeeper:
             self._care = None
         # From here on this task is the only one to move the record again. Tell the gateway first.
         exit = None if ended.cancelled() else ended.result()
-        too_late = (
-            f"it was not ready within {self._deployment.start_timeout_s:g} s: {self.record.view.message}"
-        )
         ready_for_s = 0.0 if care.ready_since_s is None else self._clock.now_s() - care.ready_since_s
         self.record.place(None, None, str(handle.log_path))
-        self.record.move(ReplicaState.FAILED, too_late if exit is None else self._read_exit(exit, handle)[0])
         if exit is None:
-            await self._runtime.stop(handle, self._deployment.stop_grace_s)
-            message, retryable = too_late, True
+            message, retryable = caring.result(), True
+            self.record.move(ReplicaState.FAILED, message)
+            # One that was ready and is ended here does nothing any more: it would not hear a polite word either.
+            grace_s = 0.0 if ready_for_s else self._deployment.stop_grace_s
+            await self._runtime.stop(handle, grace_s)
         else:
+            self.record.move(ReplicaState.FAILED, self._read_exit(exit, handle)[0])
             await handle.wait()  # now the log is complete
             message, retryable = self._read_exit(exit, handle)
         self._handle = None
         return _Life(message, retryable, ready_for_s, _last_lines(handle))
 
-    async def _look_after(self, care: ReplicaCare) -> None:
-        """Returns when it did not become ready in time; otherwise it never does."""
+    async def _look_after(self, care: ReplicaCare) -> str:
+        """Returns why the engine must be ended: it was not ready in time, or it is stuck."""
         try:
             async with asyncio.timeout(self._deployment.start_timeout_s) as self._start_limit:
                 await care.until_ready()
         except TimeoutError:
-            return
+            return (
+                f"it was not ready within {self._deployment.start_timeout_s:g} s: {self.record.view.message}"
+            )
         finally:
             self._start_limit = None
         self._was_ever_ready = True
         self.settled.set()
         self.had_turn.set()
-        await care.stay()
+        return f"it was stuck, and is killed: {await care.stay()}"
 
     async def _end_after_fault(self, error: Exception) -> _Life:
         """As if the engine had crashed: the restart policy decides how often this may happen."""

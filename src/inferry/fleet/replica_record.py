@@ -8,11 +8,12 @@ from dataclasses import replace
 import structlog
 
 from inferry.core.clock import Clock
-from inferry.core.replica import TRANSITIONS, Endpoint, ReplicaState, ReplicaView
+from inferry.core.replica import TRANSITIONS, Endpoint, HealthVerdict, ReplicaState, ReplicaView
 from inferry.engines.adapter import EngineMetrics
 
 log = structlog.get_logger()
 
+_JUDGED = frozenset({ReplicaState.READY, ReplicaState.SUSPECT, ReplicaState.DRAINING})
 _ALARMING = frozenset({ReplicaState.SUSPECT, ReplicaState.FAILED})
 
 
@@ -36,7 +37,12 @@ class ReplicaRecord:
         """Enter `state`; one that can't follow the current one is a bug of ours."""
         was = self._view.state
         assert state in TRANSITIONS[was], f"{self._view.id}: {was} -> {state}"
-        self._view = replace(self._view, state=state, message=message, since_wall_s=self._clock.wall_s())
+        verdict = self._view.verdict if state in _JUDGED else None
+        if state is ReplicaState.FAILED:
+            verdict = HealthVerdict.DEAD
+        self._view = replace(
+            self._view, state=state, message=message, since_wall_s=self._clock.wall_s(), verdict=verdict
+        )
         level = log.warning if state in _ALARMING else log.info
         level(
             "replica_state",
@@ -46,6 +52,11 @@ class ReplicaRecord:
             because=message.partition("\n")[0],
         )
         self._on_change(self._view)
+
+    def judge(self, verdict: HealthVerdict) -> None:
+        """What its signs of life say. Not published: readers of `view` see it, and each move tells of it."""
+        if verdict is not self._view.verdict:
+            self._view = replace(self._view, verdict=verdict)
 
     def say(self, message: str) -> None:
         """What it is doing within its state."""

@@ -19,6 +19,16 @@ class Exit:
     """As `subprocess` gives it: below 0, minus the signal's number. EXIT_CODE_UNKNOWN if it was lost."""
 
 
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What can be seen of a replica's processes from outside."""
+
+    cpu_s: float
+    """CPU time that they have used so far, in steps of the kernel's clock (10 ms). Falls when one of them ends."""
+    stopped: bool
+    """One of them is stopped by a signal (SIGSTOP, Ctrl-Z): it does nothing until it is told to go on."""
+
+
 class Handle(Protocol):
     """One started replica. Valid until `stop` has returned or `wait` has."""
 
@@ -41,6 +51,9 @@ class Handle(Protocol):
 
     def log_tail(self) -> Sequence[str]:
         """The last lines that it printed (bounded), oldest first."""
+
+    def vitals(self) -> Vitals | None:
+        """How its processes are at this moment; None where this can't be seen."""
 
 
 class Runtime(Protocol):

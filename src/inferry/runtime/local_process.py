@@ -17,9 +17,10 @@ from pathlib import Path
 
 import structlog
 
-from inferry.runtime.base import EXIT_CODE_UNKNOWN, Exit
+from inferry.runtime.base import EXIT_CODE_UNKNOWN, Exit, Vitals
 from inferry.runtime.process_group import group_lives, signal_group
 from inferry.runtime.replica_log import ReplicaLog
+from inferry.runtime.vitals import GroupVitals
 
 log = structlog.get_logger()
 
@@ -46,6 +47,7 @@ class LocalProcess:
         self._replica_id = replica_id
         self._process = process
         self._log = log
+        self._vitals = GroupVitals(process.pid)
         self._on_reap = on_reap
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[Exit] = self._loop.create_future()
@@ -85,6 +87,9 @@ class LocalProcess:
 
     def log_tail(self) -> Sequence[str]:
         return self._log.tail()
+
+    def vitals(self) -> Vitals | None:
+        return None if self._ended.done() else self._vitals.read()
 
     def signal_group(self, number: signal.Signals) -> None:
         """Send a signal to the whole group, if it is still there."""

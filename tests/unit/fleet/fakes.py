@@ -12,7 +12,7 @@ from inferry.core.launch import LaunchSpec
 from inferry.core.replica import Endpoint, ReplicaView
 from inferry.engines.adapter import EngineAdapter, EngineMetrics, ProbeReading, Verdict, WarmupRequest
 from inferry.fleet.probe import Unreachable, WarmUpTrouble
-from inferry.runtime.base import Exit, Handle
+from inferry.runtime.base import Exit, Handle, Vitals
 
 READY = ProbeReading(Verdict.READY, "answers")
 LOADING = ProbeReading(Verdict.LOADING, "is loading the model")
@@ -24,6 +24,7 @@ class FakeHandle:
     spec: LaunchSpec
     pid: int
     lines: list[str] = field(default_factory=list)
+    seen: Vitals | None = None
     exit: asyncio.Future[Exit] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
@@ -42,6 +43,9 @@ class FakeHandle:
 
     def log_tail(self) -> Sequence[str]:
         return self.lines
+
+    def vitals(self) -> Vitals | None:
+        return self.seen
 
     def end(self, code: int) -> None:
         if not self.exit.done():

@@ -9,7 +9,7 @@ from .fakes import GONE, FakeProber, until
 from .test_fleet import SLOW, house_of, managed, running
 
 BUSY = ProbeReading(Verdict.BUSY, "has as many requests as it takes")
-HUNG = Unreachable("gives no answer within 0.1 s")
+HUNG = Unreachable("gives no answer within 0.1 s", silent=True)
 
 
 async def test_a_busy_engine_gets_ready() -> None:
@@ -62,7 +62,7 @@ async def test_busy_brings_a_suspect_back() -> None:
 
 
 async def test_a_hung_engine_is_suspect_though_its_process_lives() -> None:
-    """No answer in time is no BUSY; the process is kept, since it may come back."""
+    """No answer in time is no BUSY; the process is kept for now, since it may come back."""
     prober = FakeProber()
     house = house_of(prober=prober, chat=managed())
     async with running(house):

@@ -42,7 +42,14 @@ async def warmed(prober: Scripted, *, pull: bool = True) -> tuple[ReplicaRecord,
     deployment = OllamaDeployment.model_validate({"engine": "ollama", "model": "m", "pull": pull})
     record.move(ReplicaState.STARTING)
     care = ReplicaCare(
-        record, OllamaAdapter("chat", deployment), Endpoint("h", 1), Health(), prober, ManualClock()
+        record,
+        OllamaAdapter("chat", deployment),
+        Endpoint("h", 1),
+        Health(),
+        prober,
+        ManualClock(),
+        process=None,
+        hand_over=lambda replica_id, because: None,
     )
     await care.until_ready()
     return record, [each for each in said if each]
