@@ -17,7 +17,7 @@ from inferry.gateway.account import Account
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.served import ServedSpec
 from inferry.gateway.server import GatewayServer, bind_sockets
-from inferry.policy.routing import PolicyName
+from inferry.policy.routing import PolicyName, Routing
 
 
 @dataclass
@@ -210,7 +210,7 @@ async def running_gateway(
                 upstream_model,
                 routes,
                 asks_usage,
-                policy,
+                Routing(policy=policy),
                 reason_needed=reason_needed,
                 lora_models=lora_models or {},
             )

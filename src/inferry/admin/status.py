@@ -117,7 +117,7 @@ class StatusBoard:
                         simulated=spec.simulated,
                         model=models[name],
                         status=healths[name]["status"],
-                        routing=spec.policy,
+                        routing=spec.routing.policy,
                         waiting=snapshot.waiting.get(name, 0),
                         replicas=[self._replica(view, snapshot) for view in views if view.deployment == name],
                     )

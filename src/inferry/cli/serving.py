@@ -87,7 +87,7 @@ def _spec(
         routes=adapter.routes,
         asks_usage=adapter.reports_stream_usage,
         tokenize_field=adapter.tokenize_field,
-        policy=deployment.routing.policy,
+        routing=deployment.routing,
         limits=deployment.limits,
         price=deployment.price,
         queue=deployment.queue,

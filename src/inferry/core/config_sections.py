@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from inferry.core.deployment import ENGINE_TYPES, DeploymentFile
-from inferry.core.deployment_base import Restart, Routing
+from inferry.core.deployment_base import Restart
 from inferry.core.filter_settings import Classifier, Filter
 from inferry.core.gateway_settings import (
     Admin,
@@ -28,6 +28,7 @@ from inferry.core.limits import Limits
 from inferry.core.prompt_truth_settings import PromptTruth
 from inferry.core.public_names import PublicName, Shadow, Share
 from inferry.core.rollout_settings import Rollout
+from inferry.core.routing_settings import Routing
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "gateway": Gateway,

@@ -15,19 +15,11 @@ from inferry.core.limits import Limits
 from inferry.core.model_ref import parse_model_ref
 from inferry.core.prompt_truth_settings import PromptTruth
 from inferry.core.rollout_settings import Rollout
+from inferry.core.routing_settings import Routing
 from inferry.core.section import Section, bound_bytes
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ALIAS = re.compile(r"[\w./:@+-]{1,200}", re.ASCII)
-
-
-class Routing(Section):
-    """How requests are spread over the replicas of one deployment."""
-
-    policy: Literal["round_robin", "least_connections"] = Field(
-        "least_connections",
-        description="least_connections: the replica with the fewest running requests; round_robin: in turn.",
-    )
 
 
 class Restart(Section):

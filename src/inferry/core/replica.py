@@ -139,3 +139,24 @@ class ReplicaProgress:
     """Those of them whose answer is a stream that has begun."""
     heard_s: float | None
     """Seconds since anything last came from it for any request; None: nothing came yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLoad:
+    """What an engine and its GPU told of their load; None where they don't tell. Advice, and aging."""
+
+    replica_id: str
+    read_s: float
+    """When they were asked; on the monotonic clock, which all processes of this machine share."""
+    running: int | None = None
+    waiting: int | None = None
+    kv_cache_use: float | None = None
+    """0 to 1."""
+    gpu_use: float | None = None
+    """Share of the time in which its GPU computed anything, 0 to 1; of several GPUs, the busiest."""
+    gpu_memory_use: float | None = None
+    """0 to 1; of several GPUs, the fullest."""
+    prefix_query_tokens: int | None = None
+    """Prompt tokens that were looked up in the engine's prefix cache; counter."""
+    prefix_hit_tokens: int | None = None
+    """Those that it had; counter."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,7 +21,7 @@ from inferry.gateway.prompt_truth import PromptTruthSpec
 from inferry.gateway.turns import Turns, share_of
 from inferry.ledger.prices import rates
 from inferry.policy.retry import RetryBudget
-from inferry.policy.routing import Balancer, PolicyName
+from inferry.policy.routing import Balancer, Routing
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class ServedSpec:
     routes: frozenset[str]
     asks_usage: bool
     """Ask the engine for usage in streams, and keep the answer to it from clients that did not."""
-    policy: PolicyName
+    routing: Routing
     limits: Limits = field(default_factory=lambda: Limits())
     price: Price = field(default_factory=lambda: Price())
     queue: Queue = field(default_factory=lambda: Queue())
@@ -71,7 +72,7 @@ class ServedDeployment:
         filters: FilterSet | None = None,
         on_load_wanted: Callable[[str], None] = lambda name: None,
     ) -> None:
-        self.balancer = Balancer(spec.policy)
+        self.balancer = Balancer(spec.routing, random.Random())
         self.turns = Turns(spec.queue, None)
         self.parked = Parked(spec.name, on_load_wanted)
         self.estimates = TokenEstimates()
@@ -95,7 +96,7 @@ class ServedDeployment:
         self.failover = spec.failover
         self.continuation = spec.continuation
         self.rates = rates(spec.price)
-        self.balancer.set_policy(spec.policy)
+        self.balancer.set_policy(spec.routing)
         self.turns.settings = spec.queue
         self.parked.wait_max_s = spec.load_wait_s
         self.parked.waiting_max = spec.queue.waiting_max

@@ -88,7 +88,8 @@ def problems(text: str) -> list[str]:
         (
             CHAT + "    routing: {policy: round-robin}\n",
             "4: deployments.chat.routing.policy: 'round-robin' is not known. Did you mean 'round_robin'? "
-            "One of: least_connections, round_robin.",
+            "One of: gpu_aware, least_connections, peak_ewma, power_of_two, prefix_aware, round_robin, session, "
+            "token_load, weighted.",
         ),
         # kinds
         (

@@ -10,6 +10,7 @@ from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.core.request import ROUTES
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.served import ServedSpec
+from inferry.policy.routing import Routing
 from inferry.testing.manual_clock import ManualClock
 
 
@@ -22,7 +23,7 @@ def served(name: str, *aliases: str) -> ServedSpec:
         upstream_model="m",
         routes=frozenset(ROUTES),
         asks_usage=False,
-        policy="round_robin",
+        routing=Routing(policy="round_robin"),
     )
 
 

@@ -4,7 +4,8 @@
 anywhere, and so nothing in between. How to add a policy: docs/map.md.
 """
 
-from inferry.policy.routing.balancer import Balancer, PolicyName
+from inferry.core.routing_settings import PolicyName, Routing
+from inferry.policy.routing.balancer import Balancer
 from inferry.policy.routing.facts import NO_FACTS, NOTHING_SEEN, RouteFacts, Seen
 from inferry.policy.routing.policy import Fact, Policy, Rng
 from inferry.policy.routing.slot import NoReplica, Slot
@@ -19,6 +20,7 @@ __all__ = [
     "PolicyName",
     "Rng",
     "RouteFacts",
+    "Routing",
     "Seen",
     "Slot",
 ]

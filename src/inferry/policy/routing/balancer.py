@@ -6,61 +6,97 @@ gateway, which is exact at every moment.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from operator import attrgetter
-from typing import Literal
 
-from inferry.core.replica import ReplicaState
+from inferry.core.replica import ReplicaLoad, ReplicaState
+from inferry.core.routing_settings import PolicyName, Routing
 from inferry.policy.routing.facts import NO_FACTS, NOTHING_SEEN, RouteFacts, Seen
-from inferry.policy.routing.least_connections import LeastConnections
-from inferry.policy.routing.policy import Policy
-from inferry.policy.routing.round_robin import RoundRobin
+from inferry.policy.routing.policy import NO_RNG, Fact, Rng
+from inferry.policy.routing.registry import make_policy
 from inferry.policy.routing.slot import NoReplica, Slot
-
-PolicyName = Literal["round_robin", "least_connections"]
 
 EXPLAINED_MAX = 10
 """Replicas whose load `explain` tells."""
-
-_MAKERS: dict[PolicyName, Callable[[], Policy]] = {
-    "round_robin": RoundRobin,
-    "least_connections": LeastConnections,
-}
+OTHERS_HALF_LIFE_S = 5.0
+"""After so long, what was read of others' requests counts half: as long as a short answer takes."""
+OTHERS_MIN = 0.05
+"""Less is none."""
+AGE_S = 1.0
+"""Between two looks at how old readings are."""
 
 
 class Balancer:
     """Ready replicas are the policy's candidates; where there are none, those that are suspect."""
 
-    def __init__(self, policy: PolicyName) -> None:
+    def __init__(self, routing: Routing | PolicyName, rng: Rng = NO_RNG, *, shared: bool = False) -> None:
+        """`rng`: needed by policies that draw. `shared`: others send requests to these replicas too (more gateway
+        processes, or endpoints that others run), so that readings of their engines say something new."""
         self.slots: dict[str, Slot] = {}
+        self.shared = shared
+        self._rng = rng
         self._turn = 0
         self._ready: Sequence[Slot] = ()
         self._suspect: Sequence[Slot] = ()
-        self.set_policy(policy)
+        self._aged_s = 0.0
+        self._with_others: set[Slot] = set()
+        self._routing: Routing | None = None
+        self.set_policy(routing)
 
     # --- what it balances -----------------------------------------------------------------------------
 
-    def set_policy(self, policy: PolicyName) -> None:
-        """Spread by another policy from now on."""
-        self.policy = policy
-        self._policy = _MAKERS[policy]()
-        self._sort()
+    def set_policy(self, routing: Routing | PolicyName) -> None:
+        """Spread by another policy from now on. One that is the same goes on with what it knows."""
+        if not isinstance(routing, Routing):
+            routing = Routing(policy=routing)
+        if routing != self._routing:
+            self._routing = routing
+            self._policy = make_policy(routing, self._rng)
+            self._sort()
+
+    @property
+    def policy(self) -> PolicyName:
+        assert self._routing is not None
+        return self._routing.policy
+
+    @property
+    def wants(self) -> Collection[Fact]:
+        """Facts that its policy looks at."""
+        return self._policy.wants
 
     def put(self, replica_id: str, state: ReplicaState, weight: float = 1.0) -> Slot:
         """Take note of a replica's state; requests that it holds stay counted."""
         slot = self.slots.get(replica_id)
         if slot is None:
-            slot = self.slots[replica_id] = Slot(replica_id, state, weight)
-        elif slot.state is state and slot.weight == weight:
+            slot = self.slots[replica_id] = Slot(replica_id, state)
+        elif slot.state is state and slot.full_weight == weight:
             return slot
-        slot.state, slot.weight = state, weight
+        slot.state = state
+        slot.full_weight, slot.weight = weight, weight * slot.share
         self._sort()
         return slot
+
+    def set_share(self, slot: Slot, share: float) -> None:
+        """For now, it gets only this part of its weight; above 0, up to 1."""
+        slot.share, slot.weight = share, slot.full_weight * share
+        self._policy.on_load(slot)
+
+    def learn(self, reading: ReplicaLoad, now_s: float) -> None:
+        """Take note of what an engine and its GPU tell of their load. Advice only, and less with every second."""
+        slot = self.slots.get(reading.replica_id)
+        if slot is None:
+            return
+        slot.reading, slot.held_at_reading = reading, slot.in_flight
+        if self.shared and reading.running is not None:
+            self._with_others.add(slot)
+            self._weigh_others(slot, now_s)
+        self._policy.on_load(slot)
 
     def drop(self, replica_id: str) -> None:
         """Forget a replica that is gone for good."""
         slot = self.slots.pop(replica_id, None)
         if slot is not None:
+            self._with_others.discard(slot)
             self._sort()
             self._policy.forget(slot)
 
@@ -73,6 +109,8 @@ class Balancer:
 
         Ready ones first; suspect ones only when no ready one is left.
         """
+        if now_s - self._aged_s >= AGE_S and self._with_others:
+            self._age(now_s)
         slot = self._policy.pick(exclude, facts, now_s) or self._last_resort(exclude)
         if slot is None:
             return NoReplica(self._why_none(exclude))
@@ -96,7 +134,7 @@ class Balancer:
         self._policy.on_released(slot, facts, seen, now_s)
 
     def explain(self, slot: Slot) -> str:
-        """Why `slot`, which was just chosen, in words for an operator: ASCII, one line, bounded."""
+        """Why `slot`, in words for an operator: ASCII, one line, bounded. To be asked right after `choose`."""
         usable = (*self._ready, *self._suspect)
         loads = ", ".join(f"{each.id}={each.in_flight - (each is slot)}" for each in usable[:EXPLAINED_MAX])
         more = f" and {len(usable) - EXPLAINED_MAX} more" if len(usable) > EXPLAINED_MAX else ""
@@ -115,6 +153,21 @@ class Balancer:
         self._ready = [slot for slot in slots if slot.state is ReplicaState.READY]
         self._suspect = [slot for slot in slots if slot.state is ReplicaState.SUSPECT]
         self._policy.set_candidates(self._ready or self._suspect)
+
+    def _age(self, now_s: float) -> None:
+        self._aged_s = now_s
+        for slot in tuple(self._with_others):
+            self._weigh_others(slot, now_s)
+            self._policy.on_load(slot)
+            if not slot.others:
+                self._with_others.discard(slot)
+
+    def _weigh_others(self, slot: Slot, now_s: float) -> None:
+        reading = slot.reading
+        assert reading is not None
+        requests = (reading.running or 0) + (reading.waiting or 0) - slot.held_at_reading
+        trusted = requests * 0.5 ** (max(now_s - reading.read_s, 0.0) / OTHERS_HALF_LIFE_S)
+        slot.others = trusted if trusted >= OTHERS_MIN else 0.0
 
     def _last_resort(self, exclude: Collection[str]) -> Slot | None:
         """Of the suspect ones, the least loaded: every ready one is excluded."""

@@ -18,6 +18,14 @@ class Rng(Protocol):
         """Evenly from 0 up to, not including, 1."""
 
 
+class _NoRng:
+    def random(self) -> float:
+        raise AssertionError("this policy draws: give the balancer a seeded generator")
+
+
+NO_RNG: Rng = _NoRng()
+
+
 class Policy:
     """Base of all policies. The balancer calls; times are monotonic seconds.
 

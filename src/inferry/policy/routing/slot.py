@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inferry.core.replica import ReplicaState
+from inferry.core.replica import ReplicaLoad, ReplicaState
 
 
 @dataclass(slots=True, eq=False)
@@ -14,7 +14,7 @@ class Slot:
     id: str
     state: ReplicaState
     weight: float = 1.0
-    """Its share beside the others'; above 0."""
+    """What it can take beside the others; above 0."""
     in_flight: int = 0
     """Requests that it holds from here: exact at every moment."""
     served: int = 0
@@ -22,7 +22,17 @@ class Slot:
     turn: int = 0
     """When it was chosen last, counted in choices; 0 is never."""
     others: float = 0.0
-    """Requests that it holds from elsewhere, as last read from its engine; less and less with the reading's age."""
+    """Requests that it holds from elsewhere, as last read from its engine; less and less with the reading's age.
+    Always 0 where nobody else can send it any."""
+    reading: ReplicaLoad | None = None
+    """What its engine told last."""
+    held_at_reading: int = 0
+    """What it held from here then."""
+
+    full_weight: float = 1.0
+    """`weight` without `share`."""
+    share: float = 1.0
+    """How much of its full weight it gets now; less than 1 while it warms up."""
 
     @property
     def load(self) -> float:
