@@ -22,7 +22,14 @@ from .steady_load import SteadyLoad
 BASE: dict[str, Any] = {
     "gateway": {"auth": "keys", "workers": 2},
     "deployments": {
-        "chat": {"engine": "simulated", "replicas": 2, "ttft_ms": 20, "itl_ms": 10, "context_tokens": 4096}
+        "chat": {
+            "engine": "simulated",
+            "replicas": 2,
+            "ttft_ms": 20,
+            "itl_ms": 10,
+            "context_tokens": 4096,
+            "rollout": {"canary_s": 0, "settle_s": 0},
+        }
     },
 }
 

@@ -26,6 +26,7 @@ from inferry.core.deployment_base import Restart
 from inferry.core.health_settings import Health
 from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
+from inferry.core.rollout_settings import Rollout
 from inferry.engines.registry import adapter_for
 from inferry.fleet.fleet import DeploymentPlan, Fleet
 from inferry.runtime.local import LocalRuntime
@@ -120,7 +121,13 @@ async def test_a_fleet_changes_under_load(tmp_path: Path) -> None:
     enough = asyncio.Event()
 
     def simulated(replicas: int, itl_ms: float = 1) -> list[DeploymentPlan]:
-        deployment = SimulatedDeployment(engine="simulated", replicas=replicas, ttft_ms=1, itl_ms=itl_ms)
+        deployment = SimulatedDeployment(
+            engine="simulated",
+            replicas=replicas,
+            ttft_ms=1,
+            itl_ms=itl_ms,
+            rollout=Rollout(canary_s=0, settle_s=0.2),
+        )
         return [DeploymentPlan("chat", deployment, adapter_for("chat", deployment))]
 
     async def client(fleet: Fleet) -> None:

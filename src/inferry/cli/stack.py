@@ -6,7 +6,6 @@ The gateway's processes (cli/gateway_worker.py) do nothing but serve; whatever c
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import random
 import signal
@@ -26,6 +25,7 @@ from inferry.admin.status import Status, StatusBoard
 from inferry.cli.bookkeeping import Bookkeeping
 from inferry.cli.config import shown_model
 from inferry.cli.control_server import control_server, control_socket
+from inferry.cli.gateway_numbers import GatewayNumbers
 from inferry.cli.limit_counts import make_limit_bank
 from inferry.cli.reload import Reloader
 from inferry.cli.serving import make_serving
@@ -36,15 +36,11 @@ from inferry.core.errors import StartFailed
 from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.fleet.fleet import Fleet
 from inferry.gateway.collector import metrics_page
-from inferry.gateway.messages import KeysChanged, LeasesWanted, ReplicaGone, Setup
-from inferry.gateway.snapshot import Snapshot
+from inferry.gateway.messages import HandOver, KeysChanged, LeasesWanted, ReplicaGone, Setup
 from inferry.gateway.tls import load_tls
 from inferry.gateway.workers import GatewayWorkers
 from inferry.runtime.local import LocalRuntime
 
-SAMPLE_S = 1.0
-DRAIN_SAMPLE_S = 0.1
-"""While a replica waits for its last answers."""
 _NOT_FOR_ENGINES = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "INFERRY_KEY"}
 _ENGINES_NEED = {"HOME", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "USER"}
 """No secrets, and programs miss them; a file may well say `${HOME}/models/...`."""
@@ -114,16 +110,18 @@ class Stack:
             environ,
             on_gone=self._replica_gone,
         )
-        self.fleet.set_in_flight(self._held_by)
-        self._snapshot = Snapshot()
-        self._snapshot_asked_s = clock.now_s()
-        self._draining_since_s: dict[str, float] = {}
+        numbers = self._numbers = GatewayNumbers(clock)
+        self.fleet.set_in_flight(numbers.held_by)
+        self.fleet.set_served(numbers.served_by)
+        self.fleet.set_hand_over(
+            lambda replica_id, because: self.gateways.tell(HandOver(replica_id, because))
+        )
         self.gateways = GatewayWorkers(
             place.listeners,
             setup=self._setup,
             environ=children_environ,
             log_folder=self._folder / "logs",
-            on_replica_failure=self.fleet.report_failure,
+            on_replica_failure=self._replica_failed,
             on_leases=self._grant_leases,
             on_worker_gone=self._bank.forget,
             metrics_page=self._metrics_page,
@@ -292,17 +290,9 @@ class Stack:
 
     async def _sample_forever(self) -> None:
         while True:
-            asked_s = self._clock.now_s()
-            self._snapshot = await self.gateways.snapshot()
-            self._snapshot_asked_s = asked_s
-            self._board.sample(self.fleet.views(), self._snapshot)
-            await asyncio.sleep(DRAIN_SAMPLE_S if self._draining_since_s else SAMPLE_S)
-
-    def _held_by(self, replica_id: str) -> int:
-        """Requests at a draining replica. Numbers from before it drained don't count: it may have got one since."""
-        if self._snapshot_asked_s <= self._draining_since_s.get(replica_id, -math.inf):
-            return 1
-        return self._snapshot.in_flight.get(replica_id, 0)
+            snapshot = await self._numbers.ask(self.gateways.snapshot)
+            self._board.sample(self.fleet.views(), snapshot)
+            await asyncio.sleep(self._numbers.pause_s)
 
     def _admin_server(self, app: FastAPI) -> uvicorn.Server | None:
         """The control API for other machines, where the file asks for it: keys are asked for there."""
@@ -325,13 +315,16 @@ class Stack:
             # No admin key is made here: what a detached instance says goes to a file.
             await self._books.ask_keys(make_admin=False)
 
+    def _replica_failed(self, replica_id: str, reason: str) -> None:
+        self._numbers.on_failure(replica_id)
+        self.fleet.report_failure(replica_id, reason)
+
     def _replica_gone(self, replica_id: str) -> None:
-        self._draining_since_s.pop(replica_id, None)
+        self._numbers.forget(replica_id)
         self.gateways.tell(ReplicaGone(replica_id))
 
     def _view_changed(self, view: ReplicaView) -> None:
-        if view.state is ReplicaState.DRAINING:
-            self._draining_since_s.setdefault(view.id, self._clock.now_s())
+        self._numbers.on_view(view)
         self.gateways.tell(view)
         self._books.look_at(view)
         if not self._at_once:  # engines that we kill ourselves are no news
