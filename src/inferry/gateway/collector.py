@@ -126,12 +126,40 @@ class _Families:
         for key, count in metrics.prompt_truth.items():
             truth.add_metric(key, count)
         yield truth
+        yield from self._names()
         waiting = GaugeMetricFamily(
             "inferry_requests_waiting", "Requests that wait for a turn now.", labels=("deployment",)
         )
         for name, count in self._snapshot.waiting.items():
             waiting.add_metric((name,), count)
         yield waiting
+
+    def _names(self) -> Iterable[Metric]:
+        metrics = self._snapshot.metrics
+        named = CounterMetricFamily(
+            "inferry_name_requests",
+            "Requests for a name over several deployments, by the one that they came to.",
+            labels=("name", "deployment"),
+        )
+        for pair, count in metrics.named.items():
+            named.add_metric(pair, count)
+        yield named
+        fallbacks = CounterMetricFamily(
+            "inferry_fallbacks",
+            "Requests that left a deployment for the next one behind the same name.",
+            labels=("name", "deployment", "to"),
+        )
+        for way, count in metrics.fallbacks.items():
+            fallbacks.add_metric(way, count)
+        yield fallbacks
+        left_out = CounterMetricFamily(
+            "inferry_shadows_left_out",
+            "Requests that were not copied, since too many copies were under way.",
+            labels=("deployment",),
+        )
+        for name, count in metrics.shadows_left_out.items():
+            left_out.add_metric((name,), count)
+        yield left_out
 
     def _journal(self) -> Iterable[Metric]:
         yield GaugeMetricFamily(

@@ -16,6 +16,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 # Headers of ours that a page may read; those of every answer (content-type and the like) it always may.
 EXPOSED = (
     "x-request-id",
+    "x-inferry-deployment",
+    "x-inferry-fallback",
     "x-inferry-replica",
     "x-inferry-simulated",
     "x-inferry-timing",

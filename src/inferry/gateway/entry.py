@@ -316,3 +316,10 @@ class Entry:
                 self.deployment.turns.leave(ticket, now_s)
         if self.admitted is not None:
             self._gateway.admission.settle(self.admitted, prompt_tokens + completion_tokens, cost_nano)
+
+    def withdraw(self) -> None:
+        """In place of `settle`: the request goes to another deployment, and this one shall not count it."""
+        admitted, self.admitted = self.admitted, None
+        self.settle(0, 0, 0)
+        if admitted is not None:
+            self._gateway.admission.withdraw(admitted)

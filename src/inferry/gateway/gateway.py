@@ -210,6 +210,8 @@ class Gateway:
             )
             self._judge_stream(account, outcome)
         self.metrics.observe(outcome)
+        if account.course is not None and outcome.deployment is not None:
+            self.metrics.observe_named(account.course.name, outcome.deployment)
         if account.entry is not None and account.entry.findings is not None:
             self.metrics.observe_findings(outcome.deployment or "", account.entry.findings)
         if self._access_log is not None:

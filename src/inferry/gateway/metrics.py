@@ -82,6 +82,12 @@ class GatewayMetrics:
         """By deployment and finding."""
         self.replica_tokens: dict[str, int] = defaultdict(int)
         """Completion tokens by replica, for engines without a counter of their own."""
+        self.named: dict[tuple[str, str], int] = {}
+        """Requests by the name of `names:` that they asked for, and the deployment that they came to."""
+        self.fallbacks: dict[tuple[str, str, str], int] = {}
+        """By such a name, the deployment that was left, and the one that was tried next."""
+        self.shadows_left_out: dict[str, int] = {}
+        """By shadow: requests that were not copied, since too many copies were under way."""
         self.journal: dict[str, int] = {}
         """What went wrong with outcomes on their way to the disk: RequestLog.troubles."""
 
@@ -130,6 +136,16 @@ class GatewayMetrics:
         if outcome.attempts > 1:
             self.retries[name] = self.retries.get(name, 0) + outcome.attempts - 1
 
+    def observe_named(self, name: str, deployment: str) -> None:
+        """A request for a name over several deployments has ended at one of them."""
+        self.named[name, deployment] = self.named.get((name, deployment), 0) + 1
+
+    def count_fallback(self, name: str, left: str, to: str) -> None:
+        self.fallbacks[name, left, to] = self.fallbacks.get((name, left, to), 0) + 1
+
+    def count_left_out(self, shadow: str) -> None:
+        self.shadows_left_out[shadow] = self.shadows_left_out.get(shadow, 0) + 1
+
     def observe_findings(self, name: str, findings: Iterable[tuple[str, str]]) -> None:
         """(action, filter) of each filter that found something in one request or its answer."""
         for action, rule in findings:
@@ -150,6 +166,6 @@ class GatewayMetrics:
 
 _COUNTERS = (
     "requests", "tokens", "retries", "replica_tokens", "rejects", "cost_nano", "resumes", "filtered", "prompt_truth",
-    "journal",
+    "journal", "named", "fallbacks", "shadows_left_out",
 )  # fmt: skip
 _HISTOGRAMS = ("duration", "ttft", "queue", "itl")

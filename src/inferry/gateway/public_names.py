@@ -77,7 +77,12 @@ class SplitName:
     def still_is(self, spec: PublicName, deployments: Mapping[str, ServedDeployment]) -> bool:
         """Whether it can stay as it is, with its turns."""
         return self.spec == spec and all(
-            deployments.get(each.name) is each for each in (*self.members.values(), *self._fallbacks, *(shadow.deployment for shadow in self.shadows))
+            deployments.get(each.name) is each
+            for each in (
+                *self.members.values(),
+                *self._fallbacks,
+                *(shadow.deployment for shadow in self.shadows),
+            )
         )
 
     def allows(self, key: ApiKey | None) -> bool:
@@ -147,9 +152,7 @@ class PublicNames:
         self._splits: dict[str, SplitName] = {}
         self.all: Sequence[str] = ()
 
-    def configure(
-        self, deployments: Mapping[str, ServedDeployment], names: Mapping[str, PublicName]
-    ) -> None:
+    def configure(self, deployments: Mapping[str, ServedDeployment], names: Mapping[str, PublicName]) -> None:
         """From now on these and no others."""
         self._deployments = {
             public: each
@@ -199,10 +202,16 @@ class PublicNames:
     def permitted(self, model: str, key: ApiKey | None) -> ServedDeployment:
         """As `lookup`; raises DeploymentNotAllowed where `key` may not call it."""
         deployment = self.lookup(model, key)
-        split = None if model in self._deployments else self._splits[model]
-        if key is not None and (split is None or not split.allows(key)):
-            require_deployment(key, deployment.name if split is None else model)
+        self._require(model, key, deployment)
         return deployment
+
+    def _require(self, model: str, key: ApiKey | None, deployment: ServedDeployment) -> None:
+        if key is None or key.deployments is None:
+            return
+        if model in self._deployments:
+            require_deployment(key, deployment.name)
+        elif not self._splits[model].allows(key):
+            require_deployment(key, model)
 
     def destination(self, account: Account) -> ServedDeployment:
         """The deployment that shall serve this request, whose turn is taken by that; sets its course where there are
@@ -210,12 +219,13 @@ class PublicNames:
         request, caller = account.request, account.caller
         assert request is not None
         assert caller is not None
-        deployment = self.permitted(request.model, caller.key)
+        deployment = account.deployment = self.lookup(request.model, caller.key)
+        self._require(request.model, caller.key, deployment)
         split = self._splits.get(request.model)
         if split is None:
             deployment.require_route(account.route, request.model)
             return deployment
-        deployment = split.choose(account)
+        deployment = account.deployment = split.choose(account)
         fallbacks = split.after(deployment, caller.key, account.route)
         account.course = Course(split.name, fallbacks, self._send_copies if split.shadows else None)
         return deployment

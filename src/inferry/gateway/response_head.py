@@ -12,7 +12,8 @@ from inferry.gateway.upstream import Headers
 _DROPPED = frozenset(
     {
         b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
-        b"content-length", b"date", b"server", b"x-request-id", b"x-inferry-replica",
+        b"content-length", b"date", b"server", b"x-request-id", b"x-inferry-replica", b"x-inferry-deployment",
+        b"x-inferry-fallback",
         b"access-control-allow-origin", b"access-control-allow-credentials", b"access-control-expose-headers",
         b"x-inferry-generation", b"x-inferry-timing", b"x-inferry-why",
     }
@@ -41,6 +42,8 @@ def relayed_head(headers: Headers, id_line: bytes, replica_id: str) -> tuple[byt
 def own_lines(account: Account, gateway: Host) -> bytes:
     """Header lines that the gateway adds to an answer that begins now."""
     lines = gateway.edge.answer_lines(account.arrival)
+    if account.course is not None and account.deployment is not None:
+        lines += account.course.header_lines(account.deployment)
     if account.entry is not None:
         lines += account.entry.header_lines()
     if account.entered_s is not None and account.first_byte_s is not None and gateway.settings.timing_header:
@@ -62,4 +65,6 @@ def refusal_lines(account: Account, gateway: Host, error: InferryError) -> bytes
         b"content-type: application/json\r\n" + account.arrival.id_line
         + error_headers(error) + gateway.edge.answer_lines(account.arrival)
     )  # fmt: skip
+    if account.course is not None and account.deployment is not None:
+        lines += account.course.header_lines(account.deployment)
     return lines if account.entry is None else lines + account.entry.header_lines()

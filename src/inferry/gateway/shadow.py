@@ -81,14 +81,11 @@ class Shadows:
     def __init__(self, gateway: Host, loop: asyncio.AbstractEventLoop) -> None:
         self._gateway = gateway
         self._loop = loop
-        self.left_out: dict[str, int] = {}
-        """By deployment: requests that were not copied, since too many copies were under way."""
 
     def send(self, request: InferenceRequest, original: Arrival, target: ShadowTarget) -> None:
         """A copy of the request, soon: what happens to it never comes back here."""
         if target.is_full:
-            name = target.deployment.name
-            self.left_out[name] = self.left_out.get(name, 0) + 1
+            self._gateway.metrics.count_left_out(target.deployment.name)
             return
         target.under_way += 1
         # As it is now: a fallback's filters may change the body, and must not change it here.

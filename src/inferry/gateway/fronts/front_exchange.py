@@ -95,10 +95,12 @@ class FrontExchange(Exchange):
         self._client.end(asked.answer)
 
     def on_entered(self) -> None:
+        request = self.request
+        assert request is not None
+        request.client_wants_usage = False  # it may have entered another deployment before
         super().on_entered()
-        if self.request is not None:
-            # The gateway has asked the engine for usage, if this engine may be asked: leave it in, for the writer.
-            self.request.client_wants_usage = True
+        # The gateway has asked the engine for usage, if this engine may be asked: leave it in, for the writer.
+        request.client_wants_usage = True
 
 
 class CallersModels:
