@@ -411,11 +411,37 @@ async def test_broken_anthropic_stream_speaks_anthropic(start: Start) -> None:
         assert b'event: error\ndata: {"type":"error","error":{"type":"api_error"' in answer
 
 
-async def test_broken_plain_answer_is_visibly_cut(start: Start) -> None:
-    """Half a JSON body must not look like a whole one: the connection ends short of its length."""
+async def test_broken_plain_answer_is_none(start: Start) -> None:
+    """Half of a short JSON body never reaches the client: another replica gives it whole, and if there is none, the
+    answer is an error."""
+
+    async def breaks(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(json_answer(ANSWER)[:-20])
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        writer.transport.abort()
+
+    async def answers(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(json_answer(ANSWER)[:-20])
+        await writer.drain()
+        await asyncio.sleep(0.02)
+        writer.write(json_answer(ANSWER)[-20:])
+
+    async with upstream(breaks) as bad, upstream(answers) as good, start([bad.port, good.port]) as running:
+        status, _, body = split_response(await raw(running.port, post("/v1/chat/completions", CHAT_BODY)))
+        assert (status, body) == (200, ANSWER)
+        assert (await running.outcome()).attempts == 2
+    async with upstream(breaks) as bad, start([bad.port]) as running:
+        status, _, body = split_response(await raw(running.port, post("/v1/chat/completions", CHAT_BODY)))
+        assert (status, json.loads(body)["error"]["code"]) == (502, "engine_broke")
+
+
+async def test_broken_long_answer_is_visibly_cut(start: Start) -> None:
+    """Half of a long JSON body must not look like a whole one: the connection ends short of its length."""
+    long = json.dumps({"data": ["x" * 1000] * 1000}).encode()
 
     async def handler(seen: Seen, writer: asyncio.StreamWriter) -> None:
-        writer.write(json_answer(ANSWER)[:-20])
+        writer.write(json_answer(long)[:-20])
         await writer.drain()
         await asyncio.sleep(0.02)
         writer.transport.abort()
@@ -424,9 +450,9 @@ async def test_broken_plain_answer_is_visibly_cut(start: Start) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
         writer.write(post("/v1/chat/completions", CHAT_BODY))
         head = await reader.readuntil(b"\r\n\r\n")
-        assert b"content-length: %d" % len(ANSWER) in head
+        assert b"content-length: %d" % len(long) in head
         with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
-            await reader.readexactly(len(ANSWER))
+            await reader.readexactly(len(long))
         writer.close()
         assert (await running.outcome()).ending is Ending.FAILED
 

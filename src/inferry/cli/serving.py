@@ -91,6 +91,8 @@ def _spec(
         limits=deployment.limits,
         price=deployment.price,
         queue=deployment.queue,
+        failover=deployment.failover,
+        continuation=adapter.continuation,
         filters=(*filters_for_all, *deployment.filters),
         prompt_truth=None if truth is None or source is None else PromptTruthSpec(truth, str(source)),
         reason_needed=not isinstance(deployment, OpenAIDeployment) or deployment.gives_finish_reason,

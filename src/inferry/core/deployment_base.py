@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, ByteSize, Field, model_validator
 
+from inferry.core.failover_settings import Failover
 from inferry.core.filter_settings import Filter
 from inferry.core.gateway_settings import Price, Queue
 from inferry.core.health_settings import Health
@@ -54,6 +55,7 @@ class DeploymentBase(Section):
     )
     routing: Routing = Field(default_factory=lambda: Routing())
     health: Health = Field(default_factory=lambda: Health())
+    failover: Failover = Field(default_factory=lambda: Failover())
     queue: Queue = Field(default_factory=lambda: Queue())
     limits: Limits = Field(default_factory=lambda: Limits(), description="For all callers together.")
     price: Price = Field(default_factory=lambda: Price())

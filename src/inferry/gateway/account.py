@@ -22,7 +22,7 @@ class Account:
 
     __slots__ = (
         "answer", "arrival", "attempts", "book_slot", "caller", "course", "deployment", "entered_s", "entry", "first_byte_s",
-        "received_s", "received_wall_s", "relaying", "replica_id", "request", "route", "sent_s", "slot", "status", "whole",
+        "received_s", "received_wall_s", "relaying", "replica_id", "request", "resumes", "route", "sent_s", "slot", "status", "whole",
     )  # fmt: skip
 
     def __init__(self, route: Route, arrival: Arrival) -> None:
@@ -43,6 +43,8 @@ class Account:
         """Held at the replica that serves it now."""
         self.replica_id: str | None = None
         self.attempts = 0
+        self.resumes = 0
+        """So often, another replica went on with the stream."""
         self.book_slot: int | None = None
         """In the book of requests under way, from the first attempt on."""
         self.sent_s = 0.0
@@ -100,6 +102,7 @@ def outcome_of(
         queue_s=0.0 if account.entered_s is None else account.entered_s - received_s,
         ttft_s=None if first_byte_s is None else first_byte_s - received_s,
         attempts=account.attempts,
+        resumes=account.resumes,
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=usage.cached_tokens,
         completion_tokens=usage.completion_tokens,

@@ -6,11 +6,13 @@ Chunks are not parsed on the way; what they add up to is read from the first and
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from inferry.core.errors import InferryError
 from inferry.core.outcome import UsageFrom
 from inferry.core.request import InferenceRequest
+from inferry.gateway.delivered import Delivered
 from inferry.gateway.progress import TokenEvents
 from inferry.gateway.sse import EventGate, ends_with_done, without_usage
 from inferry.gateway.usage import TAIL_BYTES_MAX, Usage, finish_reason, read_completion, read_usage
@@ -24,14 +26,16 @@ _STREAM_END_BYTES_MAX = 4 * 1024 * 1024
 # A first event that only says who speaks: it has the mark of a token, and none.
 _NO_TOKEN = (b'"content":""', b'"content":null', b'"content": ""', b'"content": null')
 _JSON_END = b"}\n\n"
+_KEPT_BYTES_MAX = 64 * 1024
+"""Of a stream's events, before they are summed up: some 250 tokens."""
 
 
 class Answer:
     """One attempt's answer. `feed` every read, then `finish` or `discard`."""
 
     __slots__ = (
-        "_completion", "_counts", "_drop_usage", "_events", "_first", "_gate", "_last", "_reason", "_slot", "_without",
-        "done", "is_stream", "worth_a_look",
+        "_completion", "_counts", "_delivered", "_drop_usage", "_dropped", "_events", "_first", "_gate", "_kept", "_kept_bytes",
+        "_last", "_reason", "_summed", "_without", "done", "is_stream", "slot", "worth_a_look",
     )  # fmt: skip
 
     def __init__(
@@ -41,14 +45,17 @@ class Answer:
         drop_usage: bool,
         counts: Counts,
         slot: int,
+        resumable: bool = False,
     ) -> None:
-        """`counts[slot]` is kept at the number of tokens relayed, for whoever must account for it if we die."""
+        """`counts[slot]` is kept at the number of tokens relayed, for whoever must account for it if we die.
+        `resumable`: all of a stream is kept, in few bytes, for `delivered`."""
         self.is_stream = is_stream
         self.done = False
         """The engine has said [DONE]."""
         self.worth_a_look = False
         """Ask for its `failure` now: its last events are its end, or its first ones an error."""
         self._last: deque[bytes] = deque(maxlen=_LAST_READS)
+        """Of an answer that is no stream."""
         self._completion: tuple[Usage, str] | None = None
         """Of a whole one in a single read: its usage and why it ended."""
         self._reason: str | None = None
@@ -59,8 +66,15 @@ class Answer:
             self._events = TokenEvents(request.route)
             self._first = b""
             self._counts = counts
-            self._slot = slot
+            self.slot = slot
             self._without = 0
+            self._kept: list[bytes] = []
+            """Whole events, as they went on: what another replica must know to go on."""
+            self._kept_bytes = 0
+            self._dropped = 0
+            self._summed = 0
+            """So many of them are in `_delivered`."""
+            self._delivered = Delivered() if resumable else None
 
     def feed(self, data: bytes) -> bytes:
         """One read, not empty; returns what may go on, maybe nothing."""
@@ -74,14 +88,17 @@ class Answer:
                 return data
             if ends_with_done(data):
                 self.done = self.worth_a_look = True
-        self._last.append(data)
+        self._kept_bytes += len(data)
+        if self._kept_bytes > _KEPT_BYTES_MAX:
+            self._condense(len(data))
+        self._kept.append(data)
         marks = self._events.count(data)
         if not self._first:
             self._first = data
             self._without = int(any(mark in data for mark in _NO_TOKEN))
             self.worth_a_look = self.done or may_hold_error(data)
         if marks > self._without:
-            self._counts[self._slot] = marks - self._without
+            self._counts[self.slot] = marks - self._without
         return without_usage(data) if self._drop_usage and b'"usage"' in data else data
 
     def finish(self) -> bytes:
@@ -89,7 +106,7 @@ class Answer:
         if self._gate is not None:
             held = self._gate.finish()
             if held:
-                self._last.append(held)
+                self._kept.append(held)
             return held
         if len(self._last) == 1:
             self._completion = read_completion(self._last[0])
@@ -105,10 +122,59 @@ class Answer:
         reported an error. `reason_needed`: a stream must say why it ends."""
         self.worth_a_look = False
         if self.is_stream:
-            error = read_error(b"".join(self._last)[-TAIL_BYTES_MAX:])
+            error = read_error(b"".join(self._tail())[-TAIL_BYTES_MAX:])
             if error is not None or not over:
                 return error
         return judge_reason(self.finish_reason(), reason_needed=reason_needed and self.is_stream)
+
+    def _tail(self) -> Sequence[bytes]:
+        return self._kept[-_LAST_READS:] if self.is_stream else self._last
+
+    # --- where another replica goes on ----------------------------------------------------------------
+
+    @property
+    def reads(self) -> int:
+        """So many have gone on. See `take_back`."""
+        return self._dropped + len(self._kept) if self.is_stream else 0
+
+    def take_back(self, reads: int) -> bytes:
+        """What has been kept since there were `reads`: its replica failed with it, and the client does not have it."""
+        at = reads - self._dropped
+        taken = self._kept[at:]
+        del self._kept[at:]
+        self._summed = min(self._summed, at)
+        for data in taken:
+            self._kept_bytes -= len(data)
+            self._events.take_back(data)
+        return b"".join(taken)
+
+    def delivered(self) -> Delivered | None:
+        """What the client has; None where nobody keeps it."""
+        found = self._delivered
+        if found is not None:
+            found.take(b"".join(self._kept[self._summed :]))
+            self._summed = len(self._kept)
+        return found
+
+    def tokens_delivered(self) -> int:
+        """As exact as can be told from the events."""
+        return self._events.tokens(self._tail())
+
+    def next_leg(self, slot: int) -> None:
+        """Another replica goes on; what it sends is made to fit before it comes here."""
+        assert self._gate is not None
+        self._gate.discard()
+        self.done = self.worth_a_look = False
+        self._reason = None
+        self.slot = slot
+
+    def _condense(self, coming_bytes: int) -> None:
+        """A long stream: what its texts add up to needs less room than its events."""
+        self.delivered()
+        self._dropped += max(0, len(self._kept) - _LAST_READS)
+        del self._kept[:-_LAST_READS]
+        self._summed = len(self._kept)
+        self._kept_bytes = coming_bytes + sum(map(len, self._kept))
 
     @property
     def tokens_so_far(self) -> int:
@@ -119,7 +185,7 @@ class Answer:
     def usage(self, complete: bool, prompt_estimate: int) -> tuple[Usage, UsageFrom]:
         """The engine's own count, of a `complete` answer that has one; else what was relayed, and nothing for
         nothing."""
-        found = self._completion[0] if self._completion is not None else read_usage(self._last)
+        found = self._completion[0] if self._completion is not None else read_usage(self._tail())
         if self.is_stream and (found is None or found.prompt_tokens is None):
             # Anthropic's streams say it in their first event.
             first = read_usage([self._first])
@@ -131,7 +197,7 @@ class Answer:
         if not self.is_stream:
             return Usage(), UsageFrom.NONE
         known = found or Usage()
-        tokens = self._events.tokens(self._last)
+        tokens = self._events.tokens(self._tail())
         if not tokens:  # as for a client that left before the answer began, or a crash then
             return Usage(), UsageFrom.NONE
         prompt = prompt_estimate if known.prompt_tokens is None else known.prompt_tokens
@@ -139,7 +205,7 @@ class Answer:
 
     def prompt_tokens(self) -> int | None:
         """As the engine counted them, if its answer has said so by now."""
-        found = read_usage(self._last)
+        found = read_usage(self._tail())
         return None if found is None else found.prompt_tokens
 
     def finish_reason(self) -> str | None:
@@ -149,5 +215,5 @@ class Answer:
                 self._reason = self._completion[1]
             else:
                 bytes_max = _STREAM_END_BYTES_MAX if self.is_stream else TAIL_BYTES_MAX
-                self._reason = finish_reason(self._last, bytes_max)
+                self._reason = finish_reason(self._tail(), bytes_max)
         return self._reason

@@ -105,10 +105,20 @@ class _Families:
             cost.add_metric((name,), nano / 1e9)
         yield cost
         resumes = CounterMetricFamily(
-            "inferry_resumes", "Answers continued on another replica.", labels=("deployment",)
+            "inferry_resumes",
+            "Streams that went on at another replica.",
+            labels=("deployment", "cause", "way"),
         )
-        for name, count in metrics.resumes.items():
-            resumes.add_metric((name,), count)
+        for resume, count in metrics.resumes.items():
+            resumes.add_metric(resume, count)
+        not_resumed = CounterMetricFamily(
+            "inferry_not_resumed",
+            "Streams that lost their replica, and that no other can go on with.",
+            labels=("deployment", "cause"),
+        )
+        for stream, count in metrics.not_resumed.items():
+            not_resumed.add_metric(stream, count)
+        yield not_resumed
         yield resumes
         filtered = CounterMetricFamily(
             "inferry_filtered",

@@ -4,8 +4,8 @@
     begin ──── rejected ─────────────────────────────────────────────► ended
       └─► entering ── refused by a filter, a limit or the queue ─────► ended
             └─► trying ── first piece of body ► relaying ── last byte ► ended
-                 │  ▲ └─ no replica, or given up ────────────────────► ended
-                 └──┘ a replica failed before the answer began: the next one
+                 │  ▲ └─ no replica, or given up   │ ▲ └─ given up ──► ended
+                 └──┘ a replica failed: the next   └─┘ the next goes on
     from anywhere: the client went away ─────────────────────────────► ended
 
 Callbacks only, on one event loop's thread: no task, no await, no lock. `_end` is reached exactly once, on every
@@ -14,45 +14,45 @@ path, before the answer's last byte goes out: the outcome is in the journal when
 
 from __future__ import annotations
 
-from inferry.core.errors import EngineError, EngineStreamError, EngineTimeout, InferryError, Rejected
+from inferry.core.errors import (
+    EngineBroke,
+    EngineError,
+    EngineStreamError,
+    EngineTimeout,
+    InferryError,
+    Rejected,
+)
 from inferry.core.outcome import Ending
 from inferry.core.request import Route
 from inferry.gateway.account import ending_of, outcome_of
 from inferry.gateway.answer import Answer
-from inferry.gateway.attempts import another, spent
-from inferry.gateway.back_pressure import BackPressure
 from inferry.gateway.decode import body_for_engine, decode_request
 from inferry.gateway.edge import Arrival
 from inferry.gateway.entry import Entry
-from inferry.gateway.errors import of_replica, render_error, render_error_event
+from inferry.gateway.errors import render_error, render_error_event
 from inferry.gateway.host import Host
-from inferry.gateway.outgoing import WayOut, way_out
+from inferry.gateway.next_leg import RESUMABLE
+from inferry.gateway.outgoing import way_out
 from inferry.gateway.response_head import own_lines, refusal_lines, relayed_head
 from inferry.gateway.sink import ClientSink
 from inferry.gateway.sse import without_done
-from inferry.gateway.upstream import Headers, UpstreamConnection, UpstreamPool
+from inferry.gateway.trying import Trying
+from inferry.gateway.upstream import Headers
 from inferry.ledger.keyring import require_deployment
-from inferry.policy.retry import GiveUp, Retry
-from inferry.policy.routing import NoReplica
+from inferry.policy.retry import Retry
+
+WHOLE_BYTES_MAX = 256 * 1024
+"""Of an answer that is no stream: above that, it goes on as it comes."""
 
 
-class Exchange(BackPressure):
+class Exchange(Trying):
     """The life of one inference request. A front creates it, feeds it, and gives it a sink."""
 
-    __slots__ = (
-        "_body", "_ended", "_head", "_out", "_pool", "_sink", "_stale_retried", "_tried",
-    )  # fmt: skip
+    __slots__ = ("_sink",)
 
     def __init__(self, gateway: Host, sink: ClientSink, route: Route, arrival: Arrival) -> None:
         super().__init__(gateway, route, arrival)
         self._sink = sink
-        self._out: WayOut | None = None
-        self._body = b""
-        self._tried: dict[str, UpstreamPool] = {}
-        self._pool: UpstreamPool | None = None
-        self._stale_retried = False
-        self._head: tuple[int, bytes, int | None] | None = None
-        self._ended = False
 
     # --- from the front -------------------------------------------------------------------------------
 
@@ -107,6 +107,9 @@ class Exchange(BackPressure):
     def check(self, now_s: float) -> None:
         """Once a second: end the request if its engine (or a client that does not read) was silent for too long."""
         settings = self._gateway.settings
+        if self._waits_since_s is not None:
+            self.look_again()
+            return
         if self.slot is None or self._ended:
             return
         if self.answer is not None and self.entry is not None:
@@ -120,20 +123,13 @@ class Exchange(BackPressure):
         if now_s - self.activity_s > limit_s:
             what = "in the middle of the answer" if self.relaying else "before the answer began"
             self._give_up(EngineTimeout(f"The engine was silent for {limit_s:g} s {what}."))
+        elif self.relaying:
+            self._look_for_stall(now_s)
 
     def abort(self, error: InferryError) -> None:
         """The gateway goes down: end with `error` now."""
         if not self._ended:
             self._give_up(error)
-
-    def hand_over(self, replica_id: str, because: str) -> None:
-        """Go on at another replica, if it is at this one and if that can be."""
-        if self._ended or self.replica_id != replica_id or self._connection is None or self.relaying:
-            return
-        if isinstance(self._decide_retry(), Retry):
-            self._connection.abandon()
-            self._connection = None
-            self._start_over()
 
     # --- entering -------------------------------------------------------------------------------------
 
@@ -149,7 +145,7 @@ class Exchange(BackPressure):
         assert self.entry is not None
         self.entered_s = self.activity_s = self._gateway.now_s()
         try:
-            self._body = body_for_engine(
+            self._body = self._asked = body_for_engine(
                 request,
                 deployment.lora_models.get(request.model, deployment.upstream_model),
                 deployment.asks_usage,
@@ -161,79 +157,6 @@ class Exchange(BackPressure):
             return
         self._try_next()
 
-    # --- trying ---------------------------------------------------------------------------------------
-
-    def _try_next(self) -> None:
-        deployment = self.deployment
-        assert deployment is not None
-        choice = deployment.balancer.choose(spent(self._tried, self._gateway))
-        if isinstance(choice, NoReplica):
-            self._fail(self._gateway.no_replica(deployment, choice.because), Ending.FAILED)
-            return
-        self.slot = choice
-        self.replica_id = choice.id
-        self.attempts += 1
-        self.book_slot = self._gateway.on_sent(self, choice.id, self.attempts)
-        pool = self._pool = self._gateway.pools[choice.id]
-        # After one stale connection, no second one: the engine may have closed them all.
-        connection = None if self._stale_retried else pool.take_idle()
-        if connection is None:
-            pool.dial(self)
-        else:
-            self._send(connection)
-
-    def on_connected(self, connection: UpstreamConnection) -> None:
-        if self._ended:
-            connection.pool.put_back(connection)
-            return
-        self._send(connection)
-
-    def _send(self, connection: UpstreamConnection) -> None:
-        self._connection = connection
-        head = b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (
-            connection.pool.heads[self.route.path], self.arrival.forward, len(self._body),
-        )  # fmt: skip
-        if self._paused:
-            connection.transport.pause_reading()
-        self.sent_s = self._gateway.now_s()
-        connection.send(self, head, self._body)
-
-    def on_upstream_failed(self, error: EngineError, stale: bool) -> None:
-        if self._ended:
-            return
-        self._connection = None
-        if stale and not self._stale_retried:
-            # The engine closed an idle connection just as we used it: the replica may be as well as ever.
-            self._stale_retried = True
-            self.attempts -= 1
-            self._start_over()
-            return
-        self._on_failure(error)
-
-    def _on_failure(self, error: EngineError, last: bytes = b"", told: bool = False) -> None:
-        """Of one attempt. `last`, `told`: see `_give_up`."""
-        assert self.replica_id is not None
-        self._gateway.on_replica_failure(self.replica_id, error.message)
-        decision = self._decide_retry()
-        if isinstance(decision, Retry):
-            self._start_over()
-            return
-        self._give_up(of_replica(error, self.replica_id, decision.because, self.relaying), last, told)
-
-    def _start_over(self) -> None:
-        """Nothing of this attempt may reach the client any more; the next replica, please."""
-        self._release()
-        self.answer = None
-        self._try_next()
-
-    def _decide_retry(self) -> Retry | GiveUp:
-        """Whether another replica shall take what this one did not answer."""
-        assert self.replica_id is not None
-        assert self._pool is not None
-        self._tried[self.replica_id] = self._pool
-        self._head = None
-        return another(self, self._tried, self._gateway)
-
     # --- relaying -------------------------------------------------------------------------------------
 
     def on_upstream_head(self, status: int, headers: Headers, length: int | None) -> None:
@@ -241,18 +164,20 @@ class Exchange(BackPressure):
         assert deployment is not None
         assert request is not None
         assert self.replica_id is not None
+        if self._splice is not None:
+            self._on_next_head(status, headers)
+            return
         if status == 503 and isinstance(self._decide_retry(), Retry):
             # Loading, or full: somebody else may not be.
-            if self._connection is not None:
-                self._connection.abandon()
-                self._connection = None
+            self._leave()
             self._start_over()
             return
         self.status = status
         lines, is_events = relayed_head(headers, self.arrival.id_line, self.replica_id)
         drop_usage = deployment.asks_usage and self.route.asks_usage and not request.client_wants_usage
         assert self.book_slot is not None
-        self.answer = Answer(request, is_events, drop_usage, self._gateway.counts, self.book_slot)
+        resumable = deployment.failover.resume and self.route in RESUMABLE
+        self.answer = Answer(request, is_events, drop_usage, self._gateway.counts, self.book_slot, resumable)
         # Kept until there is something to send: engines send a head at once and compute the prompt then, and
         # until the client has seen anything, another replica can take the request.
         self._head = (status, lines, None if is_events else length)
@@ -261,9 +186,21 @@ class Exchange(BackPressure):
     def on_upstream_data(self, data: bytes, complete: bool) -> None:
         if self._ended:
             return
-        self.activity_s = self._gateway.now_s()
+        now_s = self._gateway.now_s()
+        if self.relaying and now_s - self.activity_s > self._longest_pause_s:
+            self._longest_pause_s = now_s - self.activity_s
+        self.activity_s = now_s
         answer = self.answer
         assert answer is not None
+        reads = answer.reads
+        if self._splice is not None:
+            data = self._splice.feed(data) + (self._splice.finish() if complete else b"")
+            if self._splice.differs is not None:
+                self._leave()
+                self._give_up(
+                    EngineBroke(f"Another replica was asked once more, and {self._splice.differs}.")
+                )
+                return
         if data:
             data = answer.feed(data)
         if complete:
@@ -274,33 +211,33 @@ class Exchange(BackPressure):
             assert self.deployment is not None
             failure = None if self.status >= 400 else answer.failure(over, self.deployment.reason_needed)
             if failure is not None:
-                self._on_no_answer(data, failure)
+                self._on_no_answer(data, failure, reads)
                 return
             self.whole = over
-        if self._out is None:
+        if self._out is not None:
+            self._out.feed(data, complete)
+        elif answer.is_stream or self.relaying or (complete and not self._whole_body):
             self.forward(data, complete)
         else:
-            self._out.feed(data, complete)
+            self._collect(data, complete)
 
-    def _on_no_answer(self, last: bytes, failure: InferryError) -> None:
-        """The engine has ended its answer, or begun it with an error, and it is none; `last` came with its end."""
-        if self._connection is not None:
-            self._connection.abandon()
-            self._connection = None
-        assert self.answer is not None
-        # An error frame of its own went on as it came; an answer that is no stream says why it ends.
-        told = not self.answer.is_stream or isinstance(failure, EngineStreamError | Rejected)
-        if self.answer.is_stream and self.relaying:
-            last = without_done(last)
-            if self._out is not None:
-                self._out.feed(last, False)
-                last, told = b"", False
-        if self._ended:  # by a filter
-            return
+    def _on_no_answer(self, last: bytes, failure: InferryError, reads: int) -> None:
+        """The engine has ended its answer, or begun it with an error, and it is none; `last` came with its end, when
+        there had been so many `reads`."""
+        self._leave()
         if isinstance(failure, EngineError):
-            self._on_failure(failure, last, told)
+            self._on_failure(failure, last, reads)
         else:
-            self._give_up(failure, last, told)
+            self._give_up_with(failure, last)
+
+    def _collect(self, data: bytes, complete: bool) -> None:
+        """A short answer goes on when it is whole: until then, another replica can give it."""
+        body = self._whole_body
+        body.append(data)
+        if complete or sum(map(len, body)) > WHOLE_BYTES_MAX:
+            data = b"".join(body)
+            body.clear()
+            self.forward(data, complete)
 
     def forward(self, data: bytes, complete: bool) -> None:
         """Send on what the client may have."""
@@ -348,6 +285,20 @@ class Exchange(BackPressure):
 
     # --- endings --------------------------------------------------------------------------------------
 
+    def _give_up_with(self, error: InferryError, last: bytes) -> None:
+        """`last` came with the end of an answer that is none."""
+        answer = self.answer
+        assert answer is not None
+        # An error frame of its own goes on as it came; an answer that is no stream says why it ends.
+        told = not answer.is_stream or isinstance(error, EngineStreamError | Rejected)
+        if answer.is_stream and self.relaying:
+            last = without_done(last)
+            if self._out is not None:
+                self._out.feed(last, False)
+                last, told = b"", False
+        if not self._ended:  # by a filter
+            self._give_up(error, last, told)
+
     def _give_up(self, error: InferryError, last: bytes = b"", told: bool = False) -> None:
         """No answer, or no rest of it. The client still gets `last`; `told`: that tells it of the error."""
         ending = Ending.REJECTED if isinstance(error, Rejected) else Ending.FAILED
@@ -375,26 +326,17 @@ class Exchange(BackPressure):
         self._sink.start(error.status, lines, len(body))
         self._sink.end(body)
 
-    def _release(self) -> None:
-        if self.slot is not None:
-            assert self.deployment is not None
-            self.deployment.balancer.release(self.slot)
-            self.slot = None
-        if self._out is not None:
-            self._out.cancel()
-            self._out = None
-        self._held = False
-
     def _end(self, ending: Ending, status: int, error_code: str | None) -> None:
         """The one place where a request ends."""
         assert not self._ended, f"{self.arrival.id} ended twice"
         self._ended = True
         gateway = self._gateway
         gateway.active.discard(self)
-        if self._connection is not None:
-            self._connection.abandon()
-            self._connection = None
-        self._release()
+        self._leave()
+        self._release_slot()
+        self._release_out()
+        if self._waits_since_s is not None:
+            self._stop_waiting()
         outcome = outcome_of(self, ending, status, error_code, gateway.now_s())
         if self.entry is not None:
             self.entry.settle(outcome.prompt_tokens or 0, outcome.completion_tokens or 0, outcome.cost_nano)

@@ -16,6 +16,7 @@ from inferry.gateway.callers import Callers
 from inferry.gateway.edge import Edge
 from inferry.gateway.filters.classifier_call import BorrowedReplica, ClassifierPools
 from inferry.gateway.filters.large_bodies import FilterThreads
+from inferry.gateway.metrics import GatewayMetrics
 from inferry.gateway.prompt_truth import PromptChecks
 from inferry.gateway.public_names import PublicNames
 from inferry.gateway.served import ServedDeployment
@@ -48,6 +49,7 @@ class Host(Protocol):
     classifiers: ClassifierPools
     filter_threads: FilterThreads
     prompt_checks: PromptChecks | None
+    metrics: GatewayMetrics
     counts: Counts
     """Tokens relayed so far, by the slots that `on_sent` gives."""
     on_replica_failure: Callable[[str, str], None]

@@ -72,7 +72,10 @@ class GatewayMetrics:
         self.rejects: dict[tuple[str, str], int] = {}
         """By deployment and error code."""
         self.cost_nano: dict[str, int] = {}
-        self.resumes: dict[str, int] = {}
+        self.resumes: dict[tuple[str, str, str], int] = {}
+        """By deployment, error code of the replica that was left, and way (next_leg.py)."""
+        self.not_resumed: dict[tuple[str, str], int] = {}
+        """By deployment and error code: streams that another replica can't go on with."""
         self.queue: dict[str, Histogram] = {}
         self.itl: dict[str, Histogram] = {}
         """Mean time between tokens of a stream, one observation per stream."""
@@ -121,8 +124,6 @@ class GatewayMetrics:
             self.rejects[reject] = self.rejects.get(reject, 0) + 1
         if outcome.cost_nano:
             self.cost_nano[name] = self.cost_nano.get(name, 0) + outcome.cost_nano
-        if outcome.resumes:
-            self.resumes[name] = self.resumes.get(name, 0) + outcome.resumes
         if outcome.prompt_tokens is not None:
             self.tokens[name, "prompt"] += outcome.prompt_tokens
         if outcome.cached_tokens:
@@ -135,6 +136,13 @@ class GatewayMetrics:
                 self.replica_tokens[outcome.replica_id] += outcome.completion_tokens
         if outcome.attempts > 1:
             self.retries[name] = self.retries.get(name, 0) + outcome.attempts - 1
+
+    def count_resume(self, name: str, cause: str, way: str | None) -> None:
+        """A stream of deployment `name` has lost its replica, and goes on by `way`; None: it can't."""
+        if way is None:
+            self.not_resumed[name, cause] = self.not_resumed.get((name, cause), 0) + 1
+        else:
+            self.resumes[name, cause, way] = self.resumes.get((name, cause, way), 0) + 1
 
     def observe_named(self, name: str, deployment: str) -> None:
         """A request for a name over several deployments has ended at one of them."""
@@ -165,7 +173,7 @@ class GatewayMetrics:
 
 
 _COUNTERS = (
-    "requests", "tokens", "retries", "replica_tokens", "rejects", "cost_nano", "resumes", "filtered", "prompt_truth",
+    "requests", "tokens", "retries", "replica_tokens", "rejects", "cost_nano", "resumes", "not_resumed", "filtered", "prompt_truth",
     "journal", "named", "fallbacks", "shadows_left_out",
 )  # fmt: skip
 _HISTOGRAMS = ("duration", "ttft", "queue", "itl")

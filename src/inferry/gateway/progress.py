@@ -69,6 +69,13 @@ class TokenEvents:
         self.marks = marks = self.marks + data.count(self._mark)
         return marks
 
+    def take_back(self, data: bytes) -> None:
+        """The last read, whole events, is not for the client."""
+        self.marks -= data.count(self._mark)
+        if self._head and self._head[-1] is data:
+            self._head.pop()
+            self._head_room += len(data)
+
     def tokens(self, last_chunks: Iterable[bytes]) -> int:
         """Tokens in the whole events so far. `last_chunks` are the last reads, the very objects, in order."""
         first, last = self._ends(list(last_chunks))

@@ -39,6 +39,11 @@ def relayed_head(headers: Headers, id_line: bytes, replica_id: str) -> tuple[byt
     return b"".join(lines), is_events and not is_encoded
 
 
+def is_event_stream(headers: Headers) -> bool:
+    """Whether the body is a stream of events that can be looked into."""
+    return relayed_head(headers, b"", "")[1]
+
+
 def own_lines(account: Account, gateway: Host) -> bytes:
     """Header lines that the gateway adds to an answer that begins now."""
     lines = gateway.edge.answer_lines(account.arrival)

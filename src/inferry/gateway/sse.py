@@ -8,6 +8,7 @@ gateway can then always add an event of its own, an error for instance, between 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -96,6 +97,14 @@ def split_events(data: bytes) -> tuple[list[bytes], bytes]:
     """The events that end in `data`, the first maybe without its beginning; and the half event behind them."""
     *events, rest = _BOUNDARY.split(data)
     return events, rest
+
+
+def each_event(data: bytes) -> Iterator[bytes]:
+    """The whole events in `data`, each with its end."""
+    start = 0
+    for boundary in _BOUNDARY.finditer(data):
+        yield data[start : boundary.end()]
+        start = boundary.end()
 
 
 def event_fields(event: bytes) -> dict[str, Any] | None:

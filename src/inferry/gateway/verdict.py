@@ -24,7 +24,7 @@ from inferry.core.errors import (
 )
 from inferry.gateway.sse import event_fields, split_events
 
-_GIVEN_UP = frozenset({"abort", "aborted", "error", "cancelled"})
+GIVEN_UP = frozenset({"abort", "aborted", "error", "cancelled"})
 _FAILED = "failed"
 _ERROR = b'"error"'
 _TEXT_MAX = 300
@@ -43,7 +43,7 @@ def read_error(events: bytes) -> EngineStreamError | EngineRejected | None:
     whole, rest = split_events(events)
     for event in reversed([*whole, rest]):
         if _ERROR in event and (fields := event_fields(event)) is not None:
-            found = _error_of(fields)
+            found = error_in(fields)
             if found is not None:
                 return found
     return None
@@ -57,12 +57,12 @@ def judge_reason(reason: str | None, *, reason_needed: bool) -> EngineError | No
         return EngineUnfinished("its answer ended without saying why (no finish_reason)")
     if reason == _FAILED:
         return EngineStreamError("it reported that its answer failed")
-    if reason in _GIVEN_UP:
+    if reason in GIVEN_UP:
         return EngineAborted(f"it gave the answer up (reason '{reason}')")
     return None
 
 
-def _error_of(fields: dict[str, Any]) -> EngineStreamError | EngineRejected | None:
+def error_in(fields: dict[str, Any]) -> EngineStreamError | EngineRejected | None:
     """OpenAI, vLLM, SGLang, llama.cpp: `error` is an object; TGI: a text, beside `error_type`; Anthropic and
     OpenAI's responses: `type` is error; a failed response holds it inside."""
     error = fields.get("error")

@@ -145,6 +145,7 @@ def test_an_idle_page_is_whole(gateway: Gateway) -> None:
         "inferry_errors",
         "inferry_cost",
         "inferry_resumes",
+        "inferry_not_resumed",
         "inferry_filtered",
         "inferry_prompt_truth",
         "inferry_queue_seconds",

@@ -1,0 +1,105 @@
+"""How a stream that has lost its replica is gone on with at another one: what to ask for, and what to do with it.
+
+what the client has                        way       the other replica
+nothing that was generated                 replay    is asked the same
+plain text of one answer                   text      continues it (engines/continuation.py)
+everything but the end                     count     says how long the prompt was
+tool calls, reasoning, JSON by a grammar,  replay    is asked the same; what the client has is passed over. Only where
+several choices, log-probabilities                   the answer comes out the same: temperature 0, or a seed
+the same of a random answer                -         the stream ends with an error
+
+Prompt tokens of a text that went on are those of the last engine, less what was generated before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from inferry.core.request import CHAT, COMPLETIONS, LENGTH_FIELDS, Route
+from inferry.engines.continuation import Continuation, NotContinued, continue_chat, continue_completion
+from inferry.gateway.delivered import CONTENT, Delivered, Part
+from inferry.gateway.splice import Continued, Counted, Replayed, Splice
+
+RESUMABLE = frozenset({CHAT, COMPLETIONS})
+TEXT, REPLAY, COUNT = "text", "replay", "count"
+_TEXT_PART = Part(0, CONTENT)
+_STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    body: bytes
+    """What the other replica is asked."""
+    splice: Splice
+    way: str
+    """`text`, `replay` or `count`."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotResumed:
+    because: str
+
+
+def next_leg(
+    route: Route, body: bytes, delivered: Delivered, tokens: int, continuation: Continuation
+) -> Leg | NotResumed:
+    """`body`: what the first replica was asked. `tokens`: what the client has of them."""
+    if route not in RESUMABLE:
+        return NotResumed(f"streams of {route.path} can't be resumed")
+    if delivered.odd is not None:
+        return NotResumed(delivered.odd)
+    fields: dict[str, Any] = msgspec.json.decode(body)
+    parts = delivered.parts
+    if not parts and not delivered.finished:
+        return Leg(body, Replayed(delivered), REPLAY)
+    if set(parts) <= {_TEXT_PART}:
+        left = _length_left(fields, tokens)
+        reason = delivered.finished.get(0)
+        if reason is not None or left == 0:
+            return _count(route, fields, delivered, tokens, continuation)
+        go_on = continue_chat if route is CHAT else continue_completion
+        plan = go_on(continuation, fields, delivered.text(_TEXT_PART), tokens)
+        if not isinstance(plan, NotContinued):
+            return Leg(msgspec.json.encode(plan.body), Continued(delivered, tokens, plan.may_repeat), TEXT)
+        because = plan.because
+    else:
+        because = "more than plain text was under way"
+    if not _comes_out_the_same(fields):
+        return NotResumed(f"{because}, and its answer is random (no seed, and a temperature above 0)")
+    return Leg(body, Replayed(delivered), REPLAY)
+
+
+def _count(
+    route: Route, fields: dict[str, Any], delivered: Delivered, tokens: int, continuation: Continuation
+) -> Leg | NotResumed:
+    """One more token is asked for, and thrown away."""
+    reason = delivered.finished.get(0)
+    # The sign that ended it is a token, too, and had no event.
+    counted = tokens + (reason == _STOP and not fields.get("stop"))
+    lengths = {name: 1 for name in LENGTH_FIELDS if name in fields}
+    without = {**fields, **dict.fromkeys(lengths, tokens + 1)}
+    without.pop("min_tokens", None)
+    go_on = continue_chat if route is CHAT else continue_completion
+    plan = go_on(continuation, without, delivered.text(_TEXT_PART), tokens)
+    if isinstance(plan, NotContinued):
+        return NotResumed(plan.because)
+    body = {**plan.body, **(lengths or {"max_tokens": 1})}
+    return Leg(
+        msgspec.json.encode(body), Counted(delivered, counted, "length" if reason is None else None), COUNT
+    )
+
+
+def _length_left(fields: dict[str, Any], tokens: int) -> int | None:
+    lengths = [
+        length
+        for name in LENGTH_FIELDS
+        if isinstance(length := fields.get(name), int) and not isinstance(length, bool) and length > 0
+    ]
+    return max(0, min(lengths) - tokens) if lengths else None
+
+
+def _comes_out_the_same(fields: dict[str, Any]) -> bool:
+    return fields.get("temperature") == 0 or fields.get("top_k") == 1 or isinstance(fields.get("seed"), int)
