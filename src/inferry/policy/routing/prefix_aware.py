@@ -48,8 +48,8 @@ SAMPLED = 16
 TRUST_TOKENS = 20_000.0
 """Tokens that were expected and found, on credit, for a new replica."""
 TRUST_WINDOW_TOKENS = 1_000_000.0
-SHRINK, GROW = 0.95, 1.01
-"""Of the cache that is assumed, for a request that found less than half, or all, of what it should have found."""
+SHRINK, GROW = 0.95, 1.02
+"""Of the cache that is assumed, for a request that found less than half of what was expected, or more than that."""
 _GONE = (
     ReplicaState.PENDING,
     ReplicaState.STARTING,
@@ -266,20 +266,17 @@ class PrefixAware(Policy):
     def _check(self, replica: _Replica, facts: RouteFacts, sent: _Sent, cached_tokens: int) -> None:
         """What the engine had in its cache, against what was expected."""
         expected = sent.hit_tokens
-        if not expected:
-            return
-        found = min(float(cached_tokens), expected)
+        shelf = replica.shelf
+        if cached_tokens > expected + _tokens_each(facts):
+            shelf.capacity_tokens *= GROW
+        elif cached_tokens < expected / 2:
+            shelf.capacity_tokens = max(shelf.capacity_tokens * SHRINK, CACHE_TOKENS_MIN)
         replica.expected += expected
-        replica.found += found
+        replica.found += min(cached_tokens, expected)
         if replica.expected > TRUST_WINDOW_TOKENS:
             replica.expected /= 2
             replica.found /= 2
         replica.trust = replica.found / replica.expected
-        shelf = replica.shelf
-        if found < expected / 2:
-            shelf.capacity_tokens = max(shelf.capacity_tokens * SHRINK, CACHE_TOKENS_MIN)
-        else:
-            shelf.capacity_tokens = min(shelf.capacity_tokens * GROW, self._cache_tokens)
 
     # --- inside ---------------------------------------------------------------------------------------
 
