@@ -194,7 +194,7 @@ class ModelSwap:
     def _on_failure(self, model: SwapModel, failure: str, now_s: float) -> None:
         log.warning("model_not_loaded", deployment=model.name, because=failure)
         self._refuse(model, failure, AFTER_FAILURE_S, now_s)
-        self._unload(model, f"it could not be loaded: {failure}")
+        self._unload(model, failure)
 
     def _unload_idle(self, now_s: float) -> None:
         for plan in self._around.plans():

@@ -1,0 +1,289 @@
+"""Which models are loaded, against a fleet in memory whose loads end when the test says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from inferry.core.clock import SystemClock
+from inferry.core.errors import LifecycleRefused
+from inferry.core.local_engines import SimulatedDeployment
+from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
+from inferry.engines.registry import adapter_for
+from inferry.fleet.memory_need import MemoryNeeds, NeedSource
+from inferry.fleet.model_swap import ModelSwap, Surroundings
+from inferry.fleet.plan import DeploymentPlan
+from inferry.fleet.swap_model import Use
+
+from .fakes import until
+
+GIB = 2**30
+
+
+def plan(
+    name: str,
+    gib: int,
+    *,
+    load: str = "on_demand",
+    loaded_min_s: float = 0.0,
+    idle_unload_s: float | None = None,
+) -> DeploymentPlan:
+    deployment = SimulatedDeployment.model_validate(
+        {
+            "engine": "simulated",
+            "load": load,
+            "memory": gib * GIB,
+            "loaded_min_s": loaded_min_s,
+            "idle_unload_s": idle_unload_s,
+        }
+    )
+    return DeploymentPlan(name, deployment, adapter_for(name, deployment))
+
+
+class Town:
+    """What a ModelSwap sees of the world, and what it told it."""
+
+    def __init__(self, *plans: DeploymentPlan, budget_gib: int | None) -> None:
+        self.plans: Sequence[DeploymentPlan] = plans
+        self.budget = None if budget_gib is None else budget_gib * GIB
+        self.states: dict[str, ReplicaState] = {}
+        self.loads: list[str] = []
+        self.unloads: list[str] = []
+        self.together_max = 0
+        self.failures: dict[str, str] = {}
+        self.uses: dict[str, Use] = {}
+        self.told: list[tuple[str, str, float | None]] = []
+        self.holds_unload = asyncio.Event()
+        self.holds_unload.set()
+        self.swap = ModelSwap(
+            Surroundings(
+                self,
+                lambda: self.plans,
+                lambda: self.budget,
+                self.views,
+                self.use,
+                lambda *news: self.told.append(news),
+            ),
+            MemoryNeeds(),
+            SystemClock(),
+        )
+
+    def views(self) -> list[ReplicaView]:
+        return [
+            ReplicaView(
+                id=f"{name}-0",
+                deployment=name,
+                engine="simulated",
+                simulated=True,
+                state=state,
+                endpoint=Endpoint("127.0.0.1", 1),
+                since_wall_s=0.0,
+                restarts=0,
+                message="reads the weights" if state is ReplicaState.STARTING else "",
+            )
+            for name, state in self.states.items()
+        ]
+
+    async def use(self) -> dict[str, Use]:
+        await asyncio.sleep(0)
+        return self.uses
+
+    def is_loaded(self, name: str) -> bool:
+        return name in self.states
+
+    def failure(self, name: str) -> str | None:
+        return self.failures.get(name) if name in self.states else None
+
+    async def load(self, name: str) -> bool:
+        self.loads.append(name)
+        self.states[name] = ReplicaState.STARTING
+        self.together_max = max(self.together_max, len(self.states))
+        return True
+
+    async def unload(self, name: str, because: str) -> None:
+        await self.holds_unload.wait()
+        self.unloads.append(f"{name}: {because}")
+        self.states.pop(name, None)
+        self.uses.pop(name, None)
+
+    def ready(self, name: str) -> None:
+        self.states[name] = ReplicaState.READY
+        self.swap.on_view(self.views()[-1])
+
+    def phase(self, name: str) -> str:
+        return self.swap.states()[name].phase.value
+
+    async def loaded(self, name: str) -> None:
+        """Ask for it and let it come up."""
+        self.swap.want(name)
+        await until(lambda: name in self.states)
+        self.ready(name)
+        await until(lambda: self.phase(name) == "loaded")
+
+
+@asynccontextmanager
+async def running(town: Town) -> AsyncIterator[Town]:
+    task = asyncio.create_task(town.swap.run())
+    try:
+        yield town
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_a_model_is_loaded_when_it_is_wanted() -> None:
+    """Not before; from then on gateways hear how it goes until it serves."""
+    async with running(Town(plan("a", 1), budget_gib=None)) as town:
+        await asyncio.sleep(0.02)
+        assert (town.loads, town.phase("a")) == ([], "unloaded")
+        town.swap.want("a")
+        await until(lambda: town.phase("a") == "loading")
+        await until(lambda: "a" in town.states)
+        town.swap.want("a")
+        await until(lambda: ("a", "its engine is starting (reads the weights)", None) in town.told)
+        town.ready("a")
+        await until(lambda: town.phase("a") == "loaded")
+        town.swap.want("a")
+        await asyncio.sleep(0.02)
+        assert town.loads == ["a"]
+
+
+async def test_one_makes_room_for_the_next_by_last_use() -> None:
+    """With room for two, the third one has the least recently used one unloaded, and only then is loaded."""
+    town = Town(plan("a", 4), plan("b", 4), plan("c", 4), budget_gib=8)
+    async with running(town):
+        await town.loaded("a")
+        await town.loaded("b")
+        town.uses = {"a": Use(0, 5), "b": Use(0, 0)}  # a was asked again
+        await until(lambda: town.swap._models["a"].sent == 5)
+        town.swap.want("c")
+        await until(lambda: town.loads == ["a", "b", "c"])
+        assert [line.partition(":")[0] for line in town.unloads] == ["b"]
+        assert "'c' is asked for, and 4.0 GiB are needed, 0 MiB of 8.0 GiB are free" in town.unloads[0]
+        assert town.together_max == 2
+
+
+async def test_nobody_takes_memory_that_another_one_waits_for() -> None:
+    """Models are loaded in the order in which they were asked for, however small a later one is."""
+    town = Town(plan("a", 8), plan("large", 8), plan("small", 1), budget_gib=8)
+    async with running(town):
+        await town.loaded("a")
+        town.holds_unload.clear()
+        town.swap.want("large")
+        await until(lambda: town.phase("a") == "unloading")
+        town.swap.want("small")
+        await until(lambda: ("small", "'large' is before it", None) in town.told)
+        town.holds_unload.set()
+        await until(lambda: town.loads == ["a", "large"])
+
+
+async def test_who_wants_nothing_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the clients have left, gateways say nothing more, and the model is not loaded after all."""
+    monkeypatch.setattr("inferry.fleet.model_swap.WANTED_FOR_S", 0.05)
+    monkeypatch.setattr("inferry.fleet.model_swap.TICK_S", 0.02)
+    town = Town(plan("a", 8), plan("b", 8), budget_gib=8)
+    async with running(town):
+        await town.loaded("a")
+        town.holds_unload.clear()
+        town.swap.want("b")
+        await until(lambda: town.phase("a") == "unloading")
+        await until(lambda: not town.swap._models["b"].is_wanted)
+        town.holds_unload.set()
+        await until(lambda: town.phase("a") == "unloaded")
+        await asyncio.sleep(0.05)
+        assert town.loads == ["a"]
+
+
+async def test_what_can_never_fit_is_refused_with_words() -> None:
+    """Gateways and people hear the figures, and nothing is unloaded in vain."""
+    town = Town(plan("always", 5, load="at_start"), plan("a", 2), plan("b", 4), budget_gib=8)
+    async with running(town):
+        await town.loaded("a")
+        with pytest.raises(LifecycleRefused, match=r"5.0 GiB are for what is always loaded \('always'\)"):
+            await town.swap.load("b")
+        town.swap.want("b")
+        await until(lambda: any(name == "b" and for_s is not None for name, _, for_s in town.told))
+        assert (town.unloads, town.phase("b")) == ([], "unloaded")
+
+
+async def test_a_load_that_fails_says_why_and_frees_its_memory() -> None:
+    """All who wait hear the engine's reason; who comes right after that hears it at once; by hand, it is tried again."""
+    town = Town(plan("a", 8), budget_gib=8)
+    async with running(town):
+        town.swap.want("a")
+        await until(lambda: "a" in town.states)
+        town.failures["a"] = "a-0: it ended with exit code 1"
+        town.ready("a")
+        await until(lambda: town.phase("a") == "unloaded")
+        assert ("a", "a-0: it ended with exit code 1", 15.0) in town.told
+        town.told.clear()
+        town.swap.want("a")
+        await until(lambda: bool(town.told))
+        assert town.told[0][:2] == ("a", "a-0: it ended with exit code 1")
+        assert town.loads == ["a"]
+        town.failures.clear()
+        loading = asyncio.create_task(town.swap.load("a"))
+        await until(lambda: town.loads == ["a", "a"])
+        town.ready("a")
+        await loading
+        assert town.phase("a") == "loaded"
+
+
+async def test_idle_models_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After idle_unload_s without a request, counted anew from each one; never while they hold one."""
+    monkeypatch.setattr("inferry.fleet.model_swap.TICK_S", 0.05)
+    town = Town(plan("a", 1, idle_unload_s=1), plan("b", 1, idle_unload_s=1), budget_gib=None)
+    async with running(town):
+        await town.loaded("a")
+        await town.loaded("b")
+        town.uses = {"b": Use(held=1, sent=1)}
+        await until(lambda: town.phase("a") == "unloaded")
+        assert town.unloads == ["a: nobody asked for it for 1 s"]
+        town.uses = {"b": Use(held=0, sent=1)}
+        await until(lambda: town.phase("b") == "unloaded")
+
+
+async def test_by_hand() -> None:
+    """`load` returns when the model serves; `unload` when it has left, and refuses what is not there or not on
+    demand, with the names that are."""
+    town = Town(plan("a", 1), plan("always", 1, load="at_start"), budget_gib=None)
+    async with running(town):
+        loading = asyncio.create_task(town.swap.load("a"))
+        await until(lambda: "a" in town.states)
+        assert not loading.done()
+        town.ready("a")
+        await loading
+        await town.swap.load("a")
+        await town.swap.unload("a")
+        assert town.phase("a") == "unloaded"
+        with pytest.raises(LifecycleRefused, match="'a' is not loaded"):
+            await town.swap.unload("a")
+        with pytest.raises(LifecycleRefused, match="Of those there are: a"):
+            await town.swap.load("always")
+
+
+async def test_the_file_changes_meanwhile() -> None:
+    """A deployment that is always loaded from now on leaves the swap; whoever waited for it by hand is told."""
+    town = Town(plan("a", 1), plan("b", 1), budget_gib=None)
+    async with running(town):
+        loading = asyncio.create_task(town.swap.load("a"))
+        await until(lambda: "a" in town.states)
+        town.plans = [plan("a", 1, load="at_start"), plan("b", 1), plan("c", 1)]
+        with pytest.raises(LifecycleRefused, match="not loaded on demand any more"):
+            await loading
+        assert set(town.swap.states()) == {"b", "c"}
+
+
+def test_needs_come_from_the_best_source_that_there_is() -> None:
+    """The file's word before a measurement, a measurement before the size of the weights; of all replicas."""
+    needs = MemoryNeeds()
+    deployment = SimulatedDeployment(engine="simulated", replicas=2, standby=1)
+    unknown = DeploymentPlan("a", deployment, adapter_for("a", deployment))
+    assert needs.of(unknown).source is NeedSource.UNKNOWN
+    needs.measured(unknown, 3 * GIB)
+    needs.measured(unknown, 2 * GIB)
+    assert (needs.of(unknown).need_bytes, needs.of(unknown).source) == (9 * GIB, NeedSource.MEASURED)
+    assert needs.of(plan("a", 1)).source is NeedSource.FILE
