@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 
 from inferry.core.errors import InferryError
 from inferry.core.request import InferenceRequest
@@ -18,11 +18,11 @@ class Course:
     __slots__ = ("_fallbacks", "_left_behind", "_send_copies", "name")
 
     def __init__(
-        self, name: str, fallbacks: Iterator[ServedDeployment], send_copies: SendCopies | None = None
+        self, name: str, fallbacks: Sequence[ServedDeployment], send_copies: SendCopies | None = None
     ) -> None:
         """`fallbacks`: those after the chosen one."""
         self.name = name
-        self._fallbacks = fallbacks
+        self._fallbacks = list(fallbacks)
         self._left_behind: list[tuple[str, str]] = []
         self._send_copies = send_copies
 
@@ -34,10 +34,15 @@ class Course:
 
     def next_after(self, deployment: ServedDeployment, error: InferryError) -> ServedDeployment | None:
         """Who takes the request now that `deployment` ended in `error`; None: nobody, the client gets the error."""
-        other = next(self._fallbacks, None) if error.elsewhere else None
-        if other is not None:
-            self._left_behind.append((deployment.name, error.code))
-        return other
+        if not self.goes_on or not error.elsewhere:
+            return None
+        self._left_behind.append((deployment.name, error.code))
+        return self._fallbacks.pop(0)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a fallback left."""
+        return bool(self._fallbacks)
 
     def header_lines(self, deployment: ServedDeployment) -> bytes:
         """Which deployment answers; where others should have before, which, and why they did not."""

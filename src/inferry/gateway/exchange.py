@@ -28,7 +28,7 @@ from inferry.gateway.account import ending_of, outcome_of
 from inferry.gateway.answer import Answer
 from inferry.gateway.decode import body_for_engine, decode_request
 from inferry.gateway.edge import Arrival
-from inferry.gateway.entry import Entry
+from inferry.gateway.entering import Entering
 from inferry.gateway.errors import render_error, render_error_event
 from inferry.gateway.host import Host
 from inferry.gateway.next_leg import RESUMABLE
@@ -36,16 +36,14 @@ from inferry.gateway.outgoing import way_out
 from inferry.gateway.response_head import own_lines, refusal_lines, relayed_head
 from inferry.gateway.sink import ClientSink
 from inferry.gateway.sse import without_done
-from inferry.gateway.trying import Trying
 from inferry.gateway.upstream import Headers
-from inferry.ledger.keyring import require_deployment
 from inferry.policy.retry import Retry
 
 WHOLE_BYTES_MAX = 256 * 1024
 """Of an answer that is no stream: above that, it goes on as it comes."""
 
 
-class Exchange(Trying):
+class Exchange(Entering):
     """The life of one inference request. A front creates it, feeds it, and gives it a sink."""
 
     __slots__ = ("_sink",)
@@ -75,16 +73,12 @@ class Exchange(Trying):
         assert caller is not None
         try:
             names = gateway.names_for(caller.key)
-            request = self.request = decode_request(self.route, body, self.arrival.request_id, names)
-            deployment = self.deployment = gateway.deployment_for(request.model, caller.key)
-            if caller.key is not None and caller.key.deployments is not None:
-                require_deployment(caller.key, deployment.name)
-            deployment.require_route(self.route, request.model)
+            self.request = decode_request(self.route, body, self.arrival.request_id, names)
+            deployment = gateway.public_names.destination(self)
         except Rejected as error:
             self._fail(error, Ending.REJECTED)
             return
-        self.entry = Entry(self, gateway, caller, deployment, request)
-        self.entry.begin()
+        self._enter(deployment)
 
     def reject(self, error: InferryError) -> None:
         """The front will not take the request (too large, too slow, no key): answer `error` and end."""
@@ -129,6 +123,7 @@ class Exchange(Trying):
     def abort(self, error: InferryError) -> None:
         """The gateway goes down: end with `error` now."""
         if not self._ended:
+            self.course = None  # nobody else shall begin with it
             self._give_up(error)
 
     # --- entering -------------------------------------------------------------------------------------
@@ -143,7 +138,9 @@ class Exchange(Trying):
         assert request is not None
         assert deployment is not None
         assert self.entry is not None
-        self.entered_s = self.activity_s = self._gateway.now_s()
+        self.activity_s = self._gateway.now_s()
+        if self.entered_s is None:  # the time at a deployment that it had to leave was no waiting
+            self.entered_s = self.activity_s
         try:
             self._body = self._asked = body_for_engine(
                 request,
@@ -155,6 +152,8 @@ class Exchange(Trying):
         except Rejected as error:
             self._fail(error, Ending.REJECTED)
             return
+        if self.course is not None:
+            self.course.on_entered(request, self.arrival)
         self._try_next()
 
     # --- relaying -------------------------------------------------------------------------------------
@@ -171,6 +170,8 @@ class Exchange(Trying):
             # Loading, or full: somebody else may not be.
             self._leave()
             self._start_over()
+            return
+        if status >= 500 and self._go_elsewhere(EngineBroke(f"it answered with status {status}")):
             return
         self.status = status
         lines, is_events = relayed_head(headers, self.arrival.id_line, self.replica_id)
@@ -320,6 +321,8 @@ class Exchange(Trying):
             self._sink.cut()
 
     def _fail(self, error: InferryError, ending: Ending) -> None:
+        if self._go_elsewhere(error):
+            return
         body = render_error(error, self.route.dialect)
         lines = refusal_lines(self, self._gateway, error)
         self._end(ending, error.status, error.code)

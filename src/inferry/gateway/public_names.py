@@ -133,13 +133,17 @@ class SplitName:
         value = account.arrival.kept.get(self._header, b"").strip()
         return value.decode("latin-1") or None
 
-    def after(self, chosen: ServedDeployment, key: ApiKey | None, route: Route) -> Iterator[ServedDeployment]:
+    def after(self, chosen: ServedDeployment, key: ApiKey | None, route: Route) -> Sequence[ServedDeployment]:
         """The fallbacks that this key may call, without the chosen one."""
-        free = key is None or key.deployments is None or self.name in key.deployments
-        for each in self._fallbacks:
-            may = free or (key is not None and key.deployments is not None and each.name in key.deployments)
-            if may and each is not chosen and route.path in each.routes:
-                yield each
+        allowed = None if key is None or key.deployments is None else key.deployments
+        free = allowed is None or self.name in allowed
+        return [
+            each
+            for each in self._fallbacks
+            if each is not chosen
+            and route.path in each.routes
+            and (free or (allowed is not None and each.name in allowed))
+        ]
 
 
 class PublicNames:

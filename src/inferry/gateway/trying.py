@@ -324,6 +324,8 @@ class Trying(BackPressure):
         assert deployment is not None
         if not self.attempts or not self._lost_replica:
             return False
+        if self.course is not None and self.course.goes_on and not self.relaying:
+            return False
         now_s, since_s = self._gateway.now_s(), self._waits_since_s
         waited_s = 0.0 if since_s is None else now_s - since_s
         return waited_s < deployment.failover.wait_max_s and is_one_coming(deployment, waited_s)
