@@ -24,6 +24,7 @@ from inferry.gateway.errors import of_replica
 from inferry.gateway.host import Host
 from inferry.gateway.next_leg import NotResumed, next_leg
 from inferry.gateway.outgoing import WayOut
+from inferry.gateway.reservation import Reservation, reserve
 from inferry.gateway.response_head import is_event_stream
 from inferry.gateway.sound_part import sound_part
 from inferry.gateway.splice import Splice
@@ -42,7 +43,7 @@ class Trying(BackPressure):
 
     __slots__ = (
         "_asked", "_body", "_ended", "_head", "_longest_pause_s", "_lost_replica", "_out", "_pool", "_refuses_text", "_splice", "_stale_retried",
-        "_stays", "_tried", "_waits_since_s", "_whole_body",
+        "_stays", "_tried", "_waits_since_s", "_whole_body", "reservation",
     )  # fmt: skip
 
     def __init__(self, gateway: Host, route: Route, arrival: Arrival) -> None:
@@ -64,6 +65,8 @@ class Trying(BackPressure):
         self._stays = False
         """No other replica can go on with it."""
         self._longest_pause_s = 0.0
+        self.reservation: Reservation | None = None
+        """Of `slot`."""
         self._lost_replica = False
         """The last attempt failed as they do when an engine dies."""
         self._waits_since_s: float | None = None
@@ -96,8 +99,10 @@ class Trying(BackPressure):
     def _try_next(self) -> None:
         deployment, gateway = self.deployment, self._gateway
         assert deployment is not None
-        choice = deployment.balancer.choose(spent(self._tried, gateway))
+        choice = reserve(self, spent(self._tried, gateway), gateway.now_s())
         if isinstance(choice, NoReplica):
+            if not self.attempts and self.entry is not None and self.entry.park_again():
+                return  # its model was unloaded between its turn and now
             error = gateway.no_replica(deployment, choice.because)
             if self._may_wait():
                 self._wait()
@@ -108,17 +113,18 @@ class Trying(BackPressure):
             return
         if self._waits_since_s is not None:
             self._stop_waiting()
-        self.slot = choice
-        self.replica_id = choice.id
+        self.reservation = choice
+        self.slot = choice.slot
+        self.replica_id = choice.slot.id
         self.attempts += 1
         self.activity_s = gateway.now_s()
         if self.attempts == 1:
             deployment.retry_budget.begin(self.activity_s)
-        self.book_slot = gateway.on_sent(self, choice.id, self.attempts)
+        self.book_slot = gateway.on_sent(self, self.replica_id, self.attempts)
         if self._splice is not None:
             assert self.answer is not None
             self.answer.next_leg(self.book_slot)
-        pool = self._pool = gateway.pools[choice.id]
+        pool = self._pool = gateway.pools[self.replica_id]
         # After one stale connection, no second one: the engine may have closed them all.
         connection = None if self._stale_retried else pool.take_idle()
         if connection is None:
@@ -190,7 +196,7 @@ class Trying(BackPressure):
 
     def _start_over(self) -> None:
         """Nothing of this attempt may reach the client any more; the next replica, please."""
-        self._release_slot()
+        self._release_slot(failed=True)
         if self._splice is None:
             self._release_out()
             self.answer = None
@@ -354,11 +360,10 @@ class Trying(BackPressure):
             self._connection.abandon()
             self._connection = None
 
-    def _release_slot(self) -> None:
-        if self.slot is not None:
-            assert self.deployment is not None
-            self.deployment.balancer.release(self.slot)
-            self.slot = None
+    def _release_slot(self, *, failed: bool) -> None:
+        if self.reservation is not None:
+            self.reservation.end(self, self._gateway.now_s(), failed=failed)
+            self.reservation = self.slot = None
 
     def _release_out(self) -> None:
         if self._out is not None:
