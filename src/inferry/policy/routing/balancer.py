@@ -27,7 +27,8 @@ AGE_S = 1.0
 
 
 class Balancer:
-    """Ready replicas are the policy's candidates; where there are none, those that are suspect."""
+    """Ready replicas are the policy's candidates; where there are none, those that are barred, and then those that
+    are suspect."""
 
     def __init__(self, routing: Routing | PolicyName, rng: Rng = NO_RNG, *, shared: bool = False) -> None:
         """`rng`: needed by policies that draw. `shared`: others send requests to these replicas too (more gateway
@@ -37,6 +38,7 @@ class Balancer:
         self._rng = rng
         self._turn = 0
         self._ready: Sequence[Slot] = ()
+        self._barred: Sequence[Slot] = ()
         self._suspect: Sequence[Slot] = ()
         self._aged_s = 0.0
         self._with_others: set[Slot] = set()
@@ -81,6 +83,16 @@ class Balancer:
         slot.share, slot.weight = share, slot.full_weight * share
         self._policy.on_load(slot)
 
+    def bar(self, slot: Slot, *, trial: bool = False) -> None:
+        """No requests for it while others are well. With `trial`, it gets the next one, and is barred then."""
+        slot.barred, slot.trial = not trial, trial
+        self._sort()
+
+    def let_in(self, slot: Slot) -> None:
+        """It is well again."""
+        slot.barred = slot.trial = False
+        self._sort()
+
     def learn(self, reading: ReplicaLoad, now_s: float) -> None:
         """Take note of what an engine and its GPU tell of their load. Advice only, and less with every second."""
         slot = self.slots.get(reading.replica_id)
@@ -107,7 +119,7 @@ class Balancer:
     ) -> Slot | NoReplica:
         """A replica that is not in `exclude`, with one more request counted on it until `release`.
 
-        Ready ones first; suspect ones only when no ready one is left.
+        Ready ones first; barred ones only when no other is left, and suspect ones after them.
         """
         if now_s - self._aged_s >= AGE_S and self._with_others:
             self._age(now_s)
@@ -119,6 +131,8 @@ class Balancer:
         slot.in_flight += 1
         slot.served += 1
         self._policy.on_chosen(slot, facts, now_s)
+        if slot.trial:
+            self.bar(slot)
         return slot
 
     def first_byte(self, slot: Slot, facts: RouteFacts, ttft_s: float, now_s: float) -> None:
@@ -135,7 +149,7 @@ class Balancer:
 
     def explain(self, slot: Slot) -> str:
         """Why `slot`, in words for an operator: ASCII, one line, bounded. To be asked right after `choose`."""
-        usable = (*self._ready, *self._suspect)
+        usable = (*self._ready, *self._barred, *self._suspect)
         loads = ", ".join(f"{each.id}={each.in_flight - (each is slot)}" for each in usable[:EXPLAINED_MAX])
         more = f" and {len(usable) - EXPLAINED_MAX} more" if len(usable) > EXPLAINED_MAX else ""
         return f"{slot.id} by {self.policy}: {self._policy.why(slot)}; requests before: {loads}{more}"
@@ -143,16 +157,19 @@ class Balancer:
     def usable(self, exclude: Collection[str] = ()) -> int:
         """How many replicas `choose(exclude)` could choose from."""
         if not exclude:
-            return len(self._ready) + len(self._suspect)
-        return sum(1 for group in (self._ready, self._suspect) for slot in group if slot.id not in exclude)
+            return len(self._ready) + len(self._barred) + len(self._suspect)
+        groups = (self._ready, self._barred, self._suspect)
+        return sum(1 for group in groups for slot in group if slot.id not in exclude)
 
     # --- inside ---------------------------------------------------------------------------------------
 
     def _sort(self) -> None:
         slots = self.slots.values()
-        self._ready = [slot for slot in slots if slot.state is ReplicaState.READY]
+        ready = [slot for slot in slots if slot.state is ReplicaState.READY]
+        self._barred = [slot for slot in ready if slot.barred]
+        self._ready = [slot for slot in ready if not slot.barred] if self._barred else ready
         self._suspect = [slot for slot in slots if slot.state is ReplicaState.SUSPECT]
-        self._policy.set_candidates(self._ready or self._suspect)
+        self._policy.set_candidates(self._ready or self._barred or self._suspect)
 
     def _age(self, now_s: float) -> None:
         self._aged_s = now_s
@@ -170,14 +187,17 @@ class Balancer:
         slot.others = trusted if trusted >= OTHERS_MIN else 0.0
 
     def _last_resort(self, exclude: Collection[str]) -> Slot | None:
-        """Of the suspect ones, the least loaded: every ready one is excluded."""
-        left = [slot for slot in self._suspect if slot.id not in exclude]
-        return min(left, key=_load_and_turn, default=None)
+        """Of the barred ones, or else of the suspect ones, the least loaded: every other one is excluded."""
+        for group in (self._barred, self._suspect):
+            left = [slot for slot in group if slot.id not in exclude]
+            if left:
+                return min(left, key=_load_and_turn)
+        return None
 
     def _why_none(self, exclude: Collection[str]) -> str:
         if not self.slots:
             return "it has no replicas"
-        if exclude and any(slot.id in exclude for slot in (*self._ready, *self._suspect)):
+        if exclude and any(slot.id in exclude for slot in (*self._ready, *self._barred, *self._suspect)):
             return "every replica that takes requests was tried"
         counts: dict[str, int] = {}
         for slot in self.slots.values():

@@ -33,6 +33,10 @@ class Slot:
     """`weight` without `share`."""
     share: float = 1.0
     """How much of its full weight it gets now; less than 1 while it warms up."""
+    barred: bool = False
+    """Its requests fail, or it is far slower than its peers: only when nobody else is well."""
+    trial: bool = False
+    """It may have one request, to see whether it is well again; barred with that."""
 
     @property
     def load(self) -> float:
