@@ -31,13 +31,13 @@ from inferry.core.replica import ReplicaState
 from inferry.policy.routing.facts import NO_FACTS, RouteFacts, Seen
 from inferry.policy.routing.policy import Fact, Policy
 from inferry.policy.routing.prefix_index import PrefixIndex, Shelf
+from inferry.policy.routing.prefix_trust import CacheTrust, capacity_after
 from inferry.policy.routing.slot import Slot
 
 COMPUTED_FACTOR = 10.0
 REQUEST_TOKENS = 1000.0
 CACHE_TOKENS = 3_000_000
 """What a replica's cache holds, where nobody says: 3M tokens. Too much is corrected by what engines report."""
-CACHE_TOKENS_MIN = 10_000
 RECENT_S = 600.0
 """How long the tokens that a replica was given to compute count in a tie: falls to a third in that time."""
 RESCALE = 40.0
@@ -45,11 +45,6 @@ RESCALE = 40.0
 LOOKED_AT_MAX = 32
 """Candidates with equally much in the cache that are compared with each other; of more, SAMPLED."""
 SAMPLED = 16
-TRUST_TOKENS = 20_000.0
-"""Tokens that were expected and found, on credit, for a new replica."""
-TRUST_WINDOW_TOKENS = 1_000_000.0
-SHRINK, GROW = 0.95, 1.02
-"""Of the cache that is assumed, for a request that found less than half of what was expected, or more than that."""
 _GONE = (
     ReplicaState.PENDING,
     ReplicaState.STARTING,
@@ -81,10 +76,7 @@ class _Replica:
     factor: float = COMPUTED_FACTOR
     """Price of a token that it must compute, per weight."""
     recent: float = 0.0
-    trust: float = 1.0
-    """Share of the expected cached tokens that were there."""
-    expected: float = TRUST_TOKENS
-    found: float = TRUST_TOKENS
+    trust: CacheTrust = field(default_factory=CacheTrust)
     sent: dict[int, list[_Sent]] = field(default_factory=dict)
     """By the identity of the request's facts."""
 
@@ -100,10 +92,10 @@ class PrefixAware(Policy):
 
     wants = frozenset[Fact](("prompt_tokens", "blocks"))
 
-    def __init__(self, cache_tokens: int = CACHE_TOKENS, entries_max: int | None = None) -> None:
+    def __init__(self, cache_tokens: int = CACHE_TOKENS) -> None:
         """`cache_tokens`: what one replica's prefix cache holds."""
         self._cache_tokens = float(cache_tokens)
-        self._index = PrefixIndex() if entries_max is None else PrefixIndex(entries_max)
+        self._index = PrefixIndex()
         self._replicas: dict[Slot, _Replica] = {}
         self._by_bit: dict[int, _Replica] = {}
         self._candidates = 0
@@ -144,7 +136,7 @@ class PrefixAware(Policy):
         best_price = 0.0
         for depth, hit_tokens, group in self._groups(facts, bits):
             for each in self._some(group):
-                price = each.load + (prompt_tokens - hit_tokens * each.trust) * each.factor
+                price = each.load + (prompt_tokens - hit_tokens * each.trust.share) * each.factor
                 if best is None or price < best_price or (price == best_price and each.recent < best.recent):
                     best, best_price = each, price
                     self._known_blocks = depth
@@ -203,11 +195,12 @@ class PrefixAware(Policy):
             known_blocks = self._known(replica, facts)
             if known_blocks:
                 hit_tokens = min(known_blocks * each, float(computed))
-                computed -= int(hit_tokens * replica.trust)
+                computed -= int(hit_tokens * replica.trust.share)
             self._index.learn(replica.shelf, blocks, each)
         sent = _Sent(hit_tokens, computed, known_blocks)
         self._told = (sent, replica.waiting_tokens)
         replica.sent.setdefault(id(facts), []).append(sent)
+        replica.trust.on_sent(facts.prompt_tokens, hit_tokens)
         replica.waiting_tokens += computed
         replica.recent += computed * self._scale(now_s)
         replica.weigh()
@@ -250,6 +243,8 @@ class PrefixAware(Policy):
         replica = self._replicas.get(slot)
         if replica is not None:
             replica.weigh()
+            if slot.reading is not None:
+                replica.trust.on_counters(slot.reading)
 
     def forget(self, slot: Slot) -> None:
         replica = self._replicas.pop(slot, None)
@@ -266,17 +261,11 @@ class PrefixAware(Policy):
     def _check(self, replica: _Replica, facts: RouteFacts, sent: _Sent, cached_tokens: int) -> None:
         """What the engine had in its cache, against what was expected."""
         expected = sent.hit_tokens
+        replica.trust.on_told(expected, cached_tokens)
         shelf = replica.shelf
-        if cached_tokens > expected + _tokens_each(facts):
-            shelf.capacity_tokens *= GROW
-        elif cached_tokens < expected / 2:
-            shelf.capacity_tokens = max(shelf.capacity_tokens * SHRINK, CACHE_TOKENS_MIN)
-        replica.expected += expected
-        replica.found += min(cached_tokens, expected)
-        if replica.expected > TRUST_WINDOW_TOKENS:
-            replica.expected /= 2
-            replica.found /= 2
-        replica.trust = replica.found / replica.expected
+        shelf.capacity_tokens = capacity_after(
+            shelf.capacity_tokens, expected, cached_tokens, _tokens_each(facts)
+        )
 
     # --- inside ---------------------------------------------------------------------------------------
 
