@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inferry.core.clock import SystemClock
+from inferry.core.failover_settings import Failover
+from inferry.core.filter_settings import Filter
 from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.outcome import Outcome
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.core.request import ROUTES
+from inferry.engines.continuation import continuation_of
 from inferry.gateway.account import Account
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.served import ServedSpec
@@ -190,6 +193,9 @@ async def running_gateway(
     aliases: Sequence[str] = (),
     reason_needed: bool = False,
     lora_models: Mapping[str, str] | None = None,
+    engine: str = "openai",
+    failover: Failover | None = None,
+    filters: Sequence[Filter] = (),
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A gateway with one deployment `chat`, whose replicas listen on `ports`.
@@ -205,7 +211,7 @@ async def running_gateway(
             ServedSpec(
                 "chat",
                 aliases,
-                "openai",
+                engine,
                 False,
                 upstream_model,
                 routes,
@@ -213,6 +219,9 @@ async def running_gateway(
                 Routing(policy=policy),
                 reason_needed=reason_needed,
                 lora_models=lora_models or {},
+                failover=failover or Failover(),
+                continuation=continuation_of(engine),
+                filters=filters,
             )
         ],
         clock=SystemClock(),

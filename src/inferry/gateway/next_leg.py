@@ -78,7 +78,7 @@ def _count(
     """One more token is asked for, and thrown away."""
     reason = delivered.finished.get(0)
     # The sign that ended it is a token, too, and had no event.
-    counted = tokens + (reason == _STOP and not fields.get("stop"))
+    unseen = int(reason == _STOP and not fields.get("stop"))
     lengths = {name: 1 for name in LENGTH_FIELDS if name in fields}
     without = {**fields, **dict.fromkeys(lengths, tokens + 1)}
     without.pop("min_tokens", None)
@@ -87,9 +87,8 @@ def _count(
     if isinstance(plan, NotContinued):
         return NotResumed(plan.because)
     body = {**plan.body, **(lengths or {"max_tokens": 1})}
-    return Leg(
-        msgspec.json.encode(body), Counted(delivered, counted, "length" if reason is None else None), COUNT
-    )
+    splice = Counted(delivered, tokens, unseen, "length" if reason is None else None)
+    return Leg(msgspec.json.encode(body), splice, COUNT)
 
 
 def _length_left(fields: dict[str, Any], tokens: int) -> int | None:

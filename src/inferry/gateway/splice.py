@@ -175,10 +175,14 @@ class Replayed(Splice):
 class Counted(Splice):
     """Everything had been said but the end: the engine was only asked for the prompt's count."""
 
-    def __init__(self, delivered: Delivered, tokens: int, finish_reason: str | None) -> None:
-        """`finish_reason`: the reason that the client has not heard; None: it has."""
+    def __init__(
+        self, delivered: Delivered, tokens: int, unseen_tokens: int, finish_reason: str | None
+    ) -> None:
+        """`unseen_tokens`: of the answer, besides `tokens`, without a text. `finish_reason`: the reason that the client
+        has not heard; None: it has."""
         super().__init__(delivered)
         self._tokens = tokens
+        self._all_tokens = tokens + unseen_tokens
         self._finish_reason = finish_reason
 
     def _keeps(self, choice: dict[str, Any]) -> bool:
@@ -194,8 +198,8 @@ class Counted(Splice):
 
     def _fix_usage(self, usage: dict[str, Any]) -> None:
         shift_usage(usage, self._tokens)
-        usage["completion_tokens"] = self._tokens
-        usage["total_tokens"] = usage.get("prompt_tokens", 0) + self._tokens
+        usage["completion_tokens"] = self._all_tokens
+        usage["total_tokens"] = usage.get("prompt_tokens", 0) + self._all_tokens
 
 
 def shift_usage(usage: dict[str, Any], tokens: int) -> None:

@@ -1,0 +1,331 @@
+"""Streams whose replica fails after they have begun, over both fronts: the client sees one unbroken stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any
+
+import pytest
+
+from inferry.core.failover_settings import Failover
+from inferry.core.outcome import Ending, UsageFrom
+from inferry.core.replica import ReplicaState
+
+from .gateway_harness import Running, post, raw, running_gateway, split_response, upstream, view
+from .resuming_engine import PROMPT_TOKENS, WORDS, Engine
+
+Start = Callable[..., AbstractAsyncContextManager[Running]]
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+TEXT = "".join(WORDS)
+TOKENS = len(WORDS) + 1
+"""With the sign that ends it."""
+BODIES: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": [{"role": "user", "content": "Where?"}]},
+    COMPLETIONS: {"prompt": "Where?"},
+}
+
+
+@pytest.fixture(params=["protocol", "asgi"])
+def start(request: pytest.FixtureRequest) -> Start:
+    """A gateway before replicas that are like vLLM, by either front."""
+    return partial(
+        running_gateway,
+        relay_in_protocol=request.param == "protocol",
+        engine="vllm",
+        reason_needed=True,
+        asks_usage=True,
+    )
+
+
+async def ask(running: Running, path: str, **more: Any) -> list[dict[str, Any] | str]:
+    """The events of a stream; each JSON, but for [DONE]."""
+    body = {"model": "chat", "stream": True, **BODIES[path], **more}
+    status, _, answer = split_response(await raw(running.port, post(path, json.dumps(body).encode())))
+    assert status == 200, answer
+    *events, rest = answer.split(b"\n\n")
+    assert rest == b""
+    texts = [each.removeprefix(b"data: ") for each in events]
+    return ["[DONE]" if text == b"[DONE]" else json.loads(text) for text in texts]
+
+
+def said(events: list[dict[str, Any] | str]) -> str:
+    found = []
+    for each in events:
+        for choice in each["choices"] if isinstance(each, dict) and "choices" in each else ():
+            found.append(choice["text"] if "text" in choice else choice["delta"].get("content") or "")
+    return "".join(found)
+
+
+def assert_unbroken(events: list[dict[str, Any] | str], name: str = "first", with_usage: bool = True) -> None:
+    """One id, one role, the text, one reason, one usage, one [DONE]."""
+    assert events[-1] == "[DONE]"
+    chunks = [each for each in events if isinstance(each, dict)]
+    assert len(chunks) == len(events) - 1
+    assert {each["id"] for each in chunks} == {f"id-of-{name}"}
+    assert {each["model"] for each in chunks} == {name}
+    assert said(events) == TEXT
+    choices = [choice for each in chunks for choice in each["choices"]]
+    assert [each["finish_reason"] for each in choices if each["finish_reason"]] == ["stop"]
+    assert choices[-1]["finish_reason"] == "stop"
+    roles = [each for each in choices if each.get("delta", {}).get("role")]
+    assert len(roles) == ("delta" in choices[0])
+    usages = [each["usage"] for each in chunks if each.get("usage")]
+    wanted = {
+        "prompt_tokens": PROMPT_TOKENS,
+        "completion_tokens": TOKENS,
+        "total_tokens": PROMPT_TOKENS + TOKENS,
+    }
+    assert usages == [wanted] * with_usage
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+@pytest.mark.parametrize("cut", range(1, len(WORDS) + 2))
+async def test_killed_after_each_token(start: Start, path: str, cut: int) -> None:
+    """Wherever the engine dies, behind the last word and behind the reason too: the stream is one, and so is its bill."""
+    first, second = Engine("first", dies_after=cut), Engine("second")
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port]) as running,
+    ):
+        events = await ask(running, path, temperature=0, stream_options={"include_usage": True})
+        assert_unbroken(events)
+        outcome = await running.outcome()
+        assert (outcome.ending, outcome.resumes, outcome.attempts) == (Ending.COMPLETED, 1, 2)
+        assert (outcome.prompt_tokens, outcome.completion_tokens) == (PROMPT_TOKENS, TOKENS)
+        assert (outcome.usage_from, outcome.replica_id) == (UsageFrom.ENGINE, "chat-1")
+        assert [failed for failed, _ in running.failures] == ["chat-0"]
+        way = "count" if cut > len(WORDS) else "text"
+        assert running.gateway.metrics.resumes == {("chat", "engine_broke", way): 1}
+
+
+@pytest.mark.parametrize("how", ["close", "frame", "abort", "unfinished"])
+async def test_every_kind_of_failure(start: Start, how: str) -> None:
+    """A connection closed inside an event, an error frame behind a word, a reason that says abort, an end without a
+    reason: nothing of it reaches the client, and no word is lost."""
+    first, second = Engine("first", dies_after=3, how=how), Engine("second")
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port]) as running,
+    ):
+        events = await ask(running, CHAT, temperature=0)
+        assert_unbroken(events, with_usage=False)
+        outcome = await running.outcome()
+        assert (outcome.ending, outcome.resumes) == (Ending.COMPLETED, 1)
+        assert (outcome.prompt_tokens, outcome.completion_tokens) == (PROMPT_TOKENS, TOKENS)
+        assert outcome.finish_reason == "stop"
+
+
+async def test_one_after_the_other(start: Start) -> None:
+    """Each replica dies after two words of its own; the fourth one ends it."""
+    engines = [Engine("first", 2), Engine("second", 2), Engine("third", 2), Engine("fourth")]
+    async with (
+        upstream(engines[0].handler) as one,
+        upstream(engines[1].handler) as two,
+        upstream(engines[2].handler) as three,
+        upstream(engines[3].handler) as four,
+        start([each.port for each in (one, two, three, four)]) as running,
+    ):
+        events = await ask(running, CHAT, max_tokens=100, stream_options={"include_usage": True})
+        assert_unbroken(events)
+        assert [each.bodies[0]["max_tokens"] for each in engines] == [100, 98, 96, 94]
+        outcome = await running.outcome()
+        assert (outcome.resumes, outcome.attempts) == (3, 4)
+
+
+async def test_no_more_than_the_file_allows(start: Start) -> None:
+    """After failover.resumes_max, the stream ends with an error that says so."""
+    engines = [Engine(str(index), 1) for index in range(3)]
+    async with (
+        upstream(engines[0].handler) as one,
+        upstream(engines[1].handler) as two,
+        upstream(engines[2].handler) as three,
+        start([each.port for each in (one, two, three)], failover=Failover(resumes_max=1)) as running,
+    ):
+        events = await ask(running, CHAT)
+        assert isinstance(events[-1], dict)
+        assert "failover.resumes_max" in events[-1]["error"]["message"]
+        assert said(events[:-1]) == "The tower"
+        assert (await running.outcome()).ending is Ending.FAILED
+
+
+async def test_switched_off(start: Start) -> None:
+    """`failover: resume: false`: the stream ends with an error, as streams do elsewhere."""
+    first, second = Engine("first", 2), Engine("second")
+    off = Failover(resume=False)
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port], failover=off) as running,
+    ):
+        events = await ask(running, CHAT)
+        assert isinstance(events[-1], dict)
+        assert "failover.resume is off" in events[-1]["error"]["message"]
+        assert second.bodies == []
+
+
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+
+
+async def test_what_must_not_be_continued_is_replayed(start: Start) -> None:
+    """With tools, at temperature 0: the next replica is asked the same, and what the client has is passed over."""
+    first, second = Engine("first", 3), Engine("second")
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port]) as running,
+    ):
+        wanted = {"temperature": 0, "tools": TOOLS, "stream_options": {"include_usage": True}}
+        assert_unbroken(await ask(running, CHAT, **wanted))
+        assert first.bodies == second.bodies
+        assert running.gateway.metrics.resumes == {("chat", "engine_broke", "replay"): 1}
+
+
+async def test_a_replay_that_says_something_else_is_an_error(start: Start) -> None:
+    """What the client has can't be unsaid: the stream ends with an error that tells why."""
+    first, second = Engine("first", 3), Engine("second", words=("The", " tower", " was", " sold"))
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port]) as running,
+    ):
+        events = await ask(running, CHAT, temperature=0, tools=TOOLS)
+        assert said(events[:-1]) == "The tower stands"
+        assert isinstance(events[-1], dict)
+        assert "said something else" in events[-1]["error"]["message"]
+        assert (await running.outcome()).ending is Ending.FAILED
+
+
+async def test_a_random_answer_is_not_replayed(start: Start) -> None:
+    """With tools and without a seed it would come out another way: an error at once, which names both reasons."""
+    first, second = Engine("first", 3), Engine("second")
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port]) as running,
+    ):
+        events = await ask(running, CHAT, tools=TOOLS)
+        assert isinstance(events[-1], dict)
+        assert "a tool call may be under way, and its answer is random" in events[-1]["error"]["message"]
+        assert second.bodies == []
+        assert running.gateway.metrics.not_resumed == {("chat", "engine_broke"): 1}
+
+
+async def test_nothing_said_yet_is_asked_anew(start: Start) -> None:
+    """The client has the role and no word: the next replica may answer as it likes, with tools as well."""
+    first, second = Engine("first", 0), Engine("second")
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port]) as running,
+    ):
+        assert_unbroken(await ask(running, CHAT, tools=TOOLS), with_usage=False)
+
+
+async def test_an_engine_that_takes_no_partial_answers(start: Start) -> None:
+    """It says 400 to one, and is asked the same again instead: the stream is unbroken."""
+    first, second = Engine("first", 3), Engine("second", refuses_partial=True)
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port]) as running,
+    ):
+        assert_unbroken(await ask(running, CHAT, temperature=0), with_usage=False)
+        assert len(second.bodies) == 2
+        assert (await running.outcome()).resumes == 2
+
+
+async def test_handed_over(start: Start) -> None:
+    """A replica that must go gives its streams to another one; the connection to it is closed."""
+    first, second = Engine("first", 3, how="hang"), Engine("second")
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port]) as running,
+    ):
+        asking = asyncio.create_task(ask(running, CHAT))
+        await first.hangs.wait()
+        running.gateway.hand_over("chat-0", "it drains")
+        assert_unbroken(await asking, with_usage=False)
+        async with asyncio.timeout(5):
+            await one.seen[0].closed.wait()
+        assert running.failures == []
+
+
+async def test_handed_over_only_where_there_is_another(start: Start) -> None:
+    """Alone, a replica keeps its streams."""
+    first = Engine("first", 3, how="hang")
+    async with upstream(first.handler) as one, start([one.port]) as running:
+        asking = asyncio.create_task(ask(running, CHAT))
+        await first.hangs.wait()
+        running.gateway.hand_over("chat-0", "it drains")
+        await asyncio.sleep(0.05)
+        assert not one.seen[0].closed.is_set()
+        first.dies_after = None
+        asking.cancel()
+
+
+async def test_a_stalled_stream_goes_on_elsewhere(start: Start) -> None:
+    """Silent for longer than failover.stall_after_s and its own pace allow: another replica goes on."""
+    first, second = Engine("first", 3, how="hang"), Engine("second")
+    soon = Failover(stall_after_s=0.3, stall_factor=1)
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port], failover=soon) as running,
+    ):
+        assert_unbroken(await ask(running, CHAT), with_usage=False)
+        assert [failed for failed, _ in running.failures] == ["chat-0"]
+        assert running.gateway.metrics.resumes == {("chat", "engine_timeout", "text"): 1}
+
+
+@pytest.mark.parametrize("cut", [0, 3])
+async def test_the_only_replica_is_waited_for(start: Start, cut: int) -> None:
+    """A single replica dies, before or in the middle of an answer, and is started again: the request waits for it."""
+    first, again = Engine("first", cut), Engine("again")
+    async with upstream(first.handler) as one, upstream(again.handler) as two, start([one.port]) as running:
+        asking = asyncio.create_task(ask(running, CHAT))
+        async with asyncio.timeout(5):
+            while not running.failures:
+                await asyncio.sleep(0.01)
+        running.gateway.apply(view(one.port, state=ReplicaState.STARTING))
+        await asyncio.sleep(0.05)
+        assert not asking.done()
+        running.gateway.apply(view(two.port))
+        assert_unbroken(await asking, with_usage=False)
+
+
+async def test_not_waited_for_in_vain(start: Start) -> None:
+    """When the only replica has been given up, its stream ends with an error soon."""
+    first = Engine("first", 3)
+    async with upstream(first.handler) as one, start([one.port]) as running:
+        asking = asyncio.create_task(ask(running, CHAT))
+        async with asyncio.timeout(5):
+            while not running.failures:
+                await asyncio.sleep(0.01)
+        running.gateway.apply(view(one.port, state=ReplicaState.FAILED))
+        async with asyncio.timeout(8):
+            events = await asking
+        assert isinstance(events[-1], dict)
+        assert events[-1]["error"]["code"] == "no_ready_replica"
+
+
+async def test_a_long_stream_is_kept_in_few_bytes(start: Start) -> None:
+    """Beyond what is kept of the events themselves, their texts are enough to go on from."""
+    words = tuple(f" word{number}" for number in range(1200))
+    first, second = Engine("first", 1100, words=words), Engine("second", words=words)
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port]) as running,
+    ):
+        events = await ask(running, CHAT, stream_options={"include_usage": True})
+        assert said(events) == "".join(words)
+        assert second.bodies[0]["messages"][-1]["content"] == "".join(words[:1100])
+        outcome = await running.outcome()
+        assert (outcome.prompt_tokens, outcome.completion_tokens) == (PROMPT_TOKENS, len(words) + 1)
