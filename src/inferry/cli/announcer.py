@@ -41,6 +41,10 @@ class Announcer:
                 amount = f"{len(deployment.endpoints)} endpoint(s) of others"
             else:
                 amount = f"{deployment.replicas} replica(s)"
+                if deployment.standby:
+                    amount += f" and {deployment.standby} on standby"
+                if deployment.on_demand:
+                    amount += ", loaded on demand"
             engine = "SIMULATED engine" if deployment.engine == "simulated" else deployment.engine
             self._say(f"  {name}: {shown_model(deployment)} on {engine}, {amount}")
         admin = self._loaded.config.admin
@@ -88,6 +92,7 @@ class Announcer:
         seconds = self._clock.now_s() - self._began_s
         ready = {view.deployment for view in self._views.values() if view.state is ReplicaState.READY}
         deployments = self._loaded.config.deployments
+        ready |= {name for name, deployment in deployments.items() if deployment.on_demand}
         silent = [name for name in deployments if name not in ready]
         command = own_command()
         for name in silent:

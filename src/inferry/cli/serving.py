@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferry.core.deployment import Deployment, DeploymentFile
+from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
 from inferry.core.filter_settings import Filter
 from inferry.core.remote_engines import OpenAIDeployment
 from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
 from inferry.engines.lora_names import lora_models
 from inferry.engines.registry import adapter_for
+from inferry.fleet.memory_need import check_budget
 from inferry.fleet.plan import DeploymentPlan
 from inferry.gateway.gateway import compile_filters
 from inferry.gateway.messages import Configuration
@@ -51,6 +53,7 @@ def make_serving(
         path = model_paths.get(name)
         plans.append(DeploymentPlan(name, deployment, adapter, path))
         served.append(_spec(name, deployment, adapter, config.gateway.filters, path))
+    check_budget(config.host.memory_budget, {plan.name: plan for plan in plans})
     compile_filters(served)
     for tls in (config.gateway.tls, config.admin.tls):
         if tls is not None:
@@ -84,6 +87,9 @@ def _spec(
         simulated=adapter.simulated,
         upstream_model=adapter.served_name,
         lora_models=lora_models(name, deployment),
+        load_wait_s=deployment.load_wait_s
+        if isinstance(deployment, ManagedBase) and deployment.on_demand
+        else None,
         routes=adapter.routes,
         asks_usage=adapter.reports_stream_usage,
         tokenize_field=adapter.tokenize_field,
@@ -92,6 +98,7 @@ def _spec(
         price=deployment.price,
         queue=deployment.queue,
         failover=deployment.failover,
+        health=deployment.health,
         continuation=adapter.continuation,
         filters=(*filters_for_all, *deployment.filters),
         prompt_truth=None if truth is None or source is None else PromptTruthSpec(truth, str(source)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TypedDict
 
 from inferry.core.replica import ReplicaState, ReplicaView
@@ -12,15 +12,16 @@ _USABLE = (ReplicaState.READY, ReplicaState.SUSPECT)
 
 class DeploymentHealth(TypedDict):
     status: str
-    """ready, degraded (some replicas serve) or down."""
+    """ready, degraded (some replicas serve), down, or unloaded: it loads when it is asked for."""
     replicas: int
     ready: int
 
 
 def deployments_health(
-    names: Iterable[str], views: Iterable[ReplicaView]
+    names: Iterable[str], views: Iterable[ReplicaView], on_demand: Collection[str] = ()
 ) -> tuple[str, dict[str, DeploymentHealth]]:
-    """The status of all together, and of each deployment in `names`."""
+    """The status of all together, and of each deployment in `names`. Those that load `on_demand` are as well
+    without replicas as with them."""
     states: dict[str, list[ReplicaState]] = {name: [] for name in names}
     for view in views:
         if view.deployment in states:
@@ -33,7 +34,9 @@ def deployments_health(
             status = "ready"
         else:
             status = "degraded" if any(state in _USABLE for state in each) else "down"
+        if not each and name in on_demand:
+            status = "unloaded"
         healths[name] = {"status": status, "replicas": len(each), "ready": ready}
-    kinds = {health["status"] for health in healths.values()}
+    kinds = {health["status"].replace("unloaded", "ready") for health in healths.values()}
     overall = "ready" if kinds == {"ready"} else "down" if kinds == {"down"} else "degraded"
     return overall, healths
