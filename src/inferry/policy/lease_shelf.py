@@ -18,7 +18,9 @@ SHUT_S = 0.1
 must not cost it anything. Units that come back to it meanwhile wait that long at most."""
 FEW_PERMITS = 64
 """Up to so many requests in flight, each permit goes back as soon as its request is over: one message for each. Above,
-processes keep some for their next requests."""
+a process keeps one of so many for its next requests, if it has use for them."""
+SPARE_SHARE = 10
+"""Of the permits that nobody has, at most this part is kept spare: none near the limit, where others need them."""
 RATE_LEARN_S = 0.5
 """Time constant of the moving average of use."""
 RATE_MIN = 0.01
@@ -227,10 +229,13 @@ class Shelf:
     def wish_ahead(self, now_s: float, times: Times) -> Wish | None:
         """What to tell or ask the bank although nobody waits for it."""
         if self.is_permits:
-            idle = min(self.stock, self._kept_in_tick)
+            spare = self._spare(times)
+            idle = max(0, min(self.stock, self._kept_in_tick) - spare)
             self.stock -= idle
             self._kept_in_tick = self.stock
             held = self.stock + self.in_use
+            if self.stock * 2 < spare and now_s >= self._shut_until_s:
+                return Wish(self.bucket, want=spare - self.stock, held=held)
             if idle or (held and now_s - self._renewed_s >= times.permit_ttl_s / 4):
                 return Wish(self.bucket, held=held)
             return None
@@ -260,3 +265,12 @@ class Shelf:
 
     def _useful(self, times: Times) -> int:
         return int(self.rate * times.lease_s)
+
+    def _spare(self, times: Times) -> int:
+        """Permits to keep at hand, so that the next requests need not wait for the bank. 20 requests/s and 900 of 1,000
+        left: 15."""
+        if self.rate <= RATE_MIN:
+            return 0
+        return min(
+            self.bucket.limit // FEW_PERMITS, math.ceil(self.rate * times.lease_s), self.left // SPARE_SHARE
+        )

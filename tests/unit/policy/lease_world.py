@@ -47,6 +47,7 @@ class Process:
         claim.runs_s, claim.unused = runs_s, unused
         self.holder.take(claim, self.world.now_s)
         if claim.state is ClaimState.WAITING:
+            self.world.waited += 1
             self.send(self.holder.message(self.world.now_s))
         else:
             self.decided([claim])
@@ -123,6 +124,8 @@ class World:
         self.admitted: dict[str, list[tuple[float, int]]] = {}
         self.counts = dict.fromkeys(ClaimState, 0)
         self.messages = 0
+        self.waited = 0
+        """Requests that were not answered at once."""
         self.processes: list[Process] = []
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()

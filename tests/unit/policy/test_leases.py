@@ -229,6 +229,60 @@ def test_busy_and_far_from_the_limit_few_requests_wait() -> None:
     assert world.messages / world.counts[ClaimState.TAKEN] < 0.05
 
 
+@pytest.mark.parametrize("rate", [10.0, 500.0])
+def test_permits_are_at_hand_while_there_are_plenty(rate: float) -> None:
+    """However the requests under way go up and down, hardly one waits for its permit: 3 of 10 did at 20 a second,
+    each for a round trip to the bank."""
+    world = World(1, TIMES)
+    bucket = in_flight(100_000)
+    process = world.start("p")
+    arrivals(world, rate, world.now_s + 60, lambda: process.ask([bucket], [1], world.random.uniform(0, 4)))
+    world.run(5)
+    counted, waited = world.counts[ClaimState.TAKEN], world.waited
+    world.run(55)
+    assert world.counts[ClaimState.TAKEN] - counted > 50 * rate
+    assert (world.waited - waited) / (world.counts[ClaimState.TAKEN] - counted) < 0.002
+
+
+def test_spare_permits_go_to_those_who_need_them() -> None:
+    """What a busy process keeps spare is a 64th of the limit at most, and nothing once it has no use for it."""
+    world = World(1, TIMES)
+    bucket = in_flight(640)
+    first, second = world.start("a"), world.start("b")
+    arrivals(world, 50.0, world.now_s + 20, lambda: first.ask([bucket], [1], 0.1))
+    world.run(15)
+    running = len(first.running)
+    for _ in range(700):
+        second.ask([bucket], [1], 100.0)
+    world.run(1)
+    assert 640 - 2 * 10 - running <= len(second.running) <= 640
+    world.run(30)
+    for _ in range(30):
+        second.ask([bucket], [1], 100.0)
+        world.run(0.2)
+    assert len(second.running) == 640
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_spare_permits_are_within_the_limit(seed: int) -> None:
+    """Where processes keep some at hand, crash and lose messages too, no more requests run than may."""
+    world = World(seed, TIMES, loss=0.03)
+    bucket = in_flight(130)
+    for number in range(3):
+        world.start(f"p{number}")
+    seen: list[int] = []
+
+    def ask() -> None:
+        world.random.choice(world.processes).ask([bucket], [1], world.random.uniform(0.1, 1.4))
+        seen.append(world.running(bucket))
+
+    arrivals(world, 200.0, world.now_s + 30, ask)
+    world.after(10, lambda: world.processes[0].crash())
+    world.run(30)
+    assert max(seen) <= 130
+    assert max(seen) > 110
+
+
 def test_memory_is_bounded() -> None:
     """A thousand keys, each used once: a window later neither bank nor process remembers them."""
     world = World(1, TIMES)
