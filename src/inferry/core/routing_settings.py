@@ -71,12 +71,12 @@ class Routing(Section):
         min_length=1,
         max_length=8,
         description="session: what requests of one session have in common; the first that a request has counts. "
-        "header:NAME; user: its `user` field or the like; conversation: its id, or how it begins; key: the API key.",
+        "Left out: header:x-session-id, user, conversation. user: its `user` field or the like; conversation: its id, "
+        "or how it begins; key: the API key.",
     )
     load_bound: float = Field(
         1.25, ge=1.01, le=100, description="session: no replica holds more than so many times the average."
     )
-
     cache_tokens: int = Field(
         3_000_000,
         ge=10_000,

@@ -22,7 +22,7 @@ class Account:
 
     __slots__ = (
         "answer", "arrival", "attempts", "book_slot", "caller", "course", "deployment", "entered_s", "entry", "first_byte_s",
-        "received_s", "received_wall_s", "relaying", "replica_id", "request", "resumes", "route", "sent_s", "slot", "status", "whole",
+        "received_s", "received_wall_s", "relaying", "replica_id", "request", "resumes", "route", "sent_s", "slot", "status", "whole", "why",
     )  # fmt: skip
 
     def __init__(self, route: Route, arrival: Arrival) -> None:
@@ -41,6 +41,8 @@ class Account:
         """When nothing stood in its way any more."""
         self.slot: Slot | None = None
         """Held at the replica that serves it now."""
+        self.why: str | None = None
+        """That replica was chosen, in words; where the client asked for them."""
         self.replica_id: str | None = None
         self.attempts = 0
         self.resumes = 0

@@ -191,6 +191,8 @@ class Exchange(Entering):
         if self.relaying and now_s - self.activity_s > self._longest_pause_s:
             self._longest_pause_s = now_s - self.activity_s
         self.activity_s = now_s
+        if self.reservation is not None and not self.reservation.answered:
+            self.reservation.on_first_byte(now_s)
         answer = self.answer
         assert answer is not None
         reads = answer.reads
@@ -336,7 +338,7 @@ class Exchange(Entering):
         gateway = self._gateway
         gateway.active.discard(self)
         self._leave()
-        self._release_slot()
+        self._release_slot(failed=ending is Ending.FAILED)
         self._release_out()
         if self._waits_since_s is not None:
             self._stop_waiting()

@@ -36,6 +36,8 @@ from inferry.gateway.metrics import GatewayMetrics
 from inferry.gateway.parked import LoadNews
 from inferry.gateway.prompt_truth import PromptChecks
 from inferry.gateway.public_names import PublicNames
+from inferry.gateway.route_facts import session_headers
+from inferry.gateway.replica_watch import OnProgress, ReplicaWatch
 from inferry.gateway.served import ServedDeployment, ServedSpec
 from inferry.gateway.shadow import Shadows
 from inferry.gateway.snapshot import Snapshot
@@ -75,6 +77,7 @@ class Gateway:
         loop: asyncio.AbstractEventLoop,
         on_replica_failure: Callable[[str, str], None] = lambda replica_id, reason: None,
         on_load_wanted: Callable[[str], None] = lambda deployment: None,
+        on_progress: OnProgress = lambda replicas: None,
         tenants: Mapping[str, Tenant] = _NO_TENANTS,
         names: Mapping[str, PublicName] = _NO_NAMES,
         leases: LeaseStore | None = None,
@@ -102,6 +105,8 @@ class Gateway:
         self.views: dict[str, ReplicaView] = {}
         self.pools: dict[str, UpstreamPool] = {}
         self.active: set[Active] = set()
+        self.watch = ReplicaWatch(self.now_s, on_replica_failure, on_progress, self.active)
+        self.on_replica_failure = self.watch.on_failure
         self.metrics = GatewayMetrics()
         self._access_log: AccessLog | None = None
         self._traces = None if settings.traces is None else Traces(settings.traces)
@@ -142,7 +147,7 @@ class Gateway:
         self._leaving |= before
         self._configure_prompt_checks(served)
         self.public_names.configure(self.deployments, names)
-        self.edge = Edge(settings, generation, self.public_names.kept_headers)
+        self.edge = Edge(settings, generation, self.public_names.kept_headers | session_headers(served))
 
     def _configure_prompt_checks(self, served: Sequence[ServedSpec]) -> None:
         specs = {spec.name: spec.prompt_truth for spec in served if spec.prompt_truth is not None}
@@ -203,6 +208,7 @@ class Gateway:
         """Every exchange reports here once, before the last byte of its answer."""
         if self._log is not None and account.entered_s is not None:
             self._log.finish(account.book_slot, outcome)
+        self.watch.on_outcome(account, outcome)
         deployment = account.deployment
         if deployment is not None and outcome.usage_from is UsageFrom.ENGINE and account.request is not None:
             deployment.estimates.learn(
@@ -247,7 +253,7 @@ class Gateway:
         state = view.state
         if view.endpoint is None and state in (ReplicaState.READY, ReplicaState.SUSPECT):
             state = ReplicaState.PENDING  # nobody can be sent to nowhere
-        deployment.balancer.put(view.id, state, view.weight)
+        self.watch.on_view(deployment, view, deployment.balancer.put(view.id, state, view.weight))
         deployment.share_slots(self._workers, self.now_s())
         if state is ReplicaState.READY and deployment.stranded:
             with self._one_fault_stays_one():
@@ -255,6 +261,7 @@ class Gateway:
 
     def gone(self, replica_id: str) -> None:
         """A replica is no more."""
+        self.watch.forget(replica_id)
         view = self.views.pop(replica_id, None)
         pool = self.pools.pop(replica_id, None)
         if pool is not None:
@@ -299,7 +306,11 @@ class Gateway:
 
     def health(self) -> dict[str, object]:
         """What /health says: `status` of all and of each deployment; while the gateway ends, draining."""
-        overall, deployments = deployments_health(self.deployments, self.views.values())
+        overall, deployments = deployments_health(
+            self.deployments,
+            self.views.values(),
+            [each.name for each in self.deployments.values() if each.spec.load_wait_s is not None],
+        )
         return {
             "status": "draining" if self.closing else overall,
             "generation": self.generation,
@@ -316,6 +327,8 @@ class Gateway:
             now_s = self.now_s()
             with self._one_fault_stays_one():
                 self.admission.tick(now_s)
+            with self._one_fault_stays_one():
+                self.watch.tick(now_s)
             for deployment in (*self.deployments.values(), *self._leaving.values()):
                 with self._one_fault_stays_one():
                     deployment.tick(now_s)

@@ -58,9 +58,8 @@ def own_lines(account: Account, gateway: Host) -> bytes:
             (account.sent_s - account.entered_s) * 1e3,
             (account.first_byte_s - account.sent_s) * 1e3,
         )
-    if account.arrival.explain and account.deployment is not None and account.slot is not None:
-        why = account.deployment.balancer.explain(account.slot)
-        lines += b"x-inferry-why: " + why.encode("ascii") + b"\r\n"
+    if account.why is not None:
+        lines += b"x-inferry-why: " + account.why.encode("ascii") + b"\r\n"
     return lines
 
 

@@ -196,7 +196,7 @@ class Trying(BackPressure):
 
     def _start_over(self) -> None:
         """Nothing of this attempt may reach the client any more; the next replica, please."""
-        self._release_slot(failed=True)
+        self._release_slot()
         if self._splice is None:
             self._release_out()
             self.answer = None
@@ -360,7 +360,7 @@ class Trying(BackPressure):
             self._connection.abandon()
             self._connection = None
 
-    def _release_slot(self, *, failed: bool) -> None:
+    def _release_slot(self, *, failed: bool = True) -> None:
         if self.reservation is not None:
             self.reservation.end(self, self._gateway.now_s(), failed=failed)
             self.reservation = self.slot = None

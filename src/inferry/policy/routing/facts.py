@@ -20,9 +20,9 @@ class RouteFacts:
     """What it belongs to, for policies that keep such requests together; None: nothing known."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Seen:
-    """Of one attempt at one replica, when it is over."""
+    """Of one attempt at one replica, when it is over. (Not frozen: that would cost a microsecond per request.)"""
 
     answer_began: bool = False
     """Something of an answer came from the engine; `on_first_byte` was told then."""
@@ -31,7 +31,7 @@ class Seen:
     ttft_s: float | None = None
     """From choice to the first byte of the answer."""
     duration_s: float | None = None
-    """From choice to the end."""
+    """From choice to the end of a whole answer."""
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     """Of the prompt's tokens, those that the engine had in its cache."""

@@ -1,0 +1,67 @@
+"""A request's place at one replica, from the choice to the end of the attempt; what the policy learns from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from inferry.gateway.account import Account
+from inferry.gateway.route_facts import route_facts
+from inferry.policy.routing import NO_FACTS, Balancer, NoReplica, RouteFacts, Seen, Slot
+
+
+class Reservation:
+    """Give it back exactly once, with `end`."""
+
+    __slots__ = ("_balancer", "_chosen_s", "_facts", "_ttft_s", "slot", "why")
+
+    def __init__(
+        self, slot: Slot, balancer: Balancer, facts: RouteFacts, now_s: float, why: str | None
+    ) -> None:
+        self.slot = slot
+        self.why = why
+        """In words, where the client asked for them."""
+        self._balancer = balancer
+        self._facts = facts
+        self._chosen_s = now_s
+        self._ttft_s: float | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Something of an answer has come."""
+        return self._ttft_s is not None
+
+    def on_first_byte(self, now_s: float) -> None:
+        """Of the answer's body. Once."""
+        self._ttft_s = now_s - self._chosen_s
+        self._balancer.first_byte(self.slot, self._facts, self._ttft_s, now_s)
+
+    def end(self, account: Account, now_s: float, *, failed: bool) -> None:
+        """The attempt is over. `failed`: by the replica's fault."""
+        prompt_tokens = cached_tokens = completion_tokens = None
+        answer = account.answer
+        if self._facts is not NO_FACTS and answer is not None and account.entry is not None:
+            usage, _ = answer.usage(account.whole, account.entry.prompt_tokens)
+            prompt_tokens, cached_tokens = usage.prompt_tokens, usage.cached_tokens
+            completion_tokens = usage.completion_tokens
+        seen = Seen(
+            self._ttft_s is not None,
+            failed,
+            self._ttft_s,
+            now_s - self._chosen_s if account.whole else None,
+            prompt_tokens,
+            cached_tokens,
+            completion_tokens,
+        )
+        self._balancer.release(self.slot, self._facts, seen, now_s)
+
+
+def reserve(account: Account, exclude: Collection[str], now_s: float) -> Reservation | NoReplica:
+    """A place at the replica that the deployment's policy chooses, or why there is none."""
+    deployment = account.deployment
+    assert deployment is not None
+    facts = route_facts(account)
+    choice = deployment.balancer.choose(exclude, facts, now_s)
+    if isinstance(choice, NoReplica):
+        return choice
+    why = deployment.balancer.explain(choice) if account.arrival.explain else None
+    return Reservation(choice, deployment.balancer, facts, now_s, why)
