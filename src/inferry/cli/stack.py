@@ -123,6 +123,7 @@ class Stack:
             log_folder=self._folder / "logs",
             on_replica_failure=self._replica_failed,
             on_leases=self._grant_leases,
+            on_progress=self.fleet.note_progress,
             on_worker_gone=self._bank.forget,
             metrics_page=self._metrics_page,
             drain_s=lambda: self.reloader.serving.config.gateway.drain_s,

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from inferry.core.clock import Clock
 from inferry.core.errors import ConfigError
-from inferry.core.replica import ReplicaView
+from inferry.core.replica import ReplicaProgress, ReplicaView
 from inferry.fleet.gateway_side import GatewaySide
 from inferry.fleet.hand_scale import HandScales
 from inferry.fleet.keeper_maker import KeeperMaker
@@ -52,7 +52,9 @@ class Fleet:
         on_gone: Callable[[str], None] = lambda replica_id: None,
     ) -> None:
         self._prober = HttpProber() if prober is None else prober
-        maker = KeeperMaker(runtime, self._prober, clock, rng, on_change, environ)
+        maker = KeeperMaker(
+            runtime, self._prober, clock, rng, on_change, environ, lambda *why: self._gateway.hand_over(*why)
+        )
         self._reconciler = Reconciler(plans, maker, cores_available() if cores is None else cores)
         self._clock = clock
         self._gateway = GatewaySide(on_gone)
@@ -141,6 +143,11 @@ class Fleet:
     def views(self) -> list[ReplicaView]:
         """All replicas as they are now, in the file's order."""
         return [member.view for member in self._reconciler.members()]
+
+    def note_progress(self, source: str, replicas: Mapping[str, ReplicaProgress]) -> None:
+        """What the gateway process `source` sees of the replicas at which it has requests."""
+        for member in self._reconciler.members():
+            member.keeper.note_progress(source, replicas.get(member.id))
 
     def report_failure(self, replica_id: str, reason: str) -> None:
         """A connection to this replica failed: have it probed at once, instead of at the next interval."""

@@ -22,6 +22,16 @@ class BackPressure(Account):
         self._held = False
         self._paused = False
 
+    @property
+    def waits_for_engine(self) -> bool:
+        """It was sent to one, and nobody else holds it up."""
+        return self._connection is not None and not (self._paused or self._held)
+
+    @property
+    def has_heard(self) -> bool:
+        """Something has come from the engine that it was sent to."""
+        return self._connection is not None and self.activity_s > self.sent_s
+
     def pause(self) -> None:
         """The client reads more slowly than the engine writes."""
         self._paused = True

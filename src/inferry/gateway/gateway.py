@@ -36,8 +36,8 @@ from inferry.gateway.metrics import GatewayMetrics
 from inferry.gateway.parked import LoadNews
 from inferry.gateway.prompt_truth import PromptChecks
 from inferry.gateway.public_names import PublicNames
-from inferry.gateway.route_facts import session_headers
 from inferry.gateway.replica_watch import OnProgress, ReplicaWatch
+from inferry.gateway.route_facts import session_headers
 from inferry.gateway.served import ServedDeployment, ServedSpec
 from inferry.gateway.shadow import Shadows
 from inferry.gateway.snapshot import Snapshot
@@ -251,8 +251,8 @@ class Gateway:
                 pool.close()
             self.pools[view.id] = UpstreamPool(view.endpoint, self.loop, self.settings.connect_timeout_s)
         state = view.state
-        if view.endpoint is None and state in (ReplicaState.READY, ReplicaState.SUSPECT):
-            state = ReplicaState.PENDING  # nobody can be sent to nowhere
+        if (view.endpoint is None or view.standby) and state in (ReplicaState.READY, ReplicaState.SUSPECT):
+            state = ReplicaState.PENDING  # nobody can be sent to nowhere, and to a reserve nobody should be
         self.watch.on_view(deployment, view, deployment.balancer.put(view.id, state, view.weight))
         deployment.share_slots(self._workers, self.now_s())
         if state is ReplicaState.READY and deployment.stranded:

@@ -10,7 +10,7 @@ from inferry.core.api_key import ApiKey
 from inferry.core.gateway_settings import Gateway, Tenant
 from inferry.core.leases import Return, Wish
 from inferry.core.public_names import PublicName
-from inferry.core.replica import ReplicaView
+from inferry.core.replica import ReplicaProgress, ReplicaView
 from inferry.gateway.served import ServedSpec
 
 PREPARE_TIMEOUT_S = 120.0
@@ -104,6 +104,13 @@ class Started:
 class ReplicaFailed:
     replica_id: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What it sees of the replicas at which it has requests. Said twice a second while there are any, and once more."""
+
+    replicas: Mapping[str, ReplicaProgress]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from inferry.core.errors import UnsupportedRoute
 from inferry.core.failover_settings import Failover
 from inferry.core.filter_settings import Filter
 from inferry.core.gateway_settings import Price, Queue
+from inferry.core.health_settings import Health
 from inferry.core.limits import Limits
 from inferry.core.request import Route
 from inferry.engines.continuation import NOWHERE, Continuation
@@ -49,6 +50,7 @@ class ServedSpec:
     tokenize_field: str | None = None
     """Where its /tokenize reads the text: `content` or `prompt`; None: as the client says."""
     failover: Failover = field(default_factory=lambda: Failover())
+    health: Health = field(default_factory=lambda: Health())
     continuation: Continuation = NOWHERE
     """How its engine goes on with an answer that another replica began."""
     reason_needed: bool = True

@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from inferry.core.errors import ConfigError, StartFailed
+from inferry.core.replica import ReplicaProgress
 from inferry.gateway.link import Link, LinkLost
 from inferry.gateway.messages import (
     PREPARE_TIMEOUT_S,
@@ -28,6 +29,7 @@ from inferry.gateway.messages import (
     LoadWanted,
     MetricsWanted,
     Prepare,
+    Progress,
     ReplicaFailed,
     Setup,
     SnapshotWanted,
@@ -91,6 +93,7 @@ class GatewayWorkers:
         on_leases: Callable[[str, LeasesWanted], Awaitable[object]],
         on_worker_gone: Callable[[str], None],
         on_load_wanted: Callable[[str], None] = lambda deployment: None,
+        on_progress: Callable[[str, Mapping[str, ReplicaProgress]], None] = lambda name, replicas: None,
         metrics_page: Callable[[], Awaitable[bytes]],
         drain_s: Callable[[], float],
     ) -> None:
@@ -103,6 +106,7 @@ class GatewayWorkers:
         self._on_leases = on_leases
         self._on_worker_gone = on_worker_gone
         self._on_load_wanted = on_load_wanted
+        self._on_progress = on_progress
         self._metrics_page = metrics_page
         self._drain_s = drain_s
         self._stopping = asyncio.Event()
@@ -316,6 +320,8 @@ class GatewayWorkers:
                 worker.serves = True
             case ReplicaFailed():
                 self._on_replica_failure(message.replica_id, message.reason)
+            case Progress():
+                self._on_progress(worker.name, message.replicas)
             case LeasesWanted():
                 self._answer(link, number, self._on_leases(worker.name, message), NOT_ASKED)
             case LoadWanted():
