@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, Field
 
 from inferry.admin.error_pages import install_error_pages
@@ -42,8 +42,9 @@ def make_control_app(
     keys: KeyStore | None = None,
     on_keys_change: Callable[[], Awaitable[None]] | None = None,
     clock: Clock | None = None,
+    lifecycle: APIRouter | None = None,
 ) -> FastAPI:
-    """The ASGI application; All but `keys` is called on the event loop.
+    """The ASGI application; All but `keys` is called on the event loop. `lifecycle`: of admin/lifecycle_api.py.
 
     With `keys` it has `/keys` too. It asks nobody for a key: on TCP, put `KeyGate(app, keyring, clock)` in front.
     """
@@ -55,6 +56,9 @@ def make_control_app(
 
         heard = {} if on_keys_change is None else {"on_change": on_keys_change}
         app.include_router(make_keys_router(keys, clock or SystemClock(), **heard))
+
+    if lifecycle is not None:
+        app.include_router(lifecycle)
 
     @app.get("/status")
     async def get_status() -> Status:

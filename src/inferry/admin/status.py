@@ -7,13 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import BaseModel, Field
 
+from inferry.admin.rollout_view import RolloutView, view_rollout
 from inferry.core.clock import Clock
-from inferry.core.replica import ReplicaView
+from inferry.core.replica import ReplicaState, ReplicaView
+from inferry.fleet.lifecycle import Lifecycle
+from inferry.fleet.swap_model import LoadState
 from inferry.gateway.health import deployments_health
 from inferry.gateway.served import ServedSpec
 from inferry.gateway.snapshot import Snapshot
 
 RATE_WINDOW_S = 10.0
+NO_LOADS: Mapping[str, LoadState] = {}
 
 
 class ReplicaStatus(BaseModel):
@@ -23,11 +27,21 @@ class ReplicaStatus(BaseModel):
     url: str | None
     since: float = Field(description="Wall seconds since 1970 at which it came into this state.")
     restarts: int
+    standby: bool = Field(False, description="It gets no requests until another one is missed.")
     requests: int = Field(description="Requests sent there since this gateway started.")
     in_flight: int
     tokens_per_s: float = Field(description=f"Generated tokens, over the last {RATE_WINDOW_S:g} s.")
     message: str
     log: str | None
+
+
+class LoadView(BaseModel):
+    """Of a deployment that loads on demand."""
+
+    state: str = Field(description="unloaded, loading, loaded or unloading.")
+    message: str
+    memory_bytes: int = Field(description="What all its replicas take of host.memory_budget.")
+    memory_from: str = Field(description="Where that is known from: file, measured, weights or unknown.")
 
 
 class DeploymentStatus(BaseModel):
@@ -39,6 +53,11 @@ class DeploymentStatus(BaseModel):
     routing: str
     waiting: int = Field(description="Requests that wait for a turn.")
     replicas: list[ReplicaStatus]
+    scaled_by_hand: int | None = Field(
+        None, description="The number of replicas that was asked for by hand; null: the file's holds."
+    )
+    load: LoadView | None = Field(None, description="Only where it loads on demand.")
+    rollout: RolloutView | None = Field(None, description="The one under way, or the last one.")
 
 
 class Status(BaseModel):
@@ -100,10 +119,14 @@ class StatusBoard:
         settled: bool,
         generation: int,
         draining: bool = False,
+        lifecycle: Lifecycle | None = None,
+        loads: Mapping[str, LoadState] = NO_LOADS,
     ) -> Status:
         """The state of everything now. `models`: what each deployment serves, in words."""
+        rollouts = [] if lifecycle is None else lifecycle.rollouts()
+        progress = {each.deployment: view_rollout(each) for each in rollouts}
         specs = {spec.name: spec for spec in served}
-        overall, healths = deployments_health(specs, views)
+        overall, healths = deployments_health(specs, views, loads)
         return Status.model_validate(
             {
                 **self._about,
@@ -120,6 +143,9 @@ class StatusBoard:
                         routing=spec.routing.policy,
                         waiting=snapshot.waiting.get(name, 0),
                         replicas=[self._replica(view, snapshot) for view in views if view.deployment == name],
+                        scaled_by_hand=None if lifecycle is None else lifecycle.scaled_by_hand(name),
+                        load=_view_load(loads[name]) if name in loads else None,
+                        rollout=progress.get(name),
                     )
                     for name, spec in specs.items()
                 ],
@@ -130,14 +156,24 @@ class StatusBoard:
         rate = self._rates.get(view.id)
         return ReplicaStatus(
             id=view.id,
-            state=view.state.value,
+            state="standby" if view.standby and view.state is ReplicaState.READY else view.state.value,
             pid=view.pid,
             url=view.endpoint.url if view.endpoint else None,
             since=view.since_wall_s,
             restarts=view.restarts,
+            standby=view.standby,
             requests=snapshot.sent.get(view.id, 0),
             in_flight=snapshot.in_flight.get(view.id, 0),
             tokens_per_s=round(rate.per_s(), 2) if rate else 0.0,
             message=view.message,
             log=view.log_path,
         )
+
+
+def _view_load(state: LoadState) -> LoadView:
+    return LoadView(
+        state=state.phase.value,
+        message=state.says,
+        memory_bytes=state.need.need_bytes,
+        memory_from=state.need.source.value,
+    )

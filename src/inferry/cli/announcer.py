@@ -77,7 +77,7 @@ class Announcer:
                 # When it is given up, the same reason comes again, longer: that is for the error at the end.
                 return None if was is ReplicaState.FAILED else f"failed  {view.message.splitlines()[0]}"
             case ReplicaState.READY:
-                return f"ready{place}{process}"
+                return f"{'standby' if view.standby else 'ready'}{place}{process}"
             case state:
                 return f"{state.value}  {view.message}".rstrip()
 

@@ -16,14 +16,19 @@ from inferry.cli import (
     chat,
     config,
     down,
+    drain,
     engines,
     engines_install,
     keys,
     ledger,
+    load,
     logs,
     models,
     models_convert,
     reload_verb,
+    restart,
+    rollout,
+    scale,
     status,
     up,
     usage,
@@ -65,6 +70,13 @@ app.command("chat")(chat.chat)
 app.command("batch")(batch.batch)
 app.command("logs")(logs.logs)
 app.command("reload")(reload_verb.reload)
+app.command("scale")(scale.scale)
+app.command("drain")(drain.drain)
+app.command("undrain")(drain.undrain)
+app.command("restart")(restart.restart)
+app.command("rollout")(rollout.rollout)
+app.command("load")(load.load)
+app.command("unload")(load.unload)
 app.command("down")(down.down)
 models.app.command("convert")(models_convert.convert)
 app.add_typer(models.app, name="models")

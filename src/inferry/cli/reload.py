@@ -1,7 +1,7 @@
 """Applies a changed deployment file to a running instance: checked as a whole, then applied, or nothing at all.
 
 read and check ─► compare ─► fetch models ─► every gateway process gets ready ─► all switch ─► the fleet follows
-a failure before the switch changes nothing; if engines then don't start, all is put back as it was
+a failure before the switch changes nothing; if new replicas then are no good, all is put back as it was
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Protocol
 import structlog
 
 from inferry.cli.serving import Serving, make_serving
+from inferry.cli.undo import with_deployment_of
 from inferry.cli.weights import check_engines, fetch_models
 from inferry.core.config_file import LoadedFile, load_file
 from inferry.core.deployment import DeploymentFile
-from inferry.core.errors import ConfigError, InferryError
-from inferry.core.file_change import compare
+from inferry.core.errors import ConfigError, InferryError, LifecycleRefused
+from inferry.core.file_change import Effect, compare
 from inferry.fleet.plan import DeploymentPlan
 from inferry.gateway.messages import Configuration
 from inferry.models.progress import SilentProgress
@@ -73,6 +74,8 @@ class Reloader:
         self._environ = environ
         self._prepare = prepare
         self._changing = asyncio.Lock()
+        self._before_rollout: dict[str, LoadedFile] = {}
+        """By deployment: what was in force before its engines were replaced last."""
         self._seen = self._stamp()
 
     async def reload(self) -> Reloaded:
@@ -83,6 +86,21 @@ class Reloader:
         async with self._changing:
             self._seen = self._stamp()
             loaded = await asyncio.to_thread(load_file, self.loaded.path, self._environ)
+            return await self._apply(loaded)
+
+    async def undo(self, name: str) -> Reloaded:
+        """Have deployment `name` as it was before its engines were replaced last, until the file changes or is
+        read again. Raises LifecycleRefused if they never were, and ConfigError as `reload`."""
+        async with self._changing:
+            before = self._before_rollout.get(name)
+            if before is None or name not in self.loaded.config.deployments:
+                raise LifecycleRefused(
+                    f"Nothing to undo: no change of '{name}' has replaced its engines since this start."
+                )
+            try:
+                loaded = with_deployment_of(self.loaded, before, name)
+            except ValueError as error:
+                raise LifecycleRefused(f"'{name}' can't be as it was beside the others: {error}") from error
             return await self._apply(loaded)
 
     async def watch_forever(self, say: Callable[[str], None]) -> None:
@@ -126,7 +144,10 @@ class Reloader:
         if reasons:
             self.loaded = loaded_before
             await self._put_back(before)
-            raise _engines_did_not_start(reasons)
+            raise _put_back_because(reasons)
+        for each in change.deployments:
+            if each.effect is Effect.NEW_ENGINES:
+                self._before_rollout[each.name] = loaded_before
         changes = change.summary()
         log.info("reloaded", generation=self.serving.generation, changes=changes)
         return Reloaded(self.serving.generation, changes)
@@ -177,6 +198,6 @@ class Reloader:
         return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def _engines_did_not_start(reasons: Mapping[str, str]) -> ConfigError:
+def _put_back_because(reasons: Mapping[str, str]) -> ConfigError:
     lines = "\n".join(f"  deployments.{name}: {why}" for name, why in reasons.items())
-    return ConfigError(f"Everything was put back as it was, because engines did not start:\n{lines}")
+    return ConfigError(f"Everything was put back as it was, because new replicas were no good:\n{lines}")

@@ -20,6 +20,8 @@ from fastapi import FastAPI
 from inferry import __version__
 from inferry.admin.api import ReloadAnswer, make_control_app
 from inferry.admin.auth import KeyGate
+from inferry.admin.lifecycle_api import make_lifecycle_router
+from inferry.admin.load_api import make_load_router
 from inferry.admin.run_record import RunRecord, new_socket_path, publish, run_folder, withdraw
 from inferry.admin.status import Status, StatusBoard
 from inferry.cli.bookkeeping import Bookkeeping
@@ -27,6 +29,7 @@ from inferry.cli.config import shown_model
 from inferry.cli.control_server import control_server, control_socket
 from inferry.cli.gateway_numbers import GatewayNumbers
 from inferry.cli.limit_counts import make_limit_bank
+from inferry.cli.models_on_demand import ModelsOnDemand
 from inferry.cli.reload import Reloader
 from inferry.cli.serving import make_serving
 from inferry.core.clock import SystemClock
@@ -125,6 +128,7 @@ class Stack:
             on_leases=self._grant_leases,
             on_progress=self.fleet.note_progress,
             on_worker_gone=self._bank.forget,
+            on_load_wanted=lambda name: self._models.want(name),
             metrics_page=self._metrics_page,
             drain_s=lambda: self.reloader.serving.config.gateway.drain_s,
         )
@@ -137,6 +141,7 @@ class Stack:
             environ=environ,
             prepare=self._prepare,
         )
+        self._models = ModelsOnDemand(self.fleet, self.gateways, lambda: self.reloader.serving, clock)
         self._socket_path = new_socket_path()
         self.record = RunRecord(
             port=place.port,
@@ -180,6 +185,8 @@ class Stack:
             settled=self._settled,
             generation=self.reloader.serving.generation,
             draining=self._stop.is_set(),
+            loads=self._models.states(),
+            lifecycle=self.fleet.lifecycle,
         )
 
     # --- life -----------------------------------------------------------------------------------------
@@ -204,7 +211,11 @@ class Stack:
             keys=self._books.store,
             on_keys_change=self._books.read_keys,
             clock=self._clock,
+            lifecycle=make_lifecycle_router(
+                self.fleet.lifecycle, lambda: self.reloader.serving.config.gateway.drain_s, self._undo
+            ),
         )
+        app.include_router(make_load_router(self._models.load, self._models.unload))
         control = control_server(app)
         admin = self._admin_server(app)
         failure: StartFailed | None = None
@@ -215,6 +226,7 @@ class Stack:
                 running = group.create_task(self.fleet.run())
                 keeping = group.create_task(self._keep_books())
                 counting = group.create_task(self._bank.run())
+                swapping = group.create_task(self._models.run())
                 serving = group.create_task(self._serve())
                 group.create_task(control.serve(sockets=[listener]))
                 if admin is not None:
@@ -232,7 +244,7 @@ class Stack:
                     control.should_exit = True
                     if admin is not None:
                         admin.should_exit = True
-                    for task in (sampling, watching, keeping, counting):
+                    for task in (sampling, watching, keeping, counting, swapping):
                         task.cancel()
         finally:
             self.gateways.kill_now()
@@ -284,7 +296,7 @@ class Stack:
         dead = {
             spec.name
             for spec in self.reloader.serving.served
-            if spec.engine != "openai" and spec.name not in alive
+            if spec.engine != "openai" and spec.load_wait_s is None and spec.name not in alive
         }
         failures = self.fleet.failures()
         return StartFailed("\n".join(failures)) if dead and failures else None
@@ -310,6 +322,11 @@ class Stack:
         done = await self.reloader.reload()
         return ReloadAnswer(generation=done.generation, changes=done.changes)
 
+    async def _undo(self, name: str) -> str:
+        if self.fleet.lifecycle.is_under_way(name):
+            return await self.fleet.lifecycle.undo(name)
+        return "\n".join((await self.reloader.undo(name)).changes)
+
     async def _prepare(self, config: DeploymentFile) -> None:
         if config.gateway.auth == "keys" and not self._books.asks_keys:
             await self._books.is_open.wait()
@@ -327,6 +344,7 @@ class Stack:
     def _view_changed(self, view: ReplicaView) -> None:
         self._numbers.on_view(view)
         self.gateways.tell(view)
+        self._models.on_view(view)
         self._books.look_at(view)
         if not self._at_once:  # engines that we kill ourselves are no news
             self._on_view(view)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +18,7 @@ from inferry.core.home import inferry_home
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from inferry.admin.status import Status
+    from inferry.admin.status import DeploymentStatus, Status
 
 COLOURS = {"ready": "green", "failed": "red", "suspect": "yellow", "draining": "yellow", "stopped": "dim"}
 WATCH_S = 1.0
@@ -71,6 +72,8 @@ def _table(status: Status) -> RenderableType:
     notes: list[Text] = []
     for deployment in status.deployments:
         label = f"{deployment.name} (SIMULATED)" if deployment.simulated else deployment.name
+        if deployment.load is not None and not deployment.replicas:
+            table.add_row(label, "-", Text(deployment.load.state, style="dim"), "", "", "", "")
         for index, replica in enumerate(deployment.replicas):
             table.add_row(
                 label if index == 0 else "",
@@ -81,10 +84,24 @@ def _table(status: Status) -> RenderableType:
                 f"{replica.tokens_per_s:.1f}",
                 str(replica.restarts),
             )
-            if replica.message and replica.state != "ready":
+            if replica.message and replica.state not in ("ready", "standby"):
                 notes.append(Text(f"{replica.id}: {replica.message}", style="yellow"))
+        notes += [Text(note, style="yellow") for note in _notes(deployment)]
     head = Text(f"{status.url}/v1  {status.status}  pid {status.pid}  {status.file}", style="bold")
     return Group(head, table, *notes)
+
+
+def _notes(deployment: DeploymentStatus) -> Iterator[str]:
+    """What goes on with a deployment as a whole."""
+    if deployment.load is not None and deployment.load.message:
+        yield f"{deployment.name}: {deployment.load.state}: {deployment.load.message}"
+    if deployment.scaled_by_hand is not None:
+        yield f"{deployment.name}: scaled to {deployment.scaled_by_hand} by hand; the file says another number"
+    rollout = deployment.rollout
+    if rollout is not None and rollout.phase != "done":
+        first_line = rollout.because.partition("\n")[0]
+        why = f": {first_line}" if first_line else ""
+        yield f"{deployment.name}: {rollout.reason}, {rollout.phase}, {rollout.replaced} of {rollout.total} new{why}"
 
 
 def _ago(seconds: float) -> str:

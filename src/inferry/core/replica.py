@@ -127,6 +127,8 @@ class ReplicaView:
     """When the engine was last asked for these counters; None: it never was, or has none."""
     verdict: HealthVerdict | None = None
     """Of its engine; None while there is none to judge."""
+    standby: bool = False
+    """It is kept warm for when another one is missed, and gets no requests until then."""
 
 
 @dataclass(frozen=True, slots=True)

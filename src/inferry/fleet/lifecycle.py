@@ -77,6 +77,8 @@ class Lifecycle:
         """Take a replica, or all of a deployment, out: its engine ends when it holds no requests."""
         there, found = self._find(target)
         members = [member for member in found if not member.is_parked]
+        if not there.is_loaded:
+            raise LifecycleRefused(f"The model of '{target}' is not loaded now: there is nothing to drain.")
         if not members:
             raise LifecycleRefused(f"'{target}' is drained already. Bring it back: inferry undrain {target}")
 
@@ -149,6 +151,8 @@ class Lifecycle:
         if not isinstance(there.plan.deployment, ManagedBase):
             raise LifecycleRefused(f"The engines of '{there.plan.name}' are others': restart them there.")
         members = [member for member in found if not member.is_parked]
+        if not there.is_loaded:
+            raise LifecycleRefused(f"The model of '{target}' is not loaded now: there is nothing to replace.")
         if not members:
             raise LifecycleRefused(f"'{target}' is drained. Bring it back: inferry undrain {target}")
 
@@ -171,7 +175,7 @@ class Lifecycle:
         if there.changing.locked():
             raise LifecycleRefused(
                 f"Something else is under way at '{name}' ({there.doing}): try again when it is over, see "
-                "'inferry rollout status', or end it with 'inferry rollout undo'."
+                f"'inferry rollout {name} status', or take a rollout back: inferry rollout {name} undo"
             )
         if self._reconciler.sets.get(name) is not there:
             raise UnknownReplica(f"'{name}' has left the file.")
@@ -194,10 +198,8 @@ class Lifecycle:
                 raise LifecycleRefused(f"'{target}' names a deployment and a replica: rename the deployment.")
             return sets[target], list(sets[target].members.values())
         if member is None or of_replica is None:
-            replicas = [replica_id for each in sets.values() for replica_id in each.members]
-            raise UnknownReplica(
-                f"There is no deployment and no replica '{target}'.{did_you_mean(target, [*sets, *replicas])}"
-            )
+            known = "; ".join(f"{name} ({', '.join(each.members)})" for name, each in sets.items())
+            raise UnknownReplica(f"There is no deployment and no replica '{target}'. There are: {known}.")
         return of_replica, [member]
 
     def _until(self, name: str) -> str:

@@ -24,6 +24,8 @@ class ReplicaRecord:
         self._view = view
         self._clock = clock
         self._on_change = on_change
+        self.after_move: Callable[[], None] = lambda: None
+        """Called when a move has been published: what it means for the others."""
 
     @property
     def view(self) -> ReplicaView:
@@ -52,6 +54,15 @@ class ReplicaRecord:
             because=message.partition("\n")[0],
         )
         self._on_change(self._view)
+        self.after_move()
+
+    def stand_by(self, standby: bool) -> None:
+        """Whether it is kept in reserve from now on. While it is pending, published with the next change."""
+        if standby != self._view.standby:
+            self._view = replace(self._view, standby=standby)
+            if self.state is not ReplicaState.PENDING:
+                log.info("replica_role", replica=self._view.id, standby=standby)
+                self._on_change(self._view)
 
     def judge(self, verdict: HealthVerdict) -> None:
         """What its signs of life say. Not published: readers of `view` see it, and each move tells of it."""

@@ -19,6 +19,7 @@ from inferry.fleet.leaving import Leaving
 from inferry.fleet.member import Member
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.rollout_progress import RolloutProgress
+from inferry.policy.standby import Standing, decide_roles
 
 NO_LONGER_WANTED = "the replica is no longer wanted"
 LAST_CHANCE_S = 10.0
@@ -101,6 +102,24 @@ class ReplicaSet:
         for member in self.members.values():
             if member.is_parked or not needs_replacing(member.plan, plan):
                 member.change(plan, threads)
+        self.share_roles()
+
+    def share_roles(self) -> None:
+        """Who serves, and who stands by; asked after each change of a replica."""
+        deployment = self.plan.deployment
+        if not isinstance(deployment, ManagedBase):
+            return
+        members = self.members.values()
+        if not deployment.standby and not any(member.view.standby for member in members):
+            return
+        roles = decide_roles(
+            [Standing(member.id, member.view.state, member.view.standby) for member in members],
+            deployment.replicas,
+            deployment.standby,
+        )
+        # Those that serve from now on first: nobody finds none.
+        for member in sorted(members, key=lambda member: roles[member.id]):
+            member.keeper.record.stand_by(roles[member.id])
 
     async def retire(
         self,
@@ -184,6 +203,8 @@ class ReplicaSet:
         keeper = self._maker.make(self.plan, index, self.threads, endpoint)
         member = Member(keeper, self.plan, endpoint)
         self.members[member.id] = member
+        keeper.record.after_move = self.share_roles
+        self.share_roles()
         return member
 
 

@@ -265,9 +265,9 @@ def _settings(plan: DeploymentPlan) -> RolloutSettings:
     return plan.deployment.rollout if isinstance(plan.deployment, ManagedBase) else RolloutSettings()
 
 
-def _who_stays(member: Member) -> tuple[bool, bool]:
+def _who_stays(member: Member) -> tuple[bool, bool, bool]:
     """Sorts those to the end that are missed least."""
-    return member.keeper.failure is not None, member.view.state not in _SERVES
+    return member.keeper.failure is not None, member.view.state not in _SERVES, member.view.standby
 
 
 def _look_at(member: Member) -> NewReplica:

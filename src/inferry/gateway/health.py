@@ -24,7 +24,7 @@ def deployments_health(
     without replicas as with them."""
     states: dict[str, list[ReplicaState]] = {name: [] for name in names}
     for view in views:
-        if view.deployment in states:
+        if view.deployment in states and not view.standby:
             # Nobody can be sent to nowhere.
             states[view.deployment].append(ReplicaState.PENDING if view.endpoint is None else view.state)
     healths: dict[str, DeploymentHealth] = {}
