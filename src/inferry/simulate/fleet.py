@@ -1,8 +1,9 @@
-"""Simulated replicas behind the real balancer: each request is routed by the code that routes real ones."""
+"""Simulated replicas behind real balancers: each request is routed by the code that routes real ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from inferry.core.replica import ReplicaState
 from inferry.policy.routing import Balancer, NoReplica, RouteFacts, Seen, Slot
@@ -12,19 +13,23 @@ from inferry.simulate.traces import TracedRequest
 
 
 class SimulatedFleet:
-    """One deployment. Its balancer knows of a request what a gateway knows, and hears what a gateway tells."""
+    """One deployment, and the balancers of its gateway processes, which take requests in turn. Each knows of a request
+    what a gateway knows, and hears what a gateway tells; none knows of the others' requests."""
 
-    def __init__(self, balancer: Balancer, replicas: int, timing: EngineTiming, timeline: Timeline) -> None:
+    def __init__(
+        self, balancers: Sequence[Balancer], replicas: int, timing: EngineTiming, timeline: Timeline
+    ) -> None:
         self.requests: list[SimulatedRequest] = []
-        self._balancer = balancer
+        self._balancers = balancers
         self._timeline = timeline
-        self._under_way: dict[SimulatedRequest, tuple[Slot, RouteFacts]] = {}
+        self._under_way: dict[SimulatedRequest, tuple[Balancer, Slot, RouteFacts]] = {}
         self._replicas = {
             id: SimulatedReplica(id, timing, timeline, self._on_first_token, self._on_end)
             for id in (f"simulated-{number}" for number in range(replicas))
         }
-        for id in self._replicas:
-            balancer.put(id, ReplicaState.READY)
+        for balancer in balancers:
+            for id in self._replicas:
+                balancer.put(id, ReplicaState.READY)
 
     @property
     def replicas(self) -> Sequence[SimulatedReplica]:
@@ -32,26 +37,29 @@ class SimulatedFleet:
 
     def expect(self, arrivals: Iterable[TracedRequest], speed: float = 1.0) -> None:
         """Let these requests come, `speed` times as fast as they did."""
-        for arrival in arrivals:
+        for number, arrival in enumerate(arrivals):
             request = SimulatedRequest(
                 arrival.at_s / speed, arrival.prompt_tokens, arrival.answer_tokens, arrival.blocks
             )
             self.requests.append(request)
-            self._timeline.at(request.arrival_s, lambda request=request: self._arrive(request))  # type: ignore[misc]
+            balancer = self._balancers[number % len(self._balancers)]
+            self._timeline.at(request.arrival_s, partial(self._arrive, request, balancer))
 
-    def _arrive(self, request: SimulatedRequest) -> None:
-        facts = RouteFacts(request.prompt_tokens, request.answer_tokens, request.blocks)
-        slot = self._balancer.choose(facts=facts, now_s=self._timeline.now_s)
+    def _arrive(self, request: SimulatedRequest, balancer: Balancer) -> None:
+        facts = RouteFacts(
+            request.prompt_tokens, request.answer_tokens, request.blocks, _conversation(request.blocks)
+        )
+        slot = balancer.choose(facts=facts, now_s=self._timeline.now_s)
         assert not isinstance(slot, NoReplica), slot
-        self._under_way[request] = (slot, facts)
+        self._under_way[request] = (balancer, slot, facts)
         self._replicas[slot.id].submit(request)
 
     def _on_first_token(self, request: SimulatedRequest) -> None:
-        slot, facts = self._under_way[request]
-        self._balancer.first_byte(slot, facts, request.ttft_s, self._timeline.now_s)
+        balancer, slot, facts = self._under_way[request]
+        balancer.first_byte(slot, facts, request.ttft_s, self._timeline.now_s)
 
     def _on_end(self, request: SimulatedRequest) -> None:
-        slot, facts = self._under_way.pop(request)
+        balancer, slot, facts = self._under_way.pop(request)
         now_s = self._timeline.now_s
         seen = Seen(
             answer_began=True,
@@ -61,4 +69,10 @@ class SimulatedFleet:
             cached_tokens=request.cached_tokens,
             completion_tokens=request.answer_tokens,
         )
-        self._balancer.release(slot, facts, seen, now_s)
+        balancer.release(slot, facts, seen, now_s)
+
+
+def _conversation(blocks: Sequence[int]) -> str | None:
+    """By how it begins, as a gateway tells conversations apart that have no name. The first block is often the same
+    for all."""
+    return str(blocks[:2][-1]) if blocks else None

@@ -1,4 +1,4 @@
-"""A trace, replayed on simulated replicas behind one routing policy; and the figures of that. All simulated."""
+"""A trace, replayed on simulated replicas behind real balancers; and the figures of that. All simulated."""
 
 from __future__ import annotations
 
@@ -31,15 +31,14 @@ class Replay:
 
 def replay(
     trace: Sequence[TracedRequest],
-    balancer: Balancer,
-    *,
+    *balancers: Balancer,
     replicas: int = 8,
     speed: float = 1.0,
     timing: EngineTiming | None = None,
 ) -> Replay:
-    """`speed`: how many times as fast as they did the requests come."""
+    """`balancers`: one per gateway process. `speed`: how many times as fast as they did the requests come."""
     timeline = Timeline()
-    fleet = SimulatedFleet(balancer, replicas, EngineTiming() if timing is None else timing, timeline)
+    fleet = SimulatedFleet(balancers, replicas, EngineTiming() if timing is None else timing, timeline)
     fleet.expect(trace, speed)
     timeline.run()
     return _figures(fleet.requests, [each.uncached_tokens for each in fleet.replicas], timeline.now_s)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import csv
 import gzip
-import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-MOONCAKE_BLOCK_TOKENS = 512
+_GZIP = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +65,9 @@ def read_azure(path: Path) -> list[TracedRequest]:
     return _from_zero(requests)
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with path.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        stream = gzip.GzipFile(fileobj=raw) if packed else raw
-        yield from io.TextIOWrapper(stream, encoding="utf-8")
+def _lines(path: Path) -> list[str]:
+    data = path.read_bytes()
+    return (gzip.decompress(data) if data.startswith(_GZIP) else data).decode().splitlines()
 
 
 def _seconds(stamp: str) -> float:

@@ -1,0 +1,93 @@
+"""The simulated replica: exact times of steps, chunks, queue and cache."""
+
+from __future__ import annotations
+
+import pytest
+
+from inferry.simulate.prefix_cache import SimulatedPrefixCache
+from inferry.simulate.replica import EngineTiming, SimulatedReplica, SimulatedRequest
+from inferry.simulate.timeline import Timeline
+
+TIMING = EngineTiming(
+    prefill_tokens_per_s=1000.0,
+    step_s=0.1,
+    step_s_per_sequence=0.01,
+    step_tokens_max=500,
+    sequences_max=2,
+    cache_tokens=1000,
+    block_tokens=100,
+)
+
+
+def run(*requests: SimulatedRequest, timing: EngineTiming = TIMING) -> SimulatedReplica:
+    timeline = Timeline()
+    replica = SimulatedReplica("simulated-0", timing, timeline, lambda request: None, lambda request: None)
+    for request in requests:
+        timeline.at(request.arrival_s, lambda request=request: replica.submit(request))  # type: ignore[misc]
+    timeline.run()
+    return replica
+
+
+def test_one_request_takes_its_prompt_and_then_a_step_per_token() -> None:
+    """300 tokens at 1,000/s and a step of 0.1 s; then 9 more tokens at 0.11 s."""
+    request = SimulatedRequest(5.0, 300, 10)
+    replica = run(request)
+    assert request.first_token_s == pytest.approx(5.4)
+    assert request.ended_s == pytest.approx(5.4 + 9 * 0.11)
+    assert replica.busy_s == pytest.approx(0.4 + 9 * 0.11)
+    assert replica.uncached_tokens == 300
+
+
+def test_a_long_prompt_takes_several_steps() -> None:
+    """1,200 tokens with at most 500 a step: three steps."""
+    request = SimulatedRequest(0.0, 1200, 1)
+    run(request)
+    assert request.first_token_s == request.ended_s == pytest.approx(1.2 + 3 * 0.1)
+
+
+def test_a_prompt_that_comes_waits_for_the_step_under_way_and_slows_answers_down() -> None:
+    """It comes in the middle of the third step of an answer, is computed in the fourth, and that step is longer."""
+    first = SimulatedRequest(0.0, 100, 6)  # first token at 0.2, then steps of 0.11
+    second = SimulatedRequest(0.2 + 2.5 * 0.11, 200, 1)
+    run(first, second)
+    begins_s = 0.2 + 3 * 0.11
+    assert second.first_token_s == pytest.approx(begins_s + 0.11 + 0.2)
+    assert first.ended_s == pytest.approx(begins_s + 0.31 + 0.11)
+
+
+def test_several_prompts_share_a_step() -> None:
+    """Two short ones that came together have their first token together."""
+    first, second = SimulatedRequest(0.0, 100, 1), SimulatedRequest(0.0, 100, 1)
+    run(SimulatedRequest(0.0, 500, 1), first, second, timing=TIMING)
+    assert first.first_token_s == second.first_token_s == pytest.approx(0.6 + 0.3)
+
+
+def test_more_than_fit_wait_in_order() -> None:
+    """With two places, the third begins when the first has ended: a step with its 100 tokens and the second's answer."""
+    requests = [SimulatedRequest(0.0, 100, 5) for _ in range(3)]
+    run(*requests)
+    ends_s = requests[0].ended_s
+    assert ends_s is not None
+    assert requests[2].first_token_s == pytest.approx(ends_s + 0.21)
+
+
+def test_a_cached_beginning_is_not_computed_again() -> None:
+    """The same prompt again costs its last token; a longer one the rest."""
+    again, longer = SimulatedRequest(10.0, 300, 1, (1, 2, 3)), SimulatedRequest(20.0, 500, 1, (1, 2, 3, 4, 5))
+    replica = run(SimulatedRequest(0.0, 300, 1, (1, 2, 3)), again, longer)
+    assert (again.cached_tokens, longer.cached_tokens) == (299, 300)
+    assert again.ttft_s == pytest.approx(0.1 + 0.001)
+    assert longer.ttft_s == pytest.approx(0.1 + 0.2)
+    assert replica.uncached_tokens == 300 + 1 + 200
+
+
+def test_the_cache_keeps_what_was_used_last_and_beginnings_before_ends() -> None:
+    """Ten blocks fit; of the least recently used prompt, the end goes first."""
+    cache = SimulatedPrefixCache(1000, 100)
+    cache.add(range(10, 16))
+    cache.add(range(20, 24))
+    cache.add(range(10, 16))
+    cache.add(range(30, 33))
+    assert len(cache) == 10
+    assert cache.cached_tokens(range(20, 24), 400) == 100
+    assert cache.cached_tokens(range(10, 16), 1000) == 600
