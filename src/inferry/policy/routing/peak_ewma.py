@@ -4,8 +4,9 @@ A moving average that jumps up to every new peak and comes down slowly, after Fi
 `finagle-core/.../loadbalancer/PeakEwma.scala`; Linkerd's proxy has the same): a replica that turns slow loses its
 requests with the first slow answer, and gets them back by and by. Two things differ, since answers take so long:
 
-- Nothing fades while a measurement is on its way. Else a replica that hangs would look better by the second.
-- It fades to what is typical of the deployment, not to 0. Else the replica that idled longest gets a whole burst.
+- It fades only while no measurement is on its way. Else a replica that hangs would look better by the second; and
+  the one that idled longest would get a whole burst, where one request is enough to see how it is.
+- A replica that was never measured is taken to be typical as soon as it has its first request.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ LEARN = 0.1
 class _Average:
     __slots__ = ("measured_s", "quiet_s", "seconds", "waiting")
 
-    def __init__(self, seconds: float, now_s: float) -> None:
-        self.seconds = seconds
+    def __init__(self, now_s: float) -> None:
+        self.seconds: float | None = None
+        """None: never measured."""
         self.measured_s = now_s
         self.waiting = 0
         """Requests whose measurement is on its way."""
@@ -50,14 +52,19 @@ class PeakEwma(Sampled):
         if typical_s is None:
             return slot.load
         average = self._averages.get(slot)
-        return (typical_s if average is None else self._expected_s(average, typical_s, now_s)) * slot.load
+        if average is None:
+            return 0.0
+        seconds = average.seconds
+        if average.waiting:
+            return (typical_s if seconds is None else seconds) * slot.load
+        if seconds is None:
+            return 0.0
+        return seconds * exp((average.quiet_s - now_s) / self._decay_s) * slot.load
 
     def on_chosen(self, slot: Slot, facts: RouteFacts, now_s: float) -> None:
         average = self._averages.get(slot)
         if average is None:
-            average = self._averages[slot] = _Average(self._typical_s or 0.0, now_s)
-        elif self._typical_s is not None:
-            average.seconds = self._expected_s(average, self._typical_s, now_s)
+            average = self._averages[slot] = _Average(now_s)
         average.waiting += 1
 
     def on_first_byte(self, slot: Slot, facts: RouteFacts, ttft_s: float, now_s: float) -> None:
@@ -74,11 +81,6 @@ class PeakEwma(Sampled):
     def forget(self, slot: Slot) -> None:
         self._averages.pop(slot, None)
 
-    def _expected_s(self, average: _Average, typical_s: float, now_s: float) -> float:
-        if average.waiting:
-            return average.seconds
-        return typical_s + (average.seconds - typical_s) * exp((average.quiet_s - now_s) / self._decay_s)
-
     def _measured(self, slot: Slot, seconds: float | None, now_s: float) -> None:
         """None: it came to nothing."""
         average = self._averages.get(slot)
@@ -88,8 +90,12 @@ class PeakEwma(Sampled):
         average.quiet_s = now_s
         if seconds is None:
             return
-        kept = exp((average.measured_s - now_s) / self._decay_s)
+        before = average.seconds
+        if before is not None:
+            kept = exp((average.measured_s - now_s) / self._decay_s)
+            average.seconds = max(seconds, before * kept + seconds * (1 - kept))
+        else:
+            average.seconds = seconds
         average.measured_s = now_s
-        average.seconds = max(seconds, average.seconds * kept + seconds * (1 - kept))
         typical_s = self._typical_s
         self._typical_s = seconds if typical_s is None else typical_s + LEARN * (seconds - typical_s)
