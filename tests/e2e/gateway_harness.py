@@ -13,6 +13,7 @@ from inferry.core.failover_settings import Failover
 from inferry.core.filter_settings import Filter
 from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.outcome import Outcome
+from inferry.core.public_names import PublicName
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.core.request import ROUTES
 from inferry.engines.continuation import continuation_of
@@ -196,6 +197,8 @@ async def running_gateway(
     engine: str = "openai",
     failover: Failover | None = None,
     filters: Sequence[Filter] = (),
+    more: Sequence[ServedSpec] = (),
+    names: Mapping[str, PublicName] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A gateway with one deployment `chat`, whose replicas listen on `ports`.
@@ -222,8 +225,10 @@ async def running_gateway(
                 failover=failover or Failover(),
                 continuation=continuation_of(engine),
                 filters=filters,
-            )
+            ),
+            *more,
         ],
+        names=names or {},
         clock=SystemClock(),
         loop=asyncio.get_running_loop(),
         on_replica_failure=lambda replica_id, reason: failures.append((replica_id, reason)),

@@ -29,6 +29,8 @@ class Engine:
     """reset, close, frame (an error frame), abort (a reason that says so), unfinished, hang."""
     words: tuple[str, ...] = WORDS
     refuses_partial: bool = False
+    style: str = "two_flags"
+    """How it is asked to go on: as vLLM, or by an assistant message at the end (`trailing`)."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     hangs: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -74,8 +76,9 @@ class Engine:
             last = body["messages"][-1]
             if last["role"] != "assistant":
                 return 0
-            assert body["continue_final_message"] is True
-            assert body["add_generation_prompt"] is False
+            if self.style == "two_flags":
+                assert body["continue_final_message"] is True
+                assert body["add_generation_prompt"] is False
             text = last["content"]
         else:
             text = body["prompt"].removeprefix("Where?")
@@ -114,7 +117,7 @@ class Engine:
         return {"id": f"id-of-{self.name}", "object": kind, "created": 1, "model": self.name}
 
     def _event(self, delta: dict[str, Any], is_chat: bool, reason: str | None = None) -> bytes:
-        choice = {"index": 0, "finish_reason": reason}
+        choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
         choice |= {"delta": delta} if is_chat else {"text": delta.get("content", "")}
         return event({**self._envelope(is_chat), "choices": [choice]})
 

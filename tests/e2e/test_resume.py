@@ -12,8 +12,14 @@ from typing import Any
 import pytest
 
 from inferry.core.failover_settings import Failover
+from inferry.core.filter_settings import Filter
 from inferry.core.outcome import Ending, UsageFrom
+from inferry.core.public_names import PublicName, Share
 from inferry.core.replica import ReplicaState
+from inferry.core.request import ROUTES
+from inferry.core.routing_settings import Routing
+from inferry.engines.continuation import continuation_of
+from inferry.gateway.served import ServedSpec
 
 from .gateway_harness import Running, post, raw, running_gateway, split_response, upstream, view
 from .resuming_engine import PROMPT_TOKENS, WORDS, Engine
@@ -329,3 +335,59 @@ async def test_a_long_stream_is_kept_in_few_bytes(start: Start) -> None:
         assert second.bodies[0]["messages"][-1]["content"] == "".join(words[:1100])
         outcome = await running.outcome()
         assert (outcome.prompt_tokens, outcome.completion_tokens) == (PROMPT_TOKENS, len(words) + 1)
+
+
+async def test_another_engine_with_the_same_model_goes_on(start: Start) -> None:
+    """Two deployments of one name serve the same weights on different engines: where the first has no other replica,
+    the second goes on, in its own words for model and continuation. The bill is the first one's."""
+    first, second = Engine("first", 3), Engine("second", style="trailing")
+    spec = ServedSpec(
+        "other", (), "llamacpp", False, "their-name", frozenset(ROUTES), True, Routing(),
+        continuation=continuation_of("llamacpp"),
+    )  # fmt: skip
+    both = PublicName(split=[Share(deployment="chat")], fallbacks=["other"], same_model=True)
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port], more=[spec], names={"both": both}) as running,
+    ):
+        running.gateway.apply(view(two.port, deployment="other"))
+        events = await ask(running, CHAT, model="both", stream_options={"include_usage": True})
+        assert_unbroken(events)
+        assert second.bodies[0]["model"] == "their-name"
+        assert "continue_final_message" not in second.bodies[0]
+        outcome = await running.outcome()
+        assert (outcome.deployment, outcome.replica_id, outcome.resumes) == ("chat", "other-0", 1)
+
+
+async def test_another_model_does_not_go_on(start: Start) -> None:
+    """Fallbacks that do not serve the same model take requests, but no half answers."""
+    first, second = Engine("first", 3), Engine("second")
+    spec = ServedSpec("other", (), "vllm", False, "other", frozenset(ROUTES), True, Routing())
+    both = PublicName(split=[Share(deployment="chat")], fallbacks=["other"])
+    no_wait = Failover(wait_max_s=0)
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port], more=[spec], names={"both": both}, failover=no_wait) as running,
+    ):
+        running.gateway.apply(view(two.port, deployment="other"))
+        events = await ask(running, CHAT, model="both")
+        assert isinstance(events[-1], dict)
+        assert "error" in events[-1]
+        assert second.bodies == []
+
+
+async def test_filters_see_one_stream(start: Start) -> None:
+    """A term that one replica began and another one ended is found: filters go on over the seam."""
+    rule = Filter(name="no-paris", terms=["tower stands in"], mask_with="[x]", action="mask", on="output")
+    first, second = Engine("first", 3), Engine("second")
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port], filters=[rule]) as running,
+    ):
+        events = await ask(running, CHAT)
+        assert "tower" not in said(events)
+        assert said(events).endswith(" Paris, France.")
+        assert (await running.outcome()).resumes == 1

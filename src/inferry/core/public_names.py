@@ -82,6 +82,11 @@ class PublicName(Section):
         description="Deployments that take a request, one after the other, if the chosen one has no replica, no place "
         "to wait, or fails before its answer begins.",
     )
+    same_model: bool = Field(
+        False,
+        description="All of them serve the same weights, maybe on different engines: a stream that has lost its replica "
+        "may go on at another deployment of this name, if its own has no other replica.",
+    )
     shadow: list[Shadow] = Field(
         default_factory=list,
         max_length=4,

@@ -15,13 +15,18 @@ SendCopies = Callable[[InferenceRequest, Arrival], None]
 class Course:
     """Made for one request; plain deployments have none."""
 
-    __slots__ = ("_fallbacks", "_left_behind", "_send_copies", "name")
+    __slots__ = ("_fallbacks", "_left_behind", "_send_copies", "name", "peers")
 
     def __init__(
-        self, name: str, fallbacks: Sequence[ServedDeployment], send_copies: SendCopies | None = None
+        self,
+        name: str,
+        fallbacks: Sequence[ServedDeployment],
+        send_copies: SendCopies | None = None,
+        peers: Sequence[ServedDeployment] = (),
     ) -> None:
-        """`fallbacks`: those after the chosen one."""
+        """`fallbacks`: those after the chosen one. `peers`: those that serve the same model."""
         self.name = name
+        self.peers = peers
         self._fallbacks = list(fallbacks)
         self._left_behind: list[tuple[str, str]] = []
         self._send_copies = send_copies

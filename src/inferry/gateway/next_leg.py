@@ -44,14 +44,23 @@ class NotResumed:
 
 
 def next_leg(
-    route: Route, body: bytes, delivered: Delivered, tokens: int, continuation: Continuation
+    route: Route,
+    body: bytes,
+    delivered: Delivered,
+    tokens: int,
+    continuation: Continuation,
+    model: str | None = None,
 ) -> Leg | NotResumed:
-    """`body`: what the first replica was asked. `tokens`: what the client has of them."""
+    """`body`: what the first replica was asked. `tokens`: what the client has of them. `continuation`: of the engine that
+    shall go on; `model`: how it calls the model, where that is another engine."""
     if route not in RESUMABLE:
         return NotResumed(f"streams of {route.path} can't be resumed")
     if delivered.odd is not None:
         return NotResumed(delivered.odd)
     fields: dict[str, Any] = msgspec.json.decode(body)
+    if model is not None:
+        fields["model"] = model
+        body = msgspec.json.encode(fields)
     parts = delivered.parts
     if not parts and not delivered.finished:
         return Leg(body, Replayed(delivered), REPLAY)

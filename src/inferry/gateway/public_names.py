@@ -135,15 +135,20 @@ class SplitName:
 
     def after(self, chosen: ServedDeployment, key: ApiKey | None, route: Route) -> Sequence[ServedDeployment]:
         """The fallbacks that this key may call, without the chosen one."""
-        allowed = None if key is None or key.deployments is None else key.deployments
-        free = allowed is None or self.name in allowed
-        return [
-            each
-            for each in self._fallbacks
-            if each is not chosen
-            and route.path in each.routes
-            and (free or (allowed is not None and each.name in allowed))
-        ]
+        return [each for each in self._fallbacks if each is not chosen and self._may(each, key, route)]
+
+    def peers(self, chosen: ServedDeployment, key: ApiKey | None, route: Route) -> Sequence[ServedDeployment]:
+        """Those that can go on with an answer of the chosen one."""
+        if not self.spec.same_model:
+            return ()
+        everybody = dict.fromkeys((*self.members.values(), *self._fallbacks))
+        return [each for each in everybody if each is not chosen and self._may(each, key, route)]
+
+    def _may(self, deployment: ServedDeployment, key: ApiKey | None, route: Route) -> bool:
+        """Whether it has the route, and the key may call it."""
+        allowed = None if key is None else key.deployments
+        is_free = allowed is None or self.name in allowed or deployment.name in allowed
+        return is_free and route.path in deployment.routes
 
 
 class PublicNames:
@@ -231,7 +236,12 @@ class PublicNames:
             return deployment
         deployment = account.deployment = split.choose(account)
         fallbacks = split.after(deployment, caller.key, account.route)
-        account.course = Course(split.name, fallbacks, self._send_copies if split.shadows else None)
+        account.course = Course(
+            split.name,
+            fallbacks,
+            self._send_copies if split.shadows else None,
+            split.peers(deployment, caller.key, account.route),
+        )
         return deployment
 
     def _send_copies(self, request: InferenceRequest, arrival: Arrival) -> None:

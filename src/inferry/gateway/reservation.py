@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from inferry.gateway.account import Account
 from inferry.gateway.route_facts import route_facts
+from inferry.gateway.served import ServedDeployment
 from inferry.policy.routing import NO_FACTS, Balancer, NoReplica, RouteFacts, Seen, Slot
 
 
@@ -55,11 +56,14 @@ class Reservation:
         self._balancer.release(self.slot, self._facts, seen, now_s)
 
 
-def reserve(account: Account, exclude: Collection[str], now_s: float) -> Reservation | NoReplica:
-    """A place at the replica that the deployment's policy chooses, or why there is none."""
-    deployment = account.deployment
+def reserve(
+    account: Account, exclude: Collection[str], now_s: float, elsewhere: ServedDeployment | None = None
+) -> Reservation | NoReplica:
+    """A place at the replica that the deployment's policy chooses, or why there is none. `elsewhere`: at one of another
+    deployment, that goes on with the answer."""
+    deployment = elsewhere or account.deployment
     assert deployment is not None
-    facts = route_facts(account)
+    facts = route_facts(account) if elsewhere is None else NO_FACTS
     choice = deployment.balancer.choose(exclude, facts, now_s)
     if isinstance(choice, NoReplica):
         return choice

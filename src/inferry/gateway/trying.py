@@ -26,6 +26,7 @@ from inferry.gateway.next_leg import NotResumed, next_leg
 from inferry.gateway.outgoing import WayOut
 from inferry.gateway.reservation import Reservation, reserve
 from inferry.gateway.response_head import is_event_stream
+from inferry.gateway.served import ServedDeployment
 from inferry.gateway.sound_part import sound_part
 from inferry.gateway.splice import Splice
 from inferry.gateway.upstream import Headers, UpstreamConnection, UpstreamPool
@@ -42,7 +43,7 @@ class Trying(BackPressure):
     """One replica after the other, until one has answered or there is no hope."""
 
     __slots__ = (
-        "_asked", "_body", "_ended", "_head", "_longest_pause_s", "_lost_replica", "_out", "_pool", "_refuses_text", "_splice", "_stale_retried",
+        "_asked", "_body", "_elsewhere", "_ended", "_head", "_longest_pause_s", "_lost_replica", "_out", "_pool", "_refuses_text", "_splice", "_stale_retried",
         "_stays", "_tried", "_waits_since_s", "_whole_body", "reservation",
     )  # fmt: skip
 
@@ -62,6 +63,8 @@ class Trying(BackPressure):
         """Makes what comes now the rest of what was sent before."""
         self._refuses_text = False
         """Replicas of this deployment do not go on with a text."""
+        self._elsewhere: ServedDeployment | None = None
+        """A deployment that goes on with what another one began, for the client that is one stream of the first."""
         self._stays = False
         """No other replica can go on with it."""
         self._longest_pause_s = 0.0
@@ -99,12 +102,12 @@ class Trying(BackPressure):
     def _try_next(self) -> None:
         deployment, gateway = self.deployment, self._gateway
         assert deployment is not None
-        choice = reserve(self, spent(self._tried, gateway), gateway.now_s())
+        choice = reserve(self, spent(self._tried, gateway), gateway.now_s(), self._elsewhere)
         if isinstance(choice, NoReplica):
             if not self.attempts and self.entry is not None and self.entry.park_again():
                 return  # its model was unloaded between its turn and now
             error = gateway.no_replica(deployment, choice.because)
-            if self._may_wait():
+            if self._elsewhere is None and self._may_wait():
                 self._wait()
             elif self.relaying:
                 self._give_up(error)
@@ -246,7 +249,7 @@ class Trying(BackPressure):
         """Leave a replica that has not failed, if there is another one that can go on."""
         assert self.replica_id is not None
         assert self.deployment is not None
-        if not has_ready_besides(self.deployment, self.replica_id):
+        if not has_ready_besides(self.deployment, self.replica_id) and self._who_else() is None:
             return
         if not self.relaying:
             if isinstance(self._decide_retry(), Retry):
@@ -285,8 +288,11 @@ class Trying(BackPressure):
         if delivered is None:
             return GiveUp("part of the answer has gone out")
         tokens = answer.tokens_delivered()
-        continuation = NOWHERE if self._refuses_text else deployment.continuation
-        leg = next_leg(self.route, self._asked, delivered, tokens, continuation)
+        elsewhere = self._who_else()
+        at = elsewhere or deployment
+        continuation = NOWHERE if self._refuses_text else at.continuation
+        model = None if elsewhere is None else elsewhere.upstream_model
+        leg = next_leg(self.route, self._asked, delivered, tokens, continuation, model)
         if isinstance(leg, NotResumed):
             self._gateway.metrics.count_resume(deployment.name, error.code, None)
             return GiveUp(f"part of the answer has gone out, and {leg.because}")
@@ -312,9 +318,19 @@ class Trying(BackPressure):
         )
         if not self._refuses_text:
             self._tried[self.replica_id] = self._pool
-        self._splice, self._body = leg.splice, leg.body
+        self._splice, self._body, self._elsewhere = leg.splice, leg.body, elsewhere
         self._start_over()
         return decision
+
+    def _who_else(self) -> ServedDeployment | None:
+        """Another deployment with the same model, if this one has no other replica now."""
+        deployment, course = self.deployment, self.course
+        assert deployment is not None
+        assert self.request is not None
+        left = [*spent(self._tried, self._gateway), self.replica_id or ""]
+        if course is None or deployment.balancer.usable(left) or self.request.model in deployment.lora_models:
+            return None
+        return next((each for each in course.peers if each.balancer.usable(left)), None)
 
     def _pass_on(self, events: bytes, complete: bool) -> None:
         if self._out is None:
