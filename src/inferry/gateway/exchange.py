@@ -129,8 +129,8 @@ class Exchange(Entering):
     # --- entering -------------------------------------------------------------------------------------
 
     def on_refused(self, error: InferryError) -> None:
-        """A filter, a limit or the queue says no."""
-        self._fail(error, Ending.REJECTED)
+        """A filter, a limit or the queue says no, or its model can't be loaded."""
+        self._fail(error, Ending.REJECTED if isinstance(error, Rejected) else Ending.FAILED)
 
     def on_entered(self) -> None:
         """Nothing stands in the way any more."""
