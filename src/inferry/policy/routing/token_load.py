@@ -28,19 +28,19 @@ more prompt tokens."""
 class _Speed:
     """Tokens over seconds of the last answers."""
 
-    __slots__ = ("seconds", "tokens")
+    __slots__ = ("s_per_token", "seconds", "tokens")
 
     def __init__(self, tokens: float = 0.0, seconds: float = 0.0) -> None:
         self.tokens = tokens
         self.seconds = seconds
+        self.s_per_token = seconds / tokens if tokens else 0.0
+        """0: never measured."""
 
     def measure(self, tokens: float, seconds: float) -> None:
         if tokens > 0 and seconds > 0:
             self.tokens = self.tokens * KEPT + tokens
             self.seconds = self.seconds * KEPT + seconds
-
-    def s_per_token(self, otherwise: float) -> float:
-        return self.seconds / self.tokens if self.tokens else otherwise
+            self.s_per_token = self.seconds / self.tokens
 
 
 class _Work:
@@ -68,14 +68,12 @@ class TokenLoad(Sampled):
     def cost(self, slot: Slot, facts: RouteFacts, now_s: float) -> float:
         """Seconds until all would be done, by weight; others' requests are taken to be like this one."""
         work = self._work.get(slot) or self._begin(slot)
-        prefill, decode = self._prefill, self._decode
+        prompt_s = work.prefill.s_per_token or self._prefill.s_per_token
+        answer_s = work.decode.s_per_token or self._decode.s_per_token
         mine = 1 + slot.others
-        prompt_s = work.prefill.s_per_token(prefill.seconds / prefill.tokens)
-        answer_s = work.decode.s_per_token(decode.seconds / decode.tokens)
-        return (
-            (work.prompt_tokens + facts.prompt_tokens * mine) * prompt_s
-            + (work.answer_tokens + facts.answer_tokens * mine) * answer_s
-        ) / slot.weight
+        prompt_tokens = work.prompt_tokens + facts.prompt_tokens * mine
+        answer_tokens = work.answer_tokens + facts.answer_tokens * mine
+        return (prompt_tokens * prompt_s + answer_tokens * answer_s) / slot.weight
 
     def on_chosen(self, slot: Slot, facts: RouteFacts, now_s: float) -> None:
         work = self._work.get(slot) or self._begin(slot)
