@@ -27,6 +27,8 @@ class ReplicaStatus(BaseModel):
     url: str | None
     since: float = Field(description="Wall seconds since 1970 at which it came into this state.")
     restarts: int
+    health: str | None = Field(None, description="ok, busy, stuck or dead; None: no engine to judge.")
+    barred_by: int = Field(0, description="Gateway processes that set it aside, for failing or for slowness.")
     standby: bool = Field(False, description="It gets no requests until another one is missed.")
     requests: int = Field(description="Requests sent there since this gateway started.")
     in_flight: int
@@ -161,6 +163,8 @@ class StatusBoard:
             url=view.endpoint.url if view.endpoint else None,
             since=view.since_wall_s,
             restarts=view.restarts,
+            health=None if view.verdict is None else view.verdict.value,
+            barred_by=snapshot.barred.get(view.id, 0),
             standby=view.standby,
             requests=snapshot.sent.get(view.id, 0),
             in_flight=snapshot.in_flight.get(view.id, 0),

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 
-from inferry.core.replica import ReplicaState, ReplicaView
+from inferry.core.replica import HealthVerdict, ReplicaState, ReplicaView
 from inferry.gateway.snapshot import Snapshot
 
 
@@ -195,6 +195,16 @@ class _Families:
         state = GaugeMetricFamily(
             "inferry_replica_state", "1 for the state that a replica is in.", labels=(*labels, "state")
         )
+        health = GaugeMetricFamily(
+            "inferry_replica_health",
+            "1 for what the signs of life of a replica's engine say.",
+            labels=(*labels, "verdict"),
+        )
+        barred = GaugeMetricFamily(
+            "inferry_replica_barred",
+            "Gateway processes that have set a replica aside, for failing or for being far slower than its peers.",
+            labels=labels,
+        )
         restarts = CounterMetricFamily(
             "inferry_replica_restarts", "Restarts after an engine ended by itself.", labels=labels
         )
@@ -204,4 +214,7 @@ class _Families:
             restarts.add_metric(where, view.restarts)
             for each in ReplicaState:
                 state.add_metric((*where, each.value), float(each is view.state))
-        yield from (running, state, restarts)
+            for verdict in HealthVerdict:
+                health.add_metric((*where, verdict.value), float(verdict is view.verdict))
+            barred.add_metric(where, self._snapshot.barred.get(view.id, 0))
+        yield from (running, state, restarts, health, barred)

@@ -18,6 +18,8 @@ class Snapshot:
     """Requests ever sent there."""
     waiting: dict[str, int] = field(default_factory=dict)
     """By deployment: requests that wait for a turn."""
+    barred: dict[str, int] = field(default_factory=dict)
+    """1 for a replica that it has set aside; over several processes, how many have."""
     journal_waiting: int = 0
     """Lines that the disk did not take yet."""
 
@@ -36,6 +38,7 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
             (total.in_flight, each.in_flight),
             (total.sent, each.sent),
             (total.waiting, each.waiting),
+            (total.barred, each.barred),
         ):
             for name, count in more.items():
                 into[name] = into.get(name, 0) + count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from inferry.core.outcome import Ending, Outcome
-from inferry.core.replica import ReplicaState
+from inferry.core.replica import HealthVerdict, ReplicaState
 from inferry.gateway.collector import metrics_page
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.metrics import BOUNDS_S, GatewayMetrics, Histogram
@@ -160,6 +161,11 @@ def test_an_idle_page_is_whole(gateway: Gateway) -> None:
         "inferry_requests_in_flight",
         "inferry_replica_state",
         "inferry_replica_restarts",
+        "inferry_replica_health",
+        "inferry_replica_barred",
+        "inferry_name_requests",
+        "inferry_fallbacks",
+        "inferry_shadows_left_out",
     }
     assert all(family.documentation.endswith(".") for family in found.values())
 
@@ -189,10 +195,13 @@ def test_page_says_what_was_observed(gateway: Gateway) -> None:
 
 
 def test_page_shows_replicas(gateway: Gateway) -> None:
-    """Of each replica: requests in flight, restarts, and a one at exactly the state that it is in."""
+    """Of each replica: requests in flight, restarts, whether it is set aside, and a one at exactly the state and
+    the verdict that it has."""
     gateway.apply(view(0, ReplicaState.READY))
-    gateway.apply(view(1, ReplicaState.FAILED, restarts=4))
+    gateway.apply(replace(view(1, ReplicaState.FAILED, restarts=4), verdict=HealthVerdict.DEAD))
     gateway.deployments["chat"].balancer.choose()
+    for _ in range(5):
+        gateway.on_replica_failure("chat-0", "cut")
     found = families(gateway)
     assert values(found["inferry_requests_in_flight"], "replica") == {
         ("", "chat-0"): 1.0,
@@ -208,6 +217,9 @@ def test_page_shows_replicas(gateway: Gateway) -> None:
         ("chat-0", "ready"),
         ("chat-1", "failed"),
     }
+    healths = values(found["inferry_replica_health"], "replica", "verdict")
+    assert {key[1:] for key, value in healths.items() if value == 1.0} == {("chat-1", "dead")}
+    assert values(found["inferry_replica_barred"], "replica") == {("", "chat-0"): 1.0, ("", "chat-1"): 0.0}
 
 
 def test_names_are_escaped(gateway: Gateway) -> None:
