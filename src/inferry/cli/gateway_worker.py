@@ -6,7 +6,6 @@ comes over the first of them, so nothing secret stands in its arguments or envir
 
 from __future__ import annotations
 
-import gc
 import signal
 import socket
 import sys
@@ -14,6 +13,7 @@ import sys
 import uvloop
 
 from inferry.cli.logging_setup import log_to_file
+from inferry.cli.short_pauses import choose_moment, keep_pauses_short
 from inferry.core.clock import SystemClock
 from inferry.gateway.messages import Setup
 from inferry.gateway.worker import GatewayWorker
@@ -29,16 +29,13 @@ def main() -> None:
 
 
 async def _serve(link: socket.socket, listener: socket.socket) -> None:
-    await GatewayWorker(link, listener, SystemClock(), _begin).run()
+    await GatewayWorker(link, listener, SystemClock(), _begin, choose_moment).run()
 
 
 def _begin(setup: Setup) -> None:
     log_to_file(setup.log_path)
-    # What is loaded by now lives as long as the process: no collection needs to look at it again.
-    gc.collect()
-    gc.freeze()
-    # What a request leaves behind is freed by reference counts; cycles are rare, so look for them rarely.
-    gc.set_threshold(20_000, 10, 10)
+    keep_pauses_short()
+    choose_moment(0)
 
 
 if __name__ == "__main__":

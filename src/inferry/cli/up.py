@@ -103,6 +103,7 @@ def _run_here(place: Place, models: dict[str, Path | None]) -> None:
     from inferry.admin.run_record import map_home_errors, run_folder
     from inferry.cli.announcer import Announcer
     from inferry.cli.logging_setup import log_to_file
+    from inferry.cli.short_pauses import keep_pauses_short
     from inferry.cli.speaker import Speaker
     from inferry.cli.stack import Stack
 
@@ -120,6 +121,7 @@ def _run_here(place: Place, models: dict[str, Path | None]) -> None:
                 say=speaker.say,
                 environ=os.environ,
             )
+            keep_pauses_short()
             announcer.began()
             await stack.run(announcer.settled)
 

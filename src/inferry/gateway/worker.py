@@ -42,6 +42,7 @@ from inferry.ledger.request_log import RequestLog
 log = structlog.get_logger()
 
 METRICS_TIMEOUT_S = 5.0
+LOOK_S = 1.0
 
 
 class GatewayWorker:
@@ -53,12 +54,15 @@ class GatewayWorker:
         listener: socket.socket,
         clock: Clock,
         on_setup: Callable[[Setup], None],
+        each_second: Callable[[int], None] = lambda requests: None,
     ) -> None:
-        """`on_setup`: what the process around it does with the first message, before anything is served."""
+        """`on_setup`: what the process around it does with the first message, before anything is served.
+        `each_second`: what it does now and then, told how many requests are under way."""
         self._link_socket = link_socket
         self._listener = listener
         self._clock = clock
         self._on_setup = on_setup
+        self._each_second = each_second
         self._link = Link(self._on_message, self._on_lost)
         self._ready: asyncio.Future[GatewayServer] = asyncio.get_running_loop().create_future()
         self._gateway: Gateway | None = None
@@ -74,11 +78,19 @@ class GatewayWorker:
         async with asyncio.TaskGroup() as group:
             serving = group.create_task(server.run())
             starting = group.create_task(server.wait_started())
+            looking = group.create_task(self._look_forever())
             await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
             self._link.say(Started())
             await asyncio.wait([serving])
             starting.cancel()
+            looking.cancel()
         self._link.close()
+
+    async def _look_forever(self) -> None:
+        assert self._gateway is not None
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self._each_second(len(self._gateway.active))
 
     def _begin(self, setup: Setup) -> None:
         """Build everything at once: what comes next on the link is about it."""

@@ -6,7 +6,7 @@ import asyncio
 import pickle
 import socket
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,9 @@ def configuration(generation: int) -> Configuration:
 
 
 @asynccontextmanager
-async def running_worker(folder: Path) -> AsyncIterator[Link]:
+async def running_worker(
+    folder: Path, each_second: Callable[[int], None] = lambda requests: None
+) -> AsyncIterator[Link]:
     """The control process's end of the link."""
     ours, theirs = socket.socketpair()
     started, lost = asyncio.Event(), asyncio.Event()
@@ -60,7 +62,7 @@ async def running_worker(folder: Path) -> AsyncIterator[Link]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         for each in (ours, theirs):
             each.setblocking(False)
-        worker = GatewayWorker(theirs, listener, SystemClock(), lambda setup: None)
+        worker = GatewayWorker(theirs, listener, SystemClock(), lambda setup: None, each_second)
         running = asyncio.create_task(worker.run())
         await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=ours)
         link.say(Setup("gateway-0", configuration(1), (), (), 1, folder / "log", folder))
@@ -133,3 +135,13 @@ def test_a_shared_filter_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> No
     sets = gateway_module.compile_filters(pickle.loads(pickle.dumps(specs)))
     assert sorted(compiled) == ["a", "b", "c", "shared"]
     assert [list(each.names) for each in sets.values()] == [["shared", name] for name in ("a", "b", "c")]
+
+
+async def test_the_process_around_it_hears_how_busy_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Now and then, it is told how many requests are under way, for what is best done while there are few."""
+    monkeypatch.setattr(worker_module, "LOOK_S", 0.01)
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    async with running_worker(tmp_path, heard.put_nowait):
+        assert [await heard.get(), await heard.get()] == [0, 0]

@@ -1,0 +1,37 @@
+"""Python's own pauses in a process that serves: its collector's, and threads that keep the interpreter to themselves.
+
+What a request leaves behind is freed by reference counts as it ends; the collector is for the few cycles that
+remain. It stops everything, for about a millisecond per 2,000 objects that it looks at: 19 ms were measured while
+1,000 streams began, and 55 ms for a control process that had never been tidied.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+SWITCH_S = 0.0005
+"""How long a thread that computes may keep the event loop waiting: Python's default is ten times that, and one
+answer of the bank of limits would wait for as long when journals are loaded."""
+YOUNG_MAX = 100_000
+"""So many more objects than requests under way account for: then the collector looks, whatever is going on."""
+OBJECTS_PER_REQUEST = 60
+"""Which the collector counts: a stream with both of its connections has about 50."""
+QUIET_REQUESTS = 20
+"""With at most so many under way, a collection makes few wait."""
+WORTH_OBJECTS = 2_000
+
+
+def keep_pauses_short() -> None:
+    """Once, when most of the program is loaded: no collection looks at that again."""
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(SWITCH_S)
+
+
+def choose_moment(requests: int) -> None:
+    """Once a second, in a process with so many requests under way: collect in a quiet moment, so that it need not be
+    done in a busy one."""
+    if requests <= QUIET_REQUESTS and gc.get_count()[0] >= WORTH_OBJECTS:
+        gc.collect()
+    gc.set_threshold(YOUNG_MAX + OBJECTS_PER_REQUEST * requests, 10, 10)

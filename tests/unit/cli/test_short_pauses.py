@@ -1,0 +1,75 @@
+"""When Python's collector looks, in a process that serves."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from inferry.cli.short_pauses import (
+    OBJECTS_PER_REQUEST,
+    QUIET_REQUESTS,
+    SWITCH_S,
+    WORTH_OBJECTS,
+    YOUNG_MAX,
+    choose_moment,
+    keep_pauses_short,
+)
+
+
+class Knot:
+    """Refers to itself: only the collector can free it."""
+
+    def __init__(self) -> None:
+        self.self = self
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    threshold, switch_s = gc.get_threshold(), sys.getswitchinterval()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*threshold)
+    sys.setswitchinterval(switch_s)
+
+
+def knots() -> weakref.ref[Knot]:
+    """As many as are worth a collection, and a way to see whether the last one is still there."""
+    gc.collect()
+    made = [Knot() for _ in range(WORTH_OBJECTS + 100)]
+    return weakref.ref(made[-1])
+
+
+def test_garbage_goes_in_a_quiet_moment() -> None:
+    """Not while many requests are under way; once few are, it is collected, whatever the thresholds say."""
+    gc.set_threshold(YOUNG_MAX, 10, 10)
+    seen = knots()
+    choose_moment(QUIET_REQUESTS + 1)
+    assert seen() is not None
+    choose_moment(QUIET_REQUESTS)
+    assert seen() is None
+
+
+def test_nothing_is_looked_for_where_little_was_made() -> None:
+    """An idle process is not searched each second."""
+    gc.collect()
+    seen = weakref.ref(Knot())
+    choose_moment(0)
+    assert seen() is not None
+
+
+def test_streams_under_way_bring_no_collection() -> None:
+    """What live requests hold does not count towards the collector's threshold."""
+    choose_moment(2000)
+    assert gc.get_threshold()[0] == YOUNG_MAX + 2000 * OBJECTS_PER_REQUEST
+
+
+def test_what_is_loaded_is_not_looked_at_again() -> None:
+    """All objects that are there by now are out of the collector's sight, and threads take turns quickly."""
+    mine = Knot()
+    keep_pauses_short()
+    assert not any(each is mine for each in gc.get_objects())
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_S)
