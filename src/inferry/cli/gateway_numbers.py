@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from inferry.core.clock import Clock
@@ -17,14 +16,13 @@ DRAIN_SAMPLE_S = 0.1
 
 
 class GatewayNumbers:
-    """Kept by the control process. Between two questions the numbers stand still; failures are told at once."""
+    """Kept by the control process. Between two questions the numbers stand still."""
 
     def __init__(self, clock: Clock) -> None:
         self.snapshot = Snapshot()
         self._clock = clock
         self._asked_s = clock.now_s()
         self._draining_since_s: dict[str, float] = {}
-        self._failures: Counter[str] = Counter()
 
     async def ask(self, ask: Callable[[], Awaitable[Snapshot]]) -> Snapshot:
         """The numbers now."""
@@ -45,14 +43,9 @@ class GatewayNumbers:
         else:
             self._draining_since_s.pop(view.id, None)
 
-    def on_failure(self, replica_id: str) -> None:
-        """A request failed there; another replica may have answered it."""
-        self._failures[replica_id] += 1
-
     def forget(self, replica_id: str) -> None:
         """The replica is gone for good."""
         self._draining_since_s.pop(replica_id, None)
-        self._failures.pop(replica_id, None)
 
     def held_by(self, replica_id: str) -> int:
         """Requests at a draining replica. Numbers from before it drained don't count: it may have got one since."""
@@ -62,4 +55,4 @@ class GatewayNumbers:
 
     def served_by(self, replica_id: str) -> Served:
         """Since it came."""
-        return Served(self.snapshot.sent.get(replica_id, 0), self._failures[replica_id])
+        return Served(self.snapshot.sent.get(replica_id, 0), self.snapshot.failed.get(replica_id, 0))

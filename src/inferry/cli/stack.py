@@ -124,7 +124,7 @@ class Stack:
             setup=self._setup,
             environ=children_environ,
             log_folder=self._folder / "logs",
-            on_replica_failure=self._replica_failed,
+            on_replica_failure=self.fleet.report_failure,
             on_leases=self._grant_leases,
             on_progress=self.fleet.note_progress,
             on_worker_gone=self._bank.forget,
@@ -332,10 +332,6 @@ class Stack:
             await self._books.is_open.wait()
             # No admin key is made here: what a detached instance says goes to a file.
             await self._books.ask_keys(make_admin=False)
-
-    def _replica_failed(self, replica_id: str, reason: str) -> None:
-        self._numbers.on_failure(replica_id)
-        self.fleet.report_failure(replica_id, reason)
 
     def _replica_gone(self, replica_id: str) -> None:
         self._numbers.forget(replica_id)

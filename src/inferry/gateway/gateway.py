@@ -302,6 +302,7 @@ class Gateway:
             waiting={each.name: each.waiting for each in self.deployments.values()},
             in_flight={slot.id: slot.in_flight for slot in slots},
             sent={slot.id: slot.served for slot in slots},
+            failed=self.watch.failures(),
             barred=dict.fromkeys(self.watch.barred(), 1),
         )
 

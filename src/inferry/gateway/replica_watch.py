@@ -42,6 +42,8 @@ class _Watched:
         """Its engine has been ready, and has not gone since."""
         self.warms_since_s: float | None = None
         self.heard_s: float | None = None
+        self.failures = 0
+        """Attempts that failed there, ever."""
         self.asides = 0
         self.aside_until_s: float | None = None
         self.was_aside_s = 0.0
@@ -126,6 +128,7 @@ class ReplicaWatch:
         if watched is None:
             return
         now_s = self._now_s()
+        watched.failures += 1
         watched.recent.add(now_s, failed=True)
         watched.breaker.on_failure(reason, now_s)
         if watched.breaker.state is BreakerState.OPEN and not watched.slot.barred:
@@ -139,6 +142,10 @@ class ReplicaWatch:
             self._looked_s = now_s
             self._report(now_s)
             self._look(now_s)
+
+    def failures(self) -> dict[str, int]:
+        """By replica: attempts that failed there since it came, whatever became of the request."""
+        return {replica_id: watched.failures for replica_id, watched in self._watched.items()}
 
     def barred(self) -> dict[str, str]:
         """Replicas that are set aside here, each with the reason."""

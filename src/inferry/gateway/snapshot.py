@@ -16,6 +16,8 @@ class Snapshot:
     in_flight: dict[str, int] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
     """Requests ever sent there."""
+    failed: dict[str, int] = field(default_factory=dict)
+    """Of those, attempts that failed, whatever became of the request."""
     waiting: dict[str, int] = field(default_factory=dict)
     """By deployment: requests that wait for a turn."""
     barred: dict[str, int] = field(default_factory=dict)
@@ -25,7 +27,7 @@ class Snapshot:
 
     def counters_only(self) -> Snapshot:
         """Of a process that has ended: what it counted stays, what it held is gone."""
-        return Snapshot(metrics=self.metrics, sent=self.sent)
+        return Snapshot(metrics=self.metrics, sent=self.sent, failed=self.failed)
 
 
 def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
@@ -37,6 +39,7 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
         for into, more in (
             (total.in_flight, each.in_flight),
             (total.sent, each.sent),
+            (total.failed, each.failed),
             (total.waiting, each.waiting),
             (total.barred, each.barred),
         ):
