@@ -15,8 +15,8 @@ SWITCH_S = 0.0005
 answer of the bank of limits would wait for as long when journals are loaded."""
 YOUNG_MAX = 100_000
 """So many more objects than requests under way account for: then the collector looks, whatever is going on."""
-OBJECTS_PER_REQUEST = 60
-"""Which the collector counts: a stream with both of its connections has about 50."""
+OBJECTS_PER_REQUEST = 80
+"""Which the collector counts: a stream with both of its connections was measured to have 63."""
 QUIET_REQUESTS = 20
 """With at most so many under way, a collection makes few wait."""
 WORTH_OBJECTS = 2_000

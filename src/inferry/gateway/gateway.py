@@ -32,6 +32,7 @@ from inferry.gateway.filters.large_bodies import FilterThreads
 from inferry.gateway.filters.rule import Rule
 from inferry.gateway.health import deployments_health
 from inferry.gateway.host import Active
+from inferry.gateway.in_turn import InTurn
 from inferry.gateway.metrics import GatewayMetrics
 from inferry.gateway.parked import LoadNews
 from inferry.gateway.prompt_truth import PromptChecks
@@ -324,6 +325,7 @@ class Gateway:
     async def tick_forever(self) -> None:
         """Keep leases and queues going; once a second, look after requests and connections."""
         swept_s = self.now_s()
+        in_turn = InTurn[Active](round(SWEEP_S / TICK_S))
         while True:
             await asyncio.sleep(TICK_S)
             now_s = self.now_s()
@@ -334,14 +336,14 @@ class Gateway:
             for deployment in (*self.deployments.values(), *self._leaving.values()):
                 with self._one_fault_stays_one():
                     deployment.tick(now_s)
+            for exchange in in_turn.next(self.active):
+                with self._one_fault_stays_one():
+                    exchange.check(now_s)
             if now_s - swept_s >= SWEEP_S:
                 swept_s = now_s
-                self._sweep(now_s)
+                self._sweep()
 
-    def _sweep(self, now_s: float) -> None:
-        for exchange in list(self.active):
-            with self._one_fault_stays_one():
-                exchange.check(now_s)
+    def _sweep(self) -> None:
         for pool in self.pools.values():
             pool.close_idle()
         self.classifiers.close_idle()

@@ -15,10 +15,12 @@ from inferry.core.errors import ConfigError
 from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.gateway.asgi import GatewayApp
 from inferry.gateway.gateway import Gateway
+from inferry.gateway.in_turn import InTurn
 from inferry.gateway.protocol import KEEP_ALIVE_S, InferenceProtocol
 from inferry.gateway.tls import TlsReload
 
 CHECK_S = 1.0
+CHECK_PARTS = 10
 
 
 def bind_sockets(
@@ -141,14 +143,16 @@ class GatewayServer:
 
     async def _check_forever(self) -> None:
         loop = asyncio.get_running_loop()
+        in_turn = InTurn[object](CHECK_PARTS)
         while True:
-            await asyncio.sleep(CHECK_S)
+            for _ in range(CHECK_PARTS):
+                await asyncio.sleep(CHECK_S / CHECK_PARTS)
+                now_s = loop.time()
+                for connection in in_turn.next(self._server.server_state.connections):
+                    if isinstance(connection, InferenceProtocol):
+                        connection.check_trickle(now_s)
             if self._tls is not None:
                 self._tls.check()
-            now_s = loop.time()
-            for connection in list(self._server.server_state.connections):
-                if isinstance(connection, InferenceProtocol):
-                    connection.check_trickle(now_s)
 
     def configure(self, settings: GatewaySettings) -> None:
         """The gateway serves by other settings now: follow it. TLS may change its files, but not come or go."""
