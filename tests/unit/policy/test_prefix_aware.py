@@ -65,28 +65,38 @@ def test_the_longest_cached_beginning_wins() -> None:
     assert serve(some, prompt(*LONG)).id == longer.id
 
 
+def stays(waiting_tokens: int, requests: int, uses: int) -> bool:
+    """Whether a prompt of 10,000 cached tokens, used so often, still goes to its replica through that crowd."""
+    some = fleet(2)
+    facts = prompt(*LONG)
+    home = serve(some, facts)
+    away = set(some.slots) - {home.id}
+    for _ in range(uses - 1):
+        some.release(choose(some, facts, exclude=away), facts, ANSWERED)
+    for number in range(requests):
+        crowd = RouteFacts(waiting_tokens if number == 0 else 0)
+        assert choose(some, crowd, exclude=away) is home
+        if number:
+            some.first_byte(home, crowd, 0.1, 0.0)
+    return choose(some, facts) is home
+
+
 def test_a_crowd_costs_what_it_is_said_to_cost() -> None:
     """The cached replica keeps a request up to exactly the load that outweighs its cache, and loses it there."""
-    for more, expected in ((-1, "home"), (1, "other")):
-        some = fleet(2)
-        home = serve(some, prompt(*LONG))
-        saved_tokens = 10_000 * COMPUTED_FACTOR
-        crowd = RouteFacts(int(saved_tokens - REQUEST_TOKENS + more))
-        [other] = [slot for slot in some.slots.values() if slot is not home]
-        assert choose(some, crowd, exclude={other.id}) is home
-        assert choose(some, prompt(*LONG)) is (home if expected == "home" else other)
+    saved_tokens = int(10_000 * COMPUTED_FACTOR)
+    one = int(REQUEST_TOKENS)
+    assert stays(saved_tokens - one - 1, 1, uses=1)
+    assert not stays(saved_tokens - one + 1, 1, uses=1)
+    # Those whose prompts are computed slow the others down, too.
+    assert stays(0, saved_tokens // one - 1, uses=1)
+    assert not stays(0, saved_tokens // one + 1, uses=1)
 
 
-def test_requests_under_way_weigh_after_their_first_byte_too() -> None:
-    """What is being answered slows the others down: 1,000 tokens each."""
-    some = fleet(2)
-    home = serve(some, prompt(*LONG, tokens=1010))
-    facts = prompt(*LONG, tokens=1010)
-    at_home = 0
-    while choose(some, facts) is home:
-        some.first_byte(home, facts, 0.1, 0.0)
-        at_home += 1
-    assert at_home == 11  # with 10 under way it costs 10,000 there and 10,100 elsewhere
+def test_what_many_ask_for_is_worth_a_copy_sooner() -> None:
+    """A beginning that was used a hundred times leaves for a crowd that costs hardly more than to compute it."""
+    saved_tokens = int(10_000 * (1 + (COMPUTED_FACTOR - 1) / 100))
+    assert stays(saved_tokens - int(REQUEST_TOKENS) - 1, 1, uses=100)
+    assert not stays(saved_tokens - int(REQUEST_TOKENS) + 1, 1, uses=100)
 
 
 def test_without_prompts_it_spreads_by_load() -> None:
@@ -164,7 +174,7 @@ def test_a_cache_that_does_not_keep_its_word_counts_for_less() -> None:
     for _ in range(200):
         again = choose(some, facts, exclude=set(some.slots) - {home.id})
         some.release(again, facts, Seen(answer_began=True, cached_tokens=0))
-    choose(some, RouteFacts(20_000), exclude=set(some.slots) - {home.id})
+    choose(some, RouteFacts(5_000), exclude=set(some.slots) - {home.id})
     assert choose(some, facts) is not home
 
 
@@ -176,7 +186,7 @@ def test_a_cache_that_keeps_its_word_is_trusted() -> None:
     for _ in range(200):
         again = choose(some, facts, exclude=set(some.slots) - {home.id})
         some.release(again, facts, Seen(answer_began=True, cached_tokens=10_000))
-    choose(some, RouteFacts(20_000), exclude=set(some.slots) - {home.id})
+    choose(some, RouteFacts(5_000), exclude=set(some.slots) - {home.id})
     assert choose(some, facts) is home
 
 
@@ -191,7 +201,7 @@ def test_counters_are_believed_where_requests_tell_nothing(hits: int, stays: boo
         again = choose(some, facts, exclude=set(some.slots) - {home.id})
         some.release(again, facts, ANSWERED)
     some.learn(ReplicaLoad(home.id, 1.0, prefix_query_tokens=2_000_000, prefix_hit_tokens=hits), 1.0)
-    choose(some, RouteFacts(20_000), exclude=set(some.slots) - {home.id})
+    choose(some, RouteFacts(5_000), exclude=set(some.slots) - {home.id})
     assert (choose(some, facts) is home) is stays
 
 

@@ -3,22 +3,25 @@
 Every candidate has a price in tokens, and the lowest wins; of equals, the one that was given least to compute of
 late:
 
-    waiting prompt tokens + 1,000 per request under way + 10 * tokens of this prompt that it must compute
+    waiting prompt tokens + 1,000 per request under way + 16 * tokens of this prompt that it must compute
 
 The first two say how long the request would wait and how much it would be slowed down; the third is what it costs
-itself and, tenfold, everybody after it: computing what another replica has cached takes room in a cache from
-something that is of use, and time from all that wait behind. No threshold: a crowded replica loses a request as
-soon as the crowd costs more than the cache saves.
+itself and, many times over, everybody after it: computing what another replica has cached takes room in a cache
+from something that is of use, and time from all that wait behind. What is often asked for is worth a second copy:
+a cached token that was used n times counts 1 + 15 / n instead of 16. No threshold: a crowded replica loses a request
+as soon as the crowd costs more than the cache saves.
 
-Worked: 8,000 tokens of a prompt of 9,000 are cached at A, none at B. A costs 10,000 more than its load, B 90,000:
-B gets it if A has over 80,000 tokens more waiting, or 80 requests more, or both by half.
+Worked: 8,000 tokens of a prompt of 9,000 are cached at A, from one earlier request, and none at B. A costs 16,000 more
+than its load, B 144,000: B gets it if A has over 128,000 tokens more waiting, or 128 requests more. Had a hundred
+requests begun with these 8,000 tokens, then 9,200 tokens or 9 requests more would do.
 
-Why these factors: in replays of Mooncake's traces on simulated replicas (docs/prefix-routing.md) 1 loses a fifth
-of the cache hits that 10 keeps, and more than 16 lengthens the worst waits. 1,000 tokens is what a request that is
-being answered takes from the others: 300 tokens of answer at 0.3 ms each, where 10,000 tokens of prompt take 1 s.
+Why these factors: in replays of Mooncake's traces on simulated replicas (docs/prefix-routing.md), 1 instead of 16
+loses a fifth of the cache hits, and without the discount one prompt that all share crowds one replica. 1,000 tokens
+is what a request that is being answered takes from the others: 300 tokens of answer at 0.3 ms each, where 10,000
+tokens of prompt take 1 s.
 
-What is expected of a cache is checked: an engine that says how many tokens it had cached corrects the index, and
-where it had fewer than expected, the replica's cached tokens count for less and its cache is taken to be smaller.
+What is expected of a cache is checked (prefix_trust.py): where engines had fewer tokens cached than expected, the
+replica's cached tokens count for less, and its cache is taken to be smaller.
 """
 
 from __future__ import annotations
@@ -34,10 +37,10 @@ from inferry.policy.routing.prefix_index import PrefixIndex, Shelf
 from inferry.policy.routing.prefix_trust import CacheTrust, capacity_after
 from inferry.policy.routing.slot import Slot
 
-COMPUTED_FACTOR = 10.0
+COMPUTED_FACTOR = 16.0
+"""Price of a token that must be computed, in tokens that wait."""
 REQUEST_TOKENS = 1000.0
-CACHE_TOKENS = 3_000_000
-"""What a replica's cache holds, where nobody says: 3M tokens. Too much is corrected by what engines report."""
+"""Price of a request under way."""
 RECENT_S = 600.0
 """How long the tokens that a replica was given to compute count in a tie: falls to a third in that time."""
 RESCALE = 40.0
@@ -73,8 +76,6 @@ class _Replica:
     shelf: Shelf
     waiting_tokens: int = 0
     load: float = 0.0
-    factor: float = COMPUTED_FACTOR
-    """Price of a token that it must compute, per weight."""
     recent: float = 0.0
     trust: CacheTrust = field(default_factory=CacheTrust)
     sent: dict[int, list[_Sent]] = field(default_factory=dict)
@@ -83,7 +84,6 @@ class _Replica:
     def weigh(self) -> None:
         slot = self.slot
         requests = slot.in_flight + slot.others
-        self.factor = COMPUTED_FACTOR / slot.weight
         self.load = (self.waiting_tokens + REQUEST_TOKENS * requests) / slot.weight
 
 
@@ -92,8 +92,8 @@ class PrefixAware(Policy):
 
     wants = frozenset[Fact](("prompt_tokens", "blocks"))
 
-    def __init__(self, cache_tokens: int = CACHE_TOKENS) -> None:
-        """`cache_tokens`: what one replica's prefix cache holds."""
+    def __init__(self, cache_tokens: int) -> None:
+        """`cache_tokens`: what one replica's prefix cache holds, at first guess."""
         self._cache_tokens = float(cache_tokens)
         self._index = PrefixIndex()
         self._replicas: dict[Slot, _Replica] = {}
@@ -131,12 +131,12 @@ class PrefixAware(Policy):
         if not bits:
             return None
         self._picks += 1
-        prompt_tokens = facts.prompt_tokens
+        whole = COMPUTED_FACTOR * facts.prompt_tokens
         best: _Replica | None = None
         best_price = 0.0
-        for depth, hit_tokens, group in self._groups(facts, bits):
+        for depth, saved, group in self._groups(facts, bits):
             for each in self._some(group):
-                price = each.load + (prompt_tokens - hit_tokens * each.trust.share) * each.factor
+                price = each.load + (whole - saved * each.trust.share) / each.slot.weight
                 if best is None or price < best_price or (price == best_price and each.recent < best.recent):
                     best, best_price = each, price
                     self._known_blocks = depth
@@ -145,15 +145,20 @@ class PrefixAware(Policy):
         return best.slot
 
     def _groups(self, facts: RouteFacts, bits: int) -> list[tuple[int, float, int]]:
-        """The candidates `bits`, by how many of the prompt's blocks and tokens they should have in the cache."""
+        """The candidates `bits`, by how many of the prompt's blocks they should have, with what that saves."""
         found = self._index.depths(facts.blocks, bits)
         if not found:
             return [(0, 0.0, bits)]
         each = _tokens_each(facts)
         groups: list[tuple[int, float, int]] = []
+        before = saved = 0.0
         for depth, owners in found:
             bits ^= owners
-            groups.append((depth, min(depth * each, float(facts.prompt_tokens)), owners))
+            cached = min(depth * each, float(facts.prompt_tokens))
+            uses = self._by_bit[owners & -owners].shelf.blocks[facts.blocks[depth - 1]]
+            saved += (cached - before) * (1.0 + (COMPUTED_FACTOR - 1.0) / uses)
+            before = cached
+            groups.append((depth, saved, owners))
         if bits:
             groups.append((0, 0.0, bits))
         return groups

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 ENTRIES_MAX = 400_000
 """Blocks at replicas, all together: about 100 MB (tests/unit/policy/test_prefix_index.py measures)."""
 EVICTED_MORE = 16
+LEARN = 0.01
+"""Share of the newest request in the average of a block's tokens."""
 
 
 @dataclass(slots=True, eq=False)
@@ -27,9 +29,14 @@ class Shelf:
 
     bit: int
     capacity_tokens: float
-    held_tokens: float = 0.0
-    blocks: OrderedDict[int, float] = field(default_factory=OrderedDict)
-    """Each with its tokens; last used last."""
+    block_tokens: float = 0.0
+    """Of one block: a moving average, since nobody counts single ones."""
+    blocks: OrderedDict[int, int] = field(default_factory=OrderedDict)
+    """Each with how often it was used since it came; last used last."""
+
+    @property
+    def held_tokens(self) -> float:
+        return len(self.blocks) * self.block_tokens
 
 
 class PrefixIndex:
@@ -64,7 +71,6 @@ class PrefixIndex:
         for block in shelf.blocks:
             self._disown(block, shelf.bit)
         shelf.blocks.clear()
-        shelf.held_tokens = 0.0
 
     def depths(self, blocks: Sequence[int], among: int) -> list[tuple[int, int]]:
         """How many of the first `blocks` each replica of the bits `among` has seen: pairs of a depth above 0 and the
@@ -93,34 +99,31 @@ class PrefixIndex:
         bit = shelf.bit
         new = 0
         for block in reversed(blocks):
-            if block in held:
-                held.move_to_end(block)
-            else:
-                held[block] = tokens_each
+            uses = held.get(block)
+            if uses is None:
+                held[block] = 1
                 owners[block] = owners.get(block, 0) | bit
                 new += 1
-        shelf.held_tokens += new * tokens_each
+            else:
+                held[block] = uses + 1
+                held.move_to_end(block)
+        shelf.block_tokens += (tokens_each - shelf.block_tokens) * (LEARN if shelf.block_tokens else 1.0)
         self._evict(shelf, new + EVICTED_MORE)
 
     def unlearn(self, shelf: Shelf, blocks: Sequence[int]) -> None:
         """The replica has none of these: it said so, or failed before it computed them."""
         for block in blocks:
-            tokens = shelf.blocks.pop(block, None)
-            if tokens is not None:
-                shelf.held_tokens -= tokens
+            if shelf.blocks.pop(block, None) is not None:
                 self._disown(block, shelf.bit)
 
     def _evict(self, shelf: Shelf, most: int) -> None:
         """Down to its bounds, but no more than `most` blocks now."""
         blocks = shelf.blocks
-        entries_max = self._entries_max // len(self._shelves)
-        while (
-            most > 0 and blocks and (shelf.held_tokens > shelf.capacity_tokens or len(blocks) > entries_max)
-        ):
-            block, tokens = blocks.popitem(last=False)
-            shelf.held_tokens -= tokens
-            self._disown(block, shelf.bit)
-            most -= 1
+        blocks_max = self._entries_max // len(self._shelves)
+        if shelf.block_tokens:
+            blocks_max = min(blocks_max, int(shelf.capacity_tokens / shelf.block_tokens))
+        for _ in range(min(len(blocks) - blocks_max, most)):
+            self._disown(blocks.popitem(last=False)[0], shelf.bit)
 
     def _disown(self, block: int, bit: int) -> None:
         left = self._owners[block] & ~bit
