@@ -164,6 +164,7 @@ class ModelSwap:
         for model in self._models.values():
             self._look_at(model, use.get(model.name, Use()), now_s)
         self._unload_idle(now_s)
+        self._make_fit(now_s)
         self._load_wanted(now_s)
 
     def _follow_file(self) -> None:
@@ -205,6 +206,14 @@ class ModelSwap:
             if is_idle_too_long(self._holder(plan, model), deployment.idle_unload_s, now_s):
                 self._unload(model, f"nobody asked for it for {deployment.idle_unload_s:g} s")
 
+    def _make_fit(self, now_s: float) -> None:
+        """Engines turned out to take more than was thought when they were loaded: idle ones leave."""
+        holders = self._holders()
+        decision = decide_load(0, self._around.budget_bytes(), holders, now_s)
+        if isinstance(decision, UnloadFirst) and not any(self._models[name].held for name in decision.names):
+            for name in decision.names:
+                self._unload(self._models[name], "all engines together take more than host.memory_budget")
+
     # --- what is wanted -------------------------------------------------------------------------------
 
     def _load_wanted(self, now_s: float) -> None:
@@ -243,7 +252,7 @@ class ModelSwap:
             case CannotLoad(because):
                 self._refuse(model, because, AFTER_FAILURE_S, now_s)
 
-    def _holders(self, but: str) -> list[Holder]:
+    def _holders(self, but: str = "") -> list[Holder]:
         """All that hold memory, or are about to."""
         holders = []
         for plan in self._around.plans():

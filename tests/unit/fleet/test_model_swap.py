@@ -246,6 +246,21 @@ async def test_idle_models_leave(monkeypatch: pytest.MonkeyPatch) -> None:
         await until(lambda: town.phase("b") == "unloaded")
 
 
+async def test_engines_that_turn_out_larger_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When measuring shows that the first guess was too low, idle ones leave, the least recently used first."""
+    monkeypatch.setattr("inferry.fleet.model_swap.TICK_S", 0.05)
+    guessed = [plan("a", 4), plan("b", 4)]
+    town = Town(*guessed, budget_gib=8)
+    async with running(town):
+        await town.loaded("a")
+        await town.loaded("b")
+        town.uses = {"a": Use(held=1, sent=1)}
+        town.plans = [plan("a", 5), plan("b", 5)]
+        await until(lambda: town.phase("b") == "unloaded")
+        assert town.unloads == ["b: all engines together take more than host.memory_budget"]
+        assert town.phase("a") == "loaded"
+
+
 async def test_by_hand() -> None:
     """`load` returns when the model serves; `unload` when it has left, and refuses what is not there or not on
     demand, with the names that are."""
