@@ -120,6 +120,7 @@ class ReplicaCare:
     async def stay(self) -> str:
         """Watch over it. Returns only for an engine of ours that is stuck: why it must be ended."""
         self._signs = Signs(self._clock.now_s())
+        self._look_at_process(self._clock.now_s())
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(self._ask_forever())
             because = await self._watch()
@@ -141,9 +142,6 @@ class ReplicaCare:
             if late_s > LATE_MAX_S:
                 log.info("health_looked_late", replica=self._record.view.id, late_s=round(late_s, 1))
                 self._signs.forgive(late_s)
-            vitals = None if self._process is None else self._process.vitals()
-            if vitals is not None:
-                self._signs.on_vitals(vitals.cpu_s, vitals.stopped, now_s)
             self._judge()
         return self._end_because
 
@@ -178,8 +176,14 @@ class ReplicaCare:
         in_order = not (seen.failed or seen.unanswered) and self._record.state is ReplicaState.READY
         return in_order and seen.progress_s <= min(self._health.interval_s, RECENT_S)
 
+    def _look_at_process(self, now_s: float) -> None:
+        vitals = None if self._process is None else self._process.vitals()
+        if vitals is not None:
+            self._signs.on_vitals(vitals.cpu_s, vitals.stopped, now_s)
+
     def _judge(self, report: str | None = None) -> None:
         now_s = self._clock.now_s()
+        self._look_at_process(now_s)
         judgement = judge(self._signs.evidence(now_s), self._health, reported=report)
         self._record.judge(judgement.verdict)
         state = self._record.state

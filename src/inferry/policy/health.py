@@ -17,7 +17,8 @@ requests under way, no progress for C or, if it does      stuck    no           
 two good probes in a row                                  ok|busy  yes           stay             stays
 else                                                      ok|busy  as before     stay             stays
 
-H is hand_over_after_s, S stuck_after_s, both counted from the last sign of life of any kind; H* is S where
+H is hand_over_after_s, S stuck_after_s, both counted from the last sign of life of any kind, or from when the
+process was seen to be stopped, which does not go on by itself; H* is S where
 nobody can see its processes. C is hung_after_s, at least PATIENCE times the longest pause that it ever made and
 recovered from; it counts for answers that have begun. "Stuck" ends only processes of ours: see the callers.
 
@@ -68,8 +69,8 @@ class Judgement:
 
 def judge(seen: Evidence, health: Health, *, reported: str | None = None) -> Judgement:
     """See the table. `reported`: a failure that a request met there since the last probe."""
-    if seen.stopped:
-        return _silent(seen, health, "a process of it is stopped by a signal", sees_processes=True)
+    if seen.stopped_s is not None:
+        return _silent(seen.stopped_s, health, "a process of it is stopped by a signal", sees_processes=True)
     if (failing := _failing(seen, health, reported)) is not None:
         return failing
     if seen.progress_s <= RECENT_S:
@@ -104,22 +105,23 @@ def _unanswered(seen: Evidence, health: Health, reported: str | None) -> Judgeme
     sees_processes = seen.cpu_share is not None
     if seen.silent_s >= health.timeout_s:
         if sees_processes or reported is not None or seen.unanswered >= UNSEEN_UNANSWERED:
-            return _silent(seen, health, seen.reason, sees_processes=sees_processes)
+            because = f"no sign of life for {seen.silent_s:.1f} s: {seen.reason}"
+            return _silent(seen.silent_s, health, because, sees_processes=sees_processes)
     elif min(seen.progress_s, seen.answered_s) >= health.hung_after_s:
         because = f"it uses the CPU, but {seen.reason}, for {seen.answered_s:.0f} s"
         return Judgement(HealthVerdict.STUCK, Place.OUT, because, hand_over=True, end=True)
     return Judgement(HealthVerdict.BUSY, Place.AS_BEFORE, seen.reason)
 
 
-def _silent(seen: Evidence, health: Health, because: str, *, sees_processes: bool) -> Judgement:
+def _silent(for_s: float, health: Health, because: str, *, sees_processes: bool) -> Judgement:
     """No sign of life at all."""
     move_after_s = health.hand_over_after_s if sees_processes else health.stuck_after_s
     return Judgement(
         HealthVerdict.STUCK,
         Place.OUT,
-        f"no sign of life for {seen.silent_s:.1f} s: {because}",
-        hand_over=seen.silent_s >= move_after_s,
-        end=seen.silent_s >= health.stuck_after_s,
+        because,
+        hand_over=for_s >= move_after_s,
+        end=for_s >= health.stuck_after_s,
     )
 
 

@@ -59,8 +59,8 @@ class Evidence:
     """Its own metrics say that requests wait."""
     cpu_share: float | None
     """Of one core, used since `idle_s` began; None: nobody can see its processes."""
-    stopped: bool
-    """A process of it is stopped by a signal."""
+    stopped_s: float | None
+    """Since a process of it was seen to be stopped by a signal; None: none is."""
     longest_pause_s: float
     """Between two signs of progress, while it had work; decays."""
 
@@ -78,7 +78,7 @@ class Signs:
         self._counted: tuple[int, int] | None = None
         self._cpu_used_s: float | None = None
         self._cpu_base: tuple[float, float] = (0.0, now_s)
-        self._stopped = False
+        self._stopped_since_s: float | None = None
         self._answer = Answer.GOOD
         self._reason = ""
         self._good = self._failed = self._unanswered = 0
@@ -122,7 +122,10 @@ class Signs:
         elif cpu_s != self._cpu_used_s:  # less, when one of several has ended: that is life, too
             self._cpu_s = now_s
         self._cpu_used_s = cpu_s
-        self._stopped = stopped
+        if not stopped:
+            self._stopped_since_s = None
+        elif self._stopped_since_s is None:
+            self._stopped_since_s = now_s
 
     def on_answer(self, answer: Answer, reason: str, now_s: float) -> None:
         """A probe was answered, or refused: a refusal comes from the kernel and is no sign of life."""
@@ -146,6 +149,8 @@ class Signs:
         self._answered_s += late_s
         self._cpu_s += late_s
         self._work_since_s += late_s
+        if self._stopped_since_s is not None:
+            self._stopped_since_s += late_s
         self._cpu_base = (self._cpu_base[0], self._cpu_base[1] + late_s)
         self._seen = {name: (seen, at_s + late_s) for name, (seen, at_s) in self._seen.items()}
 
@@ -168,7 +173,7 @@ class Signs:
             streams=sum(seen.streams for seen, _ in self._seen.values()),
             queued=self._queued,
             cpu_share=self._cpu_share(now_s),
-            stopped=self._stopped,
+            stopped_s=None if self._stopped_since_s is None else now_s - self._stopped_since_s,
             longest_pause_s=self._longest_pause_s,
         )
 

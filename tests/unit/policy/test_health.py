@@ -28,7 +28,7 @@ IDLE = Evidence(
     streams=0,
     queued=False,
     cpu_share=0.0,
-    stopped=False,
+    stopped_s=None,
     longest_pause_s=0.0,
 )
 MUTE = replace(IDLE, good=0, unanswered=1, reason="gives no answer within 1 s", silent_s=1.2, answered_s=1.2)
@@ -85,12 +85,12 @@ def test_one_unanswered_probe_and_no_other_sign_stops_new_requests() -> None:
 
 
 def test_a_stopped_process_is_out_before_any_probe() -> None:
-    """SIGSTOP is seen in the process table; the same times count from its last sign of life."""
-    stopped = replace(IDLE, stopped=True)
+    """SIGSTOP is seen in the process table; the same times count from then, whatever the rest of it says."""
+    stopped = replace(IDLE, stopped_s=0.0)
     assert says(stopped) == ("stuck", "out")
     assert acts(stopped) == (False, False)
-    assert acts(replace(stopped, silent_s=2.5)) == (True, False)
-    assert acts(replace(stopped, silent_s=11)) == (True, True)
+    assert acts(replace(stopped, stopped_s=2.5)) == (True, False)
+    assert acts(replace(stopped, stopped_s=11)) == (True, True)
     assert "stopped by a signal" in judge(stopped, HEALTH).because
 
 
@@ -191,7 +191,7 @@ evidences = st.builds(
     streams=st.integers(0, 9),
     queued=st.booleans(),
     cpu_share=st.none() | st.floats(0, 4),
-    stopped=st.booleans(),
+    stopped_s=st.none() | ages,
     longest_pause_s=ages,
 )
 
@@ -200,7 +200,7 @@ evidences = st.builds(
 def test_who_makes_progress_is_never_ended_nor_emptied(seen: Evidence, reported: str | None) -> None:
     """Saturated is never stuck: with a token in the last seconds, nothing else can cost it its requests or its
     life; and only a refusal or its own word keeps new requests away."""
-    assume(not seen.stopped and seen.progress_s <= RECENT_S)
+    assume(seen.stopped_s is None and seen.progress_s <= RECENT_S)
     judgement = judge(seen, HEALTH, reported=reported)
     assert not judgement.end
     assert not judgement.hand_over
@@ -215,7 +215,8 @@ def test_nobody_is_ended_before_its_time(seen: Evidence, reported: str | None) -
     judgement = judge(seen, HEALTH, reported=reported)
     if judgement.end:
         assert judgement.place is Place.OUT
-        assert max(seen.silent_s, min(seen.progress_s, seen.answered_s), seen.idle_s) >= HEALTH.stuck_after_s
+        since_s = (seen.silent_s, min(seen.progress_s, seen.answered_s), seen.idle_s, seen.stopped_s or 0.0)
+        assert max(since_s) >= HEALTH.stuck_after_s
 
 
 @given(evidences)
@@ -223,7 +224,7 @@ def test_silence_takes_out_and_ends(seen: Evidence) -> None:
     """An engine of ours that shows nothing at all is out at once, and ended when its time is over."""
     mute = replace(
         seen,
-        stopped=False,
+        stopped_s=None,
         failed=0,
         unanswered=max(seen.unanswered, 1),
         cpu_share=seen.cpu_share or 0.0,
