@@ -61,7 +61,7 @@ class Exchange(Entering):
                 raise self.arrival.refusal
             self.caller = self._gateway.callers.find(self.arrival)
         except Rejected as error:
-            return error
+            return error.with_traceback(None)  # it holds this frame, and whoever calls us holds it: a cycle
         return None
 
     def begin(self, body: bytes) -> None:

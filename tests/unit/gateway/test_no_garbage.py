@@ -274,3 +274,23 @@ async def test_a_client_that_leaves_before_the_bank_answers_leaves_nothing(tmp_p
     assert bank.asked
     assert alive == 0
     await gateway.close()
+
+
+async def test_a_refused_request_leaves_nothing(tmp_path: Path) -> None:
+    """A client without a key may come back as often as it likes: its error is freed with its request."""
+    gateway = busy_gateway(asyncio.get_running_loop(), tmp_path)
+    without_key = REQUEST.replace(b"authorization", b"x-nothing")
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            client, wire = connect_client(gateway)
+            client.data_received(without_key)
+            client.connection_lost(None)
+            assert wire.statuses == {b"HTTP/1.1 401"}
+        del client
+        alive = exchanges_alive()
+    finally:
+        gc.enable()
+    assert alive == 0
+    await gateway.close()
