@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import BaseModel, Field
 
+from inferry.admin.names_view import NameStatus, view_names
 from inferry.admin.rollout_view import RolloutView, view_rollout
 from inferry.core.clock import Clock
+from inferry.core.public_names import PublicName
 from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.fleet.lifecycle import Lifecycle
 from inferry.fleet.swap_model import LoadState
@@ -18,6 +20,7 @@ from inferry.gateway.snapshot import Snapshot
 
 RATE_WINDOW_S = 10.0
 NO_LOADS: Mapping[str, LoadState] = {}
+NO_NAMES: Mapping[str, PublicName] = {}
 
 
 class ReplicaStatus(BaseModel):
@@ -72,6 +75,9 @@ class Status(BaseModel):
     generation: int = Field(description="How often the deployment file was applied.")
     settled: bool = Field(description="Every replica came up at least once, or failed for good.")
     deployments: list[DeploymentStatus]
+    names: list[NameStatus] = Field(
+        default_factory=list, description="Those over several deployments, as the file has them."
+    )
 
 
 class RateWindow:
@@ -123,6 +129,7 @@ class StatusBoard:
         draining: bool = False,
         lifecycle: Lifecycle | None = None,
         loads: Mapping[str, LoadState] = NO_LOADS,
+        names: Mapping[str, PublicName] = NO_NAMES,
     ) -> Status:
         """The state of everything now. `models`: what each deployment serves, in words."""
         rollouts = [] if lifecycle is None else lifecycle.rollouts()
@@ -151,6 +158,7 @@ class StatusBoard:
                     )
                     for name, spec in specs.items()
                 ],
+                "names": view_names(names, snapshot),
             }
         )
 

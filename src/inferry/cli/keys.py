@@ -257,8 +257,9 @@ def _warn(loaded: LoadedFile, key: ApiKey) -> None:
 
 
 def _warn_of_deployments(loaded: LoadedFile, key: ApiKey) -> None:
-    for name in sorted((key.deployments or frozenset()) - set(loaded.config.deployments)):
-        hint = did_you_mean(name, loaded.config.deployments)
+    known = {*loaded.config.deployments, *loaded.config.names}
+    for name in sorted((key.deployments or frozenset()) - known):
+        hint = did_you_mean(name, known)
         typer.echo(f"warning: {loaded.path} has no deployment '{name}'.{hint}", err=True)
 
 

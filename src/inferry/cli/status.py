@@ -11,6 +11,7 @@ import typer
 
 from inferry.cli.config import DEFAULT_FILE
 from inferry.cli.down import Port
+from inferry.cli.names_table import names_tables
 from inferry.core.clock import pause_s
 from inferry.core.errors import ConfigError
 from inferry.core.home import inferry_home
@@ -88,7 +89,7 @@ def _table(status: Status) -> RenderableType:
                 notes.append(Text(f"{replica.id}: {replica.message}", style="yellow"))
         notes += [Text(note, style="yellow") for note in _notes(deployment)]
     head = Text(f"{status.url}/v1  {status.status}  pid {status.pid}  {status.file}", style="bold")
-    return Group(head, table, *notes)
+    return Group(head, table, *notes, *names_tables(status.names))
 
 
 def _notes(deployment: DeploymentStatus) -> Iterator[str]:
