@@ -76,6 +76,8 @@ class _Replica:
     shelf: Shelf
     waiting_tokens: int = 0
     load: float = 0.0
+    inverse: float = 1.0
+    """Of its weight."""
     recent: float = 0.0
     trust: CacheTrust = field(default_factory=CacheTrust)
     sent: dict[int, list[_Sent]] = field(default_factory=dict)
@@ -84,7 +86,8 @@ class _Replica:
     def weigh(self) -> None:
         slot = self.slot
         requests = slot.in_flight + slot.others
-        self.load = (self.waiting_tokens + REQUEST_TOKENS * requests) / slot.weight
+        self.inverse = 1.0 / slot.weight
+        self.load = (self.waiting_tokens + REQUEST_TOKENS * requests) * self.inverse
 
 
 class PrefixAware(Policy):
@@ -136,7 +139,8 @@ class PrefixAware(Policy):
         best_price = 0.0
         for depth, saved, group in self._groups(facts, bits):
             for each in self._some(group):
-                price = each.load + (whole - saved * each.trust.share) / each.slot.weight
+                price = whole - saved * each.trust.share if saved else whole
+                price = each.load + price * each.inverse
                 if best is None or price < best_price or (price == best_price and each.recent < best.recent):
                     best, best_price = each, price
                     self._known_blocks = depth
