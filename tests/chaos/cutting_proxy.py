@@ -6,7 +6,6 @@ reset     the connection is reset, as when it crashes
 silence   nothing more comes, and the connection stays open
 freeze    nothing comes for `seconds`, then the rest
 corrupt   that byte becomes zero, and the rest comes as it was
-lose      that byte is missing
 drip      from there on, bytes come one by one
 """
 
@@ -22,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
 
-Kind = Literal["close", "reset", "silence", "freeze", "corrupt", "lose", "drip"]
+Kind = Literal["close", "reset", "silence", "freeze", "corrupt", "drip"]
 _ABORT = struct.pack("ii", 1, 0)
 
 
@@ -42,12 +41,15 @@ class Damages:
     """Bytes of each answer so far, by order of their requests."""
     done: int = 0
     """Damages whose byte was reached."""
+    seen: bytes = b""
+    """What engines have sent of the first answer."""
 
     def plan(self, damages: Iterable[Damage | None]) -> None:
         """Forget what has not happened yet; these are next."""
         self.waiting = deque(damages)
         self.answers.clear()
         self.done = 0
+        self.seen = b""
 
 
 class _Connection:
@@ -77,6 +79,8 @@ class _Connection:
                 continue
             sent = self._damages.answers[self._answer]
             self._damages.answers[self._answer] += len(data)
+            if self._answer == 0:
+                self._damages.seen += data
             damage = self._damage
             if damage is None or sent + len(data) <= damage.at:
                 self._client.write(data)
@@ -93,8 +97,6 @@ class _Connection:
         match damage.kind:
             case "corrupt":
                 self._client.write(b"\0" + rest[1:])
-            case "lose":
-                self._client.write(rest[1:])
             case "freeze":
                 await asyncio.sleep(damage.seconds)
                 self._client.write(rest)
@@ -120,33 +122,34 @@ class _Connection:
 async def cutting_proxy(engine_url: str, damages: Damages) -> AsyncIterator[int]:
     """A proxy before one engine; gives its port."""
     place = urlsplit(engine_url)
-    running: set[asyncio.Task[None]] = set()
+    relays: set[asyncio.Task[None]] = set()
+    ways: set[asyncio.Future[None]] = set()
 
     async def relay(client_reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        running.add(task)
+        relays.add(task)
         engine_reader, engine = await asyncio.open_connection(place.hostname, place.port)
         connection = _Connection(damages, client, engine)
-        try:
-            ways = [
-                asyncio.ensure_future(connection.up(client_reader)),
-                asyncio.ensure_future(connection.down(engine_reader)),
-            ]
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-        finally:
-            client.close()
-            engine.transport.abort()
-            running.discard(task)
+        both = {
+            asyncio.ensure_future(each)
+            for each in (connection.up(client_reader), connection.down(engine_reader))
+        }
+        ways.update(both)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for way in both:
+            way.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
+        client.close()
+        engine.transport.abort()
+        ways.difference_update(both)
+        relays.discard(task)
 
     server = await asyncio.start_server(relay, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        for way in ways:  # not the relays: asyncio's streams complain of a handler that was cancelled
+            way.cancel()
+        await asyncio.gather(*relays, return_exceptions=True)

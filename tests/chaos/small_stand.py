@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from inferry.core.clock import SystemClock
+from inferry.core.failover_settings import Failover
 from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.outcome import Outcome
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.core.request import ROUTES
+from inferry.engines.continuation import continuation_of
 from inferry.gateway.account import Account
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.served import ServedSpec
@@ -24,7 +26,8 @@ from inferry.testing.simulated_engine import running_simulated_engine
 from .cutting_proxy import Damages, cutting_proxy
 from .strict_client import Ask, Heard, ask_strictly
 
-REPLICAS = 2
+FAILOVER = Failover(load_factor_max=10)
+"""Nearly each request fails in these tests."""
 
 
 @dataclass(slots=True)
@@ -45,10 +48,18 @@ class SmallStand:
                 await asyncio.sleep(0.001)
         return heard, list(self.outcomes)
 
+    async def ask_all(self, asks: Sequence[Ask]) -> list[Heard]:
+        """Side by side."""
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(ask_strictly("127.0.0.1", self.port, ask)) for ask in asks]
+        return [each.result() for each in asked]
+
 
 @contextlib.asynccontextmanager
-async def small_stand(*, itl_s: float = 0.0, **settings: Any) -> AsyncIterator[SmallStand]:
-    """Two replicas that answer at once, unless told otherwise; `settings` are those of the gateway."""
+async def small_stand(
+    failover: Failover = FAILOVER, *, replicas: int = 2, itl_s: float = 0.0, **settings: Any
+) -> AsyncIterator[SmallStand]:
+    """Replicas answer at once, unless told otherwise; `settings` are those of the gateway."""
     damages = Damages()
     outcomes: list[Outcome] = []
     async with contextlib.AsyncExitStack() as stack:
@@ -64,6 +75,8 @@ async def small_stand(*, itl_s: float = 0.0, **settings: Any) -> AsyncIterator[S
                     frozenset(ROUTES),
                     True,
                     Routing(policy="round_robin"),
+                    failover=failover,
+                    continuation=continuation_of("simulated"),
                 )
             ],
             clock=SystemClock(),
@@ -77,7 +90,7 @@ async def small_stand(*, itl_s: float = 0.0, **settings: Any) -> AsyncIterator[S
             observe(account, outcome)
 
         gateway.on_outcome = on_outcome  # type: ignore[method-assign]
-        for number in range(REPLICAS):
+        for number in range(replicas):
             url = await stack.enter_async_context(running_simulated_engine(served_name="chat", itl_s=itl_s))
             port = await stack.enter_async_context(cutting_proxy(url, damages))
             gateway.apply(_view(number, port))

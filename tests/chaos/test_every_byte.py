@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from inferry.core.failover_settings import Failover
+
 from .cutting_proxy import Damage, Kind
 from .expected_answers import CHAT, COMPLETIONS, expected_answer
+from .load import random_ask
 from .small_stand import SmallStand, small_stand
 from .strict_client import Ask
 
@@ -23,7 +28,7 @@ def ask_for(path: str, **fields: Any) -> Ask:
         body["messages"] = [{"role": "user", "content": "Tell me about the café by the sea."}]
     else:
         body["prompt"] = "Once upon a time there was a café by the"
-    return Ask(f"ask-{next(ids)}", path, body, expected_answer(path, body))
+    return Ask(f"ask-{next(ids):06}", path, body, expected_answer(path, body))
 
 
 async def answer_bytes(stand: SmallStand, ask: Ask) -> int:
@@ -66,6 +71,9 @@ def wrong_in(ask: Ask, outcome: Any) -> list[str]:
     return [] if told == wanted else [f"outcome {told}, not {wanted}"]
 
 
+CHUNK_FRAME = re.compile(rb"(?<=\n\n)\r\n[0-9a-f]+\r\n")
+
+
 WAYS = pytest.mark.parametrize(
     ("path", "fields"),
     [
@@ -85,3 +93,48 @@ async def test_a_connection_that_ends_at_any_byte(path: str, fields: dict[str, A
     async with small_stand() as stand:
         size = await answer_bytes(stand, ask_for(path, **fields))
         assert await broken_by(stand, path, kind, range(0, size, 7), **fields) == []
+
+
+@WAYS
+async def test_a_frame_that_breaks(path: str, fields: dict[str, Any]) -> None:
+    """A byte of HTTP's own between two events is zero: the rest of that answer is not believed, and comes from another
+    replica."""
+    async with small_stand() as stand:
+        await answer_bytes(stand, ask_for(path, **fields))
+        places = [at for match in CHUNK_FRAME.finditer(stand.damages.seen) for at in range(*match.span())]
+        assert len(places) > 40
+        assert await broken_by(stand, path, "corrupt", places, **fields) == []
+
+
+async def test_an_answer_that_drips() -> None:
+    """Bytes that come one by one, from the first or from the middle, make the same stream, and no fault."""
+    async with small_stand() as stand:
+        size = await answer_bytes(stand, ask_for(CHAT))
+        assert await broken_by(stand, CHAT, "drip", (0, size // 3, size // 2)) == []
+
+
+@pytest.mark.timeout(60)
+async def test_a_connection_that_falls_silent() -> None:
+    """Eight streams whose engines say nothing more, at eight places, and keep their connections: all go on elsewhere."""
+    async with small_stand(Failover(stall_after_s=0.3, load_factor_max=10)) as stand:
+        size = await answer_bytes(stand, ask_for(CHAT))
+        asks = [ask_for(CHAT) for _ in range(8)]
+        stand.damages.plan(Damage("silence", 420 + number * (size - 440) // 8) for number in range(8))
+        heard = await stand.ask_all(asks)
+    assert [each.faults for each in heard] == [[]] * 8
+    assert stand.damages.done == 8
+
+
+async def test_answers_that_break_again_and_again(dice: random.Random) -> None:
+    """Three hundred streams that lose up to four replicas in a row, each at a random byte and in a random way: whole."""
+    kinds: tuple[Kind, ...] = ("close", "reset", "drip")
+    wrong: list[str] = []
+    async with small_stand(replicas=6, attempts_max=10) as stand:
+        for number in range(300):
+            ask = random_ask(dice, f"again-{number}", tokens_max=40)
+            damages = [Damage(dice.choice(kinds), dice.randrange(12_000)) for _ in range(dice.randint(1, 4))]
+            stand.damages.plan(damages)
+            heard, outcomes = await stand.ask(ask)
+            found = [*heard.faults, *wrong_in(ask, outcomes[0])] if len(outcomes) == 1 else [f"{outcomes}"]
+            wrong += [f"{damages}: {each}" for each in found]
+    assert wrong == []
