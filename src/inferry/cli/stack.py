@@ -37,9 +37,11 @@ from inferry.core.config_file import LoadedFile
 from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import StartFailed
 from inferry.core.replica import ReplicaState, ReplicaView
+from inferry.fleet.engine_loads import EngineLoads
 from inferry.fleet.fleet import Fleet
+from inferry.fleet.gpu_readings import gpu_readings
 from inferry.gateway.collector import metrics_page
-from inferry.gateway.messages import HandOver, KeysChanged, LeasesWanted, ReplicaGone, Setup
+from inferry.gateway.messages import HandOver, KeysChanged, LeasesWanted, ReplicaGone, ReplicaLoads, Setup
 from inferry.gateway.tls import load_tls
 from inferry.gateway.workers import GatewayWorkers
 from inferry.runtime.local import LocalRuntime
@@ -132,6 +134,9 @@ class Stack:
             metrics_page=self._metrics_page,
             drain_s=lambda: self.reloader.serving.config.gateway.drain_s,
         )
+        self._loads = EngineLoads(
+            self.fleet.readings, lambda loads: self.gateways.tell(ReplicaLoads(loads)), clock, gpu_readings()
+        )
         self.reloader = Reloader(
             place.loaded,
             serving,
@@ -187,7 +192,6 @@ class Stack:
             draining=self._stop.is_set(),
             loads=self._models.states(),
             lifecycle=self.fleet.lifecycle,
-            names=config.names,
         )
 
     # --- life -----------------------------------------------------------------------------------------
@@ -228,6 +232,7 @@ class Stack:
                 keeping = group.create_task(self._keep_books())
                 counting = group.create_task(self._bank.run())
                 swapping = group.create_task(self._models.run())
+                telling = group.create_task(self._loads.run())
                 serving = group.create_task(self._serve())
                 group.create_task(control.serve(sockets=[listener]))
                 if admin is not None:
@@ -245,7 +250,7 @@ class Stack:
                     control.should_exit = True
                     if admin is not None:
                         admin.should_exit = True
-                    for task in (sampling, watching, keeping, counting, swapping):
+                    for task in (sampling, watching, keeping, counting, swapping, telling):
                         task.cancel()
         finally:
             self.gateways.kill_now()

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from inferry.core.clock import Clock
 from inferry.core.errors import ConfigError
-from inferry.core.replica import ReplicaProgress, ReplicaView
+from inferry.core.replica import ReplicaLoad, ReplicaProgress, ReplicaView
 from inferry.fleet.gateway_side import GatewaySide
 from inferry.fleet.hand_scale import HandScales
 from inferry.fleet.keeper_maker import KeeperMaker
@@ -143,6 +143,10 @@ class Fleet:
     def views(self) -> list[ReplicaView]:
         """All replicas as they are now, in the file's order."""
         return [member.view for member in self._reconciler.members()]
+
+    def readings(self) -> list[tuple[ReplicaView, ReplicaLoad | None]]:
+        """All replicas, each with what its engine told of its load last."""
+        return [(member.view, member.keeper.record.reading) for member in self._reconciler.members()]
 
     def note_progress(self, source: str, replicas: Mapping[str, ReplicaProgress]) -> None:
         """What the gateway process `source` sees of the replicas at which it has requests."""

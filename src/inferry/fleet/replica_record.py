@@ -8,7 +8,14 @@ from dataclasses import replace
 import structlog
 
 from inferry.core.clock import Clock
-from inferry.core.replica import TRANSITIONS, Endpoint, HealthVerdict, ReplicaState, ReplicaView
+from inferry.core.replica import (
+    TRANSITIONS,
+    Endpoint,
+    HealthVerdict,
+    ReplicaLoad,
+    ReplicaState,
+    ReplicaView,
+)
 from inferry.engines.adapter import EngineMetrics
 
 log = structlog.get_logger()
@@ -24,6 +31,8 @@ class ReplicaRecord:
         self._view = view
         self._clock = clock
         self._on_change = on_change
+        self.reading: ReplicaLoad | None = None
+        """What its engine told of its load last; None: nothing in this life."""
         self.after_move: Callable[[], None] = lambda: None
         """Called when a move has been published: what it means for the others."""
 
@@ -81,6 +90,7 @@ class ReplicaRecord:
 
     def begin_life(self, started_wall_s: float, has_counters: bool) -> None:
         """A new engine process. Published with the next change."""
+        self.reading = None
         zero = 0 if has_counters else None
         self._view = replace(
             self._view,
@@ -91,7 +101,16 @@ class ReplicaRecord:
         )
 
     def count_tokens(self, metrics: EngineMetrics, asked_wall_s: float) -> None:
-        """The engine's counters, as of then. Not published: readers of `view` see them."""
+        """The engine's counters and load, as of then. Not published: readers of `view` and `reading` see them."""
+        self.reading = ReplicaLoad(
+            self._view.id,
+            self._clock.now_s(),
+            running=metrics.running,
+            waiting=metrics.waiting,
+            kv_cache_use=metrics.kv_cache_use,
+            prefix_query_tokens=metrics.prefix_query_tokens,
+            prefix_hit_tokens=metrics.prefix_hit_tokens,
+        )
         if metrics.tokens_generated is not None:
             self._view = replace(
                 self._view,

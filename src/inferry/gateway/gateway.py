@@ -19,7 +19,7 @@ from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.gateway_settings import Tenant
 from inferry.core.outcome import Outcome, UsageFrom
 from inferry.core.public_names import PublicName
-from inferry.core.replica import ReplicaState, ReplicaView
+from inferry.core.replica import ReplicaLoad, ReplicaState, ReplicaView
 from inferry.gateway.access_log import AccessLog
 from inferry.gateway.account import Account, begun_of
 from inferry.gateway.admission import TICK_S, Admission, BankStore, LeaseStore
@@ -259,6 +259,15 @@ class Gateway:
         if state is ReplicaState.READY and deployment.stranded:
             with self._one_fault_stays_one():
                 deployment.wake_stranded()
+
+    def learn(self, loads: Iterable[ReplicaLoad]) -> None:
+        """What engines tell of their load: advice for routing."""
+        now_s = self.now_s()
+        for load in loads:
+            view = self.views.get(load.replica_id)
+            deployment = None if view is None else self.deployments.get(view.deployment)
+            if deployment is not None:
+                deployment.balancer.learn(load, now_s)
 
     def gone(self, replica_id: str) -> None:
         """A replica is no more."""

@@ -10,7 +10,7 @@ from inferry.core.api_key import ApiKey
 from inferry.core.gateway_settings import Gateway, Tenant
 from inferry.core.leases import Return, Wish
 from inferry.core.public_names import PublicName
-from inferry.core.replica import ReplicaProgress, ReplicaView
+from inferry.core.replica import ReplicaLoad, ReplicaProgress, ReplicaView
 from inferry.gateway.served import ServedSpec
 
 PREPARE_TIMEOUT_S = 120.0
@@ -78,6 +78,13 @@ class HandOver:
 
     replica_id: str
     because: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLoads:
+    """What engines and GPUs tell of their load, where it is new."""
+
+    loads: Sequence[ReplicaLoad]
 
 
 @dataclass(frozen=True, slots=True)

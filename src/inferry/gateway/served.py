@@ -119,6 +119,7 @@ class ServedDeployment:
 
     def share_slots(self, workers: int, now_s: float) -> None:
         """Count anew how many requests may run at the replicas that serve now; this process gets its share."""
+        self.balancer.shared = workers > 1
         each = self.spec.queue.running_max
         if each is None and self.spec.slots is not None:
             each = 2 * self.spec.slots

@@ -30,6 +30,7 @@ from inferry.gateway.messages import (
     Progress,
     ReplicaFailed,
     ReplicaGone,
+    ReplicaLoads,
     Setup,
     SnapshotWanted,
     Started,
@@ -140,6 +141,8 @@ class GatewayWorker:
                 self._gateway.gone(message.replica_id)
             case HandOver():
                 self._gateway.hand_over(message.replica_id, message.because)
+            case ReplicaLoads():
+                self._gateway.learn(message.loads)
             case KeysChanged():
                 self._gateway.callers.replace_keys(message.keys)
             case SnapshotWanted():

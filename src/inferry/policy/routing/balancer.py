@@ -98,7 +98,9 @@ class Balancer:
         slot = self.slots.get(reading.replica_id)
         if slot is None:
             return
-        slot.reading, slot.held_at_reading = reading, slot.in_flight
+        if slot.reading is None or slot.reading.read_s != reading.read_s:
+            slot.held_at_reading = slot.in_flight
+        slot.reading = reading
         if self.shared and reading.running is not None:
             self._with_others.add(slot)
             self._weigh_others(slot, now_s)
