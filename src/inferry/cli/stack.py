@@ -192,6 +192,7 @@ class Stack:
             draining=self._stop.is_set(),
             loads=self._models.states(),
             lifecycle=self.fleet.lifecycle,
+            names=config.names,
         )
 
     # --- life -----------------------------------------------------------------------------------------
