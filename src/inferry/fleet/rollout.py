@@ -79,13 +79,11 @@ class Rollout:
         self._served_before = {member.id: served(member.id) for member in self._old}
         there.plan, there.threads = self._plan, self._threads
         places = self._places()
-        progress = there.rollout = RolloutProgress(
-            there.plan.name, self._reason, self._around.clock.wall_s(), len(places)
-        )
-        self._say(RolloutPhase.STARTING)
+        now_wall_s = self._around.clock.wall_s()
+        there.rollout = RolloutProgress(there.plan.name, self._reason, now_wall_s, len(places))
         why = await self._forward(places, canary)
         if why is None:
-            self._say(RolloutPhase.DONE, progress.because)
+            self._say(RolloutPhase.DONE)
             return None
         there.plan, there.threads = before, threads_before
         self._say(RolloutPhase.ROLLING_BACK, why)
@@ -243,11 +241,13 @@ class Rollout:
             leaving = self._around.leaving.with_drain(0.0)
             await self._there.retire(leavers, leaving, f"rolled back: {because}", self._there.plan)
 
-    def _say(self, phase: RolloutPhase, because: str = "") -> None:
+    def _say(self, phase: RolloutPhase, because: str | None = None) -> None:
+        """Enter a phase; what the last decision rested on stays until there is another one."""
         progress = self._there.rollout
         assert progress is not None
         progress.phase = phase
-        progress.because = because
+        if because is not None:
+            progress.because = because
         progress.new = tuple(member.id for member in self._new)
         if progress.is_over:
             progress.ended_wall_s = self._around.clock.wall_s()
@@ -257,7 +257,7 @@ class Rollout:
             reason=progress.reason,
             phase=phase.value,
             replaced=f"{progress.replaced} of {progress.total}",
-            because=because.partition("\n")[0],
+            because=progress.because.partition("\n")[0],
         )
 
 

@@ -19,6 +19,7 @@ from inferry.core.replica import ReplicaState
 from inferry.core.rollout_settings import Rollout
 from inferry.engines.registry import adapter_for
 from inferry.fleet.fleet import DeploymentPlan, Fleet
+from inferry.policy.rollout import Served
 from inferry.testing.manual_clock import ManualClock
 
 from .fakes import GONE, LOADING, Changes, FakeHandle, FakeProber, FakeRuntime, until
@@ -66,6 +67,8 @@ class House:
         self.changes = Changes()
         self.gone: list[str] = []
         self.in_flight: dict[str, int] = {}
+        self.served: dict[str, Served] = {}
+        self.handed_over: list[str] = []
         self.fleet = Fleet(
             plans(deployments),
             self.runtime,
@@ -78,6 +81,8 @@ class House:
             on_gone=self.gone.append,
         )
         self.fleet.set_in_flight(lambda replica_id: self.in_flight.get(replica_id, 0))
+        self.fleet.set_served(lambda replica_id: self.served.get(replica_id, Served()))
+        self.fleet.set_hand_over(lambda replica_id, because: self.handed_over.append(replica_id))
 
     async def apply(self, drain_s: float = 5, **deployments: Deployment) -> dict[str, str]:
         return await self.fleet.apply(plans(deployments), drain_s)
