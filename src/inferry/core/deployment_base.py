@@ -126,7 +126,7 @@ class ManagedBase(DeploymentBase):
         description="Unload it after so long without a request. Left out: only when others need its memory.",
     )
     loaded_min_s: float = Field(
-        10.0,
+        5.0,
         ge=0,
         le=86400,
         description="So long it stays loaded, at least, when others need its memory: no endless swapping.",
