@@ -26,7 +26,7 @@ class Engine:
     dies_after: int | None = None
     """Tokens of its own; None: never."""
     how: str = "reset"
-    """reset, close, frame (an error frame), abort (a reason that says so), unfinished, hang."""
+    """reset, close, frame (an error frame), abort (a reason that says so), unfinished, bad_event, hang; no_done: in the middle of [DONE]."""
     words: tuple[str, ...] = WORDS
     refuses_partial: bool = False
     style: str = "two_flags"
@@ -67,6 +67,11 @@ class Engine:
             usage = {"prompt_tokens": PROMPT_TOKENS + before, "completion_tokens": len(words) + ended}
             usage["total_tokens"] = sum(usage.values())
             await self._say(writer, event({**self._envelope(is_chat), "choices": [], "usage": usage}))
+        if self.how == "no_done":
+            writer.write(chunk(DONE[:9]))
+            await asyncio.sleep(0.01)
+            writer.transport.abort()
+            return
         await self._say(writer, DONE)
         writer.write(b"0\r\n\r\n")
 
@@ -108,6 +113,9 @@ class Engine:
                 writer.write(chunk(self._event({}, is_chat, "abort")) + chunk(DONE) + b"0\r\n\r\n")
             case "unfinished":
                 writer.write(chunk(DONE) + b"0\r\n\r\n")
+            case "bad_event":
+                writer.write(chunk(b'data: {"choices": [\0]}\n\n'))
+                await seen.closed.wait()
             case "hang":
                 self.hangs.set()
                 await seen.closed.wait()

@@ -391,3 +391,30 @@ async def test_filters_see_one_stream(start: Start) -> None:
         assert "tower" not in said(events)
         assert said(events).endswith(" Paris, France.")
         assert (await running.outcome()).resumes == 1
+
+
+async def test_an_event_that_is_no_json_is_a_failure(start: Start) -> None:
+    """A broken event never reaches the client: another replica goes on behind the one before."""
+    first, second = Engine("first", 3, how="bad_event"), Engine("second")
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port]) as running,
+    ):
+        assert_unbroken(await ask(running, CHAT), with_usage=False)
+        assert running.gateway.metrics.resumes == {("chat", "engine_broke", "text"): 1}
+
+
+async def test_only_the_last_word_is_missing(start: Start) -> None:
+    """The engine dies between its usage and [DONE]: nobody else is asked, and the stream ends as it should."""
+    first, second = Engine("first", how="no_done"), Engine("second")
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port]) as running,
+    ):
+        assert_unbroken(await ask(running, CHAT, stream_options={"include_usage": True}))
+        assert second.bodies == []
+        outcome = await running.outcome()
+        assert (outcome.ending, outcome.resumes) == (Ending.COMPLETED, 0)
+        assert (outcome.prompt_tokens, outcome.completion_tokens) == (PROMPT_TOKENS, TOKENS)

@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from inferry.core.errors import InferryError
+from inferry.core.errors import EngineBroke, InferryError
 from inferry.core.outcome import UsageFrom
 from inferry.core.request import InferenceRequest
 from inferry.gateway.delivered import Delivered
 from inferry.gateway.progress import TokenEvents
-from inferry.gateway.sse import EventGate, ends_with_done, without_usage
+from inferry.gateway.sse import EventGate, ends_with_done, is_json, without_usage
 from inferry.gateway.usage import TAIL_BYTES_MAX, Usage, finish_reason, read_completion, read_usage
 from inferry.gateway.verdict import judge_reason, may_hold_error, read_error
 
@@ -27,6 +27,7 @@ _STREAM_END_BYTES_MAX = 4 * 1024 * 1024
 # A first event that only says who speaks: it has the mark of a token, and none.
 _NO_TOKEN = (b'"content":""', b'"content":null', b'"content": ""', b'"content": null')
 _JSON_END = b"}\n\n"
+_REASON, _SPACED_REASON = b'"finish_reason":"', b'"finish_reason": "'
 _KEPT_BYTES_MAX = 64 * 1024
 """Of a stream's events, before they are compressed: some 300 tokens. That takes a third of a microsecond a token."""
 _PACKED_BYTES_MAX = 8 * 1024 * 1024
@@ -37,7 +38,7 @@ class Answer:
     """One attempt's answer. `feed` every read, then `finish` or `discard`."""
 
     __slots__ = (
-        "_completion", "_counts", "_drop_usage", "_events", "_first", "_gate", "_kept", "_kept_bytes",
+        "_completion", "_counts", "_drop_usage", "_events", "_first", "_gate", "_is_broken", "_kept", "_kept_bytes",
         "_last", "_packed", "_packed_reads", "_reason", "_without", "done", "is_stream", "slot", "worth_a_look",
     )  # fmt: skip
 
@@ -77,6 +78,7 @@ class Answer:
             self._packed: list[bytes] | None = [] if resumable else None
             """Those before, compressed."""
             self._packed_reads = 0
+            self._is_broken = False
 
     def feed(self, data: bytes) -> bytes:
         """One read, not empty; returns what may go on, maybe nothing."""
@@ -94,11 +96,15 @@ class Answer:
         if self._kept_bytes > _KEPT_BYTES_MAX:
             self._pack(len(data))
         self._kept.append(data)
+        if self._packed is not None and not is_json(data):
+            self._is_broken = self.worth_a_look = True
+        if _REASON in data or _SPACED_REASON in data:
+            self.worth_a_look = True
         marks = self._events.count(data)
         if not self._first:
             self._first = data
             self._without = int(any(mark in data for mark in _NO_TOKEN))
-            self.worth_a_look = self.done or may_hold_error(data)
+            self.worth_a_look = self.worth_a_look or may_hold_error(data)
         if marks > self._without:
             self._counts[self.slot] = marks - self._without
         return without_usage(data) if self._drop_usage and b'"usage"' in data else data
@@ -124,9 +130,13 @@ class Answer:
         reported an error. `reason_needed`: a stream must say why it ends."""
         self.worth_a_look = False
         if self.is_stream:
+            if self._is_broken:
+                return EngineBroke("it sent an event that is no JSON")
             error = read_error(b"".join(self._tail())[-TAIL_BYTES_MAX:])
-            if error is not None or not over:
+            if error is not None:
                 return error
+            if not over:  # a reason that says that it was given up must not reach the client
+                return judge_reason(finish_reason(self._kept[-1:]), reason_needed=False)
         return judge_reason(self.finish_reason(), reason_needed=reason_needed and self.is_stream)
 
     def _tail(self) -> Sequence[bytes]:
@@ -165,7 +175,7 @@ class Answer:
         """Another replica goes on; what it sends is made to fit before it comes here."""
         assert self._gate is not None
         self._gate.discard()
-        self.done = self.worth_a_look = False
+        self.done = self.worth_a_look = self._is_broken = False
         self._reason = None
         self.slot = slot
 

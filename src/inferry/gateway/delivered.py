@@ -89,6 +89,11 @@ class Delivered:
         if choice.get("finish_reason"):
             self.finished[index] = choice["finish_reason"]
 
+    @property
+    def is_told(self) -> bool:
+        """Everything is, but [DONE]."""
+        return bool(self.finished) and self.told is not None
+
     def text(self, part: Part) -> str:
         return "".join(self._parts.get(part, ()))
 

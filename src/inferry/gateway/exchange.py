@@ -35,6 +35,7 @@ from inferry.gateway.next_leg import RESUMABLE
 from inferry.gateway.outgoing import way_out
 from inferry.gateway.response_head import own_lines, refusal_lines, relayed_head
 from inferry.gateway.sink import ClientSink
+from inferry.gateway.sound_part import sound_part
 from inferry.gateway.sse import without_done
 from inferry.gateway.upstream import Headers
 from inferry.policy.retry import Retry
@@ -295,7 +296,7 @@ class Exchange(Entering):
         # An error frame of its own goes on as it came; an answer that is no stream says why it ends.
         told = not answer.is_stream or isinstance(error, EngineStreamError | Rejected)
         if answer.is_stream and self.relaying:
-            last = without_done(last)
+            last = sound_part(last) if isinstance(error, EngineBroke) else without_done(last)
             if self._out is not None:
                 self._out.feed(last, False)
                 last, told = b"", False

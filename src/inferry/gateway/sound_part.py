@@ -7,21 +7,18 @@ import msgspec
 from inferry.gateway.sse import each_event, event_fields
 from inferry.gateway.verdict import GIVEN_UP, error_in
 
-_SUSPICIOUS = (b'"error"', b"[DONE]", b'"usage"', b'"finish_reason"')
 _encode = msgspec.json.encode
 
 
 def sound_part(events: bytes) -> bytes:
-    """Without error frames, [DONE], bare usage, reasons that say that it was given up, and a half event at the end."""
+    """Without error frames, [DONE], bare usage, what is no JSON, reasons that say that it was given up, and a half event at the end."""
     return b"".join(map(_sound, each_event(events)))
 
 
 def _sound(event: bytes) -> bytes:
-    if not any(mark in event for mark in _SUSPICIOUS):
-        return event
     fields = event_fields(event)
-    if fields is None:  # [DONE], or a comment
-        return b"" if b"[DONE]" in event else event
+    if fields is None:  # [DONE], what is no JSON, or a comment
+        return b"" if b"data:" in event else event
     choices = fields.get("choices")
     if error_in(fields) is not None or choices == []:
         return b""

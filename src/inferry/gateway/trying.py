@@ -29,6 +29,7 @@ from inferry.gateway.response_head import is_event_stream
 from inferry.gateway.served import ServedDeployment
 from inferry.gateway.sound_part import sound_part
 from inferry.gateway.splice import Splice
+from inferry.gateway.sse import DONE
 from inferry.gateway.upstream import Headers, UpstreamConnection, UpstreamPool
 from inferry.policy.retry import GiveUp, Retry, decide_resume
 from inferry.policy.routing import NoReplica
@@ -287,6 +288,9 @@ class Trying(BackPressure):
         delivered = answer.delivered()
         if delivered is None:
             return GiveUp("part of the answer has gone out")
+        if delivered.is_told:
+            self._end_stream(sound)
+            return decision
         tokens = answer.tokens_delivered()
         elsewhere = self._who_else()
         at = elsewhere or deployment
@@ -321,6 +325,14 @@ class Trying(BackPressure):
         self._splice, self._body, self._elsewhere = leg.splice, leg.body, elsewhere
         self._start_over()
         return decision
+
+    def _end_stream(self, sound: bytes) -> None:
+        """All is said but [DONE]."""
+        assert self.answer is not None
+        self._leave()
+        self.whole = True
+        self.answer.discard()
+        self._pass_on(sound + self.answer.feed(DONE), True)
 
     def _who_else(self) -> ServedDeployment | None:
         """Another deployment with the same model, if this one has no other replica now."""
