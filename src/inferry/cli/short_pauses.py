@@ -23,7 +23,7 @@ WORTH_OBJECTS = 2_000
 
 
 def keep_pauses_short() -> None:
-    """Once, when most of the program is loaded: no collection looks at that again."""
+    """When much of the program has been loaded: no collection looks at that again. Takes as long as one does."""
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(SWITCH_S)

@@ -121,9 +121,14 @@ def _run_here(place: Place, models: dict[str, Path | None]) -> None:
                 say=speaker.say,
                 environ=os.environ,
             )
+
+            def on_settled() -> None:
+                announcer.settled()
+                keep_pauses_short()  # again: the store, the control API and more have been loaded since
+
             keep_pauses_short()
             announcer.began()
-            await stack.run(announcer.settled)
+            await stack.run(on_settled)
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run())
