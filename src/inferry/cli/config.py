@@ -60,8 +60,10 @@ def check(file: File = DEFAULT_FILE) -> None:
 
     loaded = load_file(file, os.environ)
     make_serving(loaded.config, models_here(loaded.config, inferry_home(os.environ)))
-    names = ", ".join(loaded.config.deployments)
-    typer.echo(f"{file} is right: {len(loaded.config.deployments)} deployment(s): {names}")
+    config = loaded.config
+    several = f"; {len(config.names)} name(s) over them: {', '.join(config.names)}" if config.names else ""
+    names = ", ".join(config.deployments)
+    typer.echo(f"{file} is right: {len(config.deployments)} deployment(s): {names}{several}")
 
 
 @app.command()

@@ -56,6 +56,8 @@ class Entering(Trying):
         )
         self._gateway.metrics.count_fallback(course.name, left.name, other.name)
         self._let_go()
+        if self.attempts:  # for its first replica there, nobody else does
+            other.retry_budget.begin(self._gateway.now_s())
         self._enter(other)
         return True
 
