@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from inferry.core.api_key import ANONYMOUS, Caller
 from inferry.core.errors import EngineUnreachable
 from inferry.core.gateway_settings import Queue
 from inferry.core.limits import Limits
@@ -371,3 +373,65 @@ async def test_weights_may_change_between_two_requests(start: Start, small: int)
             assert (await named.ask("other")).by == "v2"
             named.rename({})
             assert (await named.ask()).error == "model_not_found"
+
+
+# --- everything at once -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_whatever_fails_each_request_ends_once_and_gives_back_what_it_held(
+    start: Start, seed: int
+) -> None:
+    """120 requests against engines that refuse, break, hang or answer, behind a queue and limits, from clients of which
+    some leave: one outcome each, and afterwards every place and every permit is free again."""
+    rng = random.Random(seed)
+
+    async def moody(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(rng.random() * 0.02)
+        match rng.randrange(5):
+            case 0:
+                writer.close()
+            case 1:
+                await refuses(b"503 Busy")(seen, writer)
+            case 2:
+                await seen.closed.wait()
+            case _:
+                await answers("big")(seen, writer)
+
+    async with upstream(moody) as big, upstream(moody) as middle, upstream(answers("small")) as small:
+        ports = {"big": [big.port, big.port], "middle": [middle.port], "small": [small.port]}
+        specs = {
+            "big": {"queue": Queue(running_max=4, waiting_max=6), "limits": Limits(requests_in_flight=8)},
+            "middle": {"limits": Limits(requests_in_flight=3, requests_per_minute=40)},
+            "small": {"limits": Limits(requests_in_flight=200)},
+        }
+        names = {"chat": split(("big", 3), ("middle", 1), fallbacks=["middle", "small"])}
+        async with start(ports, names, specs=specs, first_byte_timeout_s=1) as named:
+
+            async def one(number: int) -> int | None:
+                await asyncio.sleep(number * 0.005)
+                asking = asyncio.create_task(named.ask(stream=number % 2 == 0))
+                if number % 7 == 0:
+                    await asyncio.sleep(0.02)
+                    if asking.cancel():
+                        await asyncio.wait([asking])
+                        return None
+                return int((await asking).status)
+
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(number)) for number in range(120)]
+            statuses = [task.result() for task in tasks]
+            await named.settled()
+            assert {each for each in statuses if each is not None} == {200}
+            async with asyncio.timeout(5):
+                while len(named.outcomes) < sum(each is not None for each in statuses):
+                    await asyncio.sleep(0.01)
+            assert len({each.id for each in named.outcomes}) == len(named.outcomes) <= 120
+            fallbacks = named.gateway.metrics.fallbacks
+            assert {(left, to) for _, left, to in fallbacks} >= {("big", "middle"), ("middle", "small")}
+            for deployment in named.gateway.deployments.values():
+                assert (deployment.turns.waiting, deployment.turns.running) == (0, 0)
+                rules = named.gateway.admission.rules(
+                    Caller(ANONYMOUS), deployment.name, deployment.spec.limits
+                )
+                assert [shelf.in_use for shelf in rules.permit_shelves] == [0]
