@@ -82,7 +82,7 @@ def test_nothing_is_loaded_before_it_is_asked_for(swapping: Swapping) -> None:
     """`up` starts no engine and is ready at once; `status` says how each model is loaded, and /health is well."""
     assert swapping.engines() == []
     shown = swapping.inferry.run("status").stdout
-    assert "a: unloaded: loads with the first request, or by 'inferry load'" in shown
+    assert "a: unloaded: loads with the first request, or by: inferry load a" in shown
     assert "loaded on demand" in swapping.up.output()
     health = swapping._client.get("/health").json()
     assert (health["status"], health["deployments"]["a"]["status"]) == ("ready", "unloaded")

@@ -24,7 +24,7 @@ from inferry.core.errors import ConfigError, LifecycleRefused
 from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.fleet.memory_need import MemoryNeeds
 from inferry.fleet.plan import DeploymentPlan
-from inferry.fleet.swap_model import HOW_TO_LOAD, LoadState, Phase, SwapModel, Use
+from inferry.fleet.swap_model import LoadState, Phase, SwapModel, Use
 from inferry.policy.model_swap import (
     CannotLoad,
     Holder,
@@ -337,5 +337,5 @@ class ModelSwap:
             log.info("model_not_unloaded", deployment=model.name, because=error.message)
         model.phase, model.loaded_s = Phase.UNLOADED, None
         if self._clock.now_s() >= model.refused_until_s:
-            model.says = HOW_TO_LOAD
+            model.says = model.how_to_load
         self._wake.set()

@@ -10,8 +10,6 @@ from enum import StrEnum
 from inferry.core.errors import LifecycleRefused
 from inferry.fleet.memory_need import Need
 
-HOW_TO_LOAD = "loads with the first request, or by 'inferry load'"
-
 
 class Phase(StrEnum):
     UNLOADED = "unloaded"
@@ -51,9 +49,17 @@ class SwapModel:
     wanted_since_s: float | None = None
     wanted_s: float = -math.inf
     refused_until_s: float = -math.inf
-    says: str = HOW_TO_LOAD
+    says: str = ""
     by_hand: list[asyncio.Future[None]] = field(default_factory=list)
     """Those who wait for `load`."""
+
+    def __post_init__(self) -> None:
+        if self.phase is Phase.UNLOADED:
+            self.says = self.how_to_load
+
+    @property
+    def how_to_load(self) -> str:
+        return f"loads with the first request, or by: inferry load {self.name}"
 
     @property
     def is_wanted(self) -> bool:
