@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import uvicorn
+from fastapi import APIRouter
 
 from inferry.admin.api import ReloadAnswer, make_control_app
 from inferry.admin.run_record import RunRecord, new_socket_path
@@ -32,7 +33,11 @@ async def no_reload() -> ReloadAnswer:
 
 @contextmanager
 def running_control(
-    status: Status, *, port: int = 8000, url: str = "http://127.0.0.1:8000"
+    status: Status,
+    *,
+    port: int = 8000,
+    url: str = "http://127.0.0.1:8000",
+    lifecycle: APIRouter | None = None,
 ) -> Iterator[Control]:
     path = new_socket_path()
     state = Control(RunRecord(port, os.getpid(), url, status.file, str(path), 0.0))
@@ -45,7 +50,9 @@ def running_control(
     async def get_status() -> Status:
         return status
 
-    app = make_control_app(status=get_status, shut_down=shut_down, reload=no_reload, pid=status.pid)
+    app = make_control_app(
+        status=get_status, shut_down=shut_down, reload=no_reload, pid=status.pid, lifecycle=lifecycle
+    )
     server = EmbeddedServer(uvicorn.Config(app, loop="none", ws="none", lifespan="off", log_config=None))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
