@@ -17,14 +17,13 @@ from inferry.core.errors import EngineBroke, EngineError, EngineTimeout, EngineU
 from inferry.core.outcome import Ending
 from inferry.core.request import Route
 from inferry.engines.continuation import NOWHERE
-from inferry.gateway.attempts import another, has_ready_besides, in_flight, is_one_coming, spent
-from inferry.gateway.back_pressure import BackPressure
+from inferry.gateway.attempts import another, has_ready_besides, in_flight, spent
 from inferry.gateway.edge import Arrival
 from inferry.gateway.errors import of_replica
+from inferry.gateway.holding import Holding
 from inferry.gateway.host import Host
 from inferry.gateway.next_leg import NotResumed, next_leg
-from inferry.gateway.outgoing import WayOut
-from inferry.gateway.reservation import Reservation, reserve
+from inferry.gateway.reservation import reserve
 from inferry.gateway.response_head import is_event_stream
 from inferry.gateway.served import ServedDeployment
 from inferry.gateway.sound_part import sound_part
@@ -40,17 +39,16 @@ log = structlog.get_logger()
 _MAY_HAVE_DIED = (EngineUnreachable, EngineBroke)
 
 
-class Trying(BackPressure):
+class Trying(Holding):
     """One replica after the other, until one has answered or there is no hope."""
 
     __slots__ = (
-        "_asked", "_body", "_elsewhere", "_ended", "_head", "_longest_pause_s", "_lost_replica", "_out", "_pool", "_refuses_text", "_splice", "_stale_retried",
-        "_stays", "_tried", "_waits_since_s", "_whole_body", "reservation",
+        "_asked", "_body", "_elsewhere", "_head", "_longest_pause_s", "_pool", "_refuses_text", "_splice",
+        "_stale_retried", "_stays", "_tried", "_whole_body",
     )  # fmt: skip
 
     def __init__(self, gateway: Host, route: Route, arrival: Arrival) -> None:
         super().__init__(gateway, route, arrival)
-        self._out: WayOut | None = None
         self._asked = b""
         """What the first replica was asked."""
         self._body = b""
@@ -59,7 +57,6 @@ class Trying(BackPressure):
         self._pool: UpstreamPool | None = None
         self._stale_retried = False
         self._head: tuple[int, bytes, int | None] | None = None
-        self._ended = False
         self._splice: Splice | None = None
         """Makes what comes now the rest of what was sent before."""
         self._refuses_text = False
@@ -69,12 +66,6 @@ class Trying(BackPressure):
         self._stays = False
         """No other replica can go on with it."""
         self._longest_pause_s = 0.0
-        self.reservation: Reservation | None = None
-        """Of `slot`."""
-        self._lost_replica = False
-        """The last attempt failed as they do when an engine dies."""
-        self._waits_since_s: float | None = None
-        """For a replica that takes requests."""
         self._whole_body: list[bytes] = []
         """Of a short answer that is no stream: sent when it is whole, and until then another replica can give it."""
 
@@ -349,52 +340,3 @@ class Trying(BackPressure):
             self.forward(events, complete)
         else:
             self._out.feed(events, complete)
-
-    # --- waiting for a replica ------------------------------------------------------------------------
-
-    def _may_wait(self) -> bool:
-        """For a replica to come. Only who was at one, and lost it, does."""
-        deployment = self.deployment
-        assert deployment is not None
-        if not self.attempts or not self._lost_replica:
-            return False
-        if self.course is not None and self.course.goes_on and not self.relaying:
-            return False
-        now_s, since_s = self._gateway.now_s(), self._waits_since_s
-        waited_s = 0.0 if since_s is None else now_s - since_s
-        return waited_s < deployment.failover.wait_max_s and is_one_coming(deployment, waited_s)
-
-    def _wait(self) -> None:
-        if self._waits_since_s is None:
-            assert self.deployment is not None
-            self._waits_since_s = self._gateway.now_s()
-            self.deployment.stranded[self] = None
-
-    def _stop_waiting(self) -> None:
-        assert self.deployment is not None
-        self._waits_since_s = None
-        self.deployment.stranded.pop(self, None)
-
-    def look_again(self) -> None:
-        """For a replica: there may be one now, or it is time to give up."""
-        if self._waits_since_s is not None and not self._ended:
-            self._try_next()
-
-    # --- letting go -----------------------------------------------------------------------------------
-
-    def _leave(self) -> None:
-        """Close the connection, if there is one: its engine stops."""
-        if self._connection is not None:
-            self._connection.abandon()
-            self._connection = None
-
-    def _release_slot(self, *, failed: bool = True) -> None:
-        if self.reservation is not None:
-            self.reservation.end(self, self._gateway.now_s(), failed=failed)
-            self.reservation = self.slot = None
-
-    def _release_out(self) -> None:
-        if self._out is not None:
-            self._out.cancel()
-            self._out = None
-        self._held = False
