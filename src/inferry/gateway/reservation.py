@@ -13,14 +13,10 @@ from inferry.policy.routing import NO_FACTS, Balancer, NoReplica, RouteFacts, Se
 class Reservation:
     """Give it back exactly once, with `end`."""
 
-    __slots__ = ("_balancer", "_chosen_s", "_facts", "_ttft_s", "slot", "why")
+    __slots__ = ("_balancer", "_chosen_s", "_facts", "_ttft_s", "slot")
 
-    def __init__(
-        self, slot: Slot, balancer: Balancer, facts: RouteFacts, now_s: float, why: str | None
-    ) -> None:
+    def __init__(self, slot: Slot, balancer: Balancer, facts: RouteFacts, now_s: float) -> None:
         self.slot = slot
-        self.why = why
-        """In words, where the client asked for them."""
         self._balancer = balancer
         self._facts = facts
         self._chosen_s = now_s
@@ -67,5 +63,6 @@ def reserve(
     choice = deployment.balancer.choose(exclude, facts, now_s)
     if isinstance(choice, NoReplica):
         return choice
-    why = deployment.balancer.explain(choice) if account.arrival.explain else None
-    return Reservation(choice, deployment.balancer, facts, now_s, why)
+    if account.arrival.explain:
+        account.why = deployment.balancer.explain(choice)
+    return Reservation(choice, deployment.balancer, facts, now_s)
