@@ -72,7 +72,8 @@ class SplitName:
         self._fallbacks = [deployments[each] for each in spec.fallbacks]
         self._header = None if spec.sticky_header is None else spec.sticky_header.encode("ascii")
         self._shares: dict[tuple[str, ...], Shares] = {}
-        """By those that can take a request: not every engine has every route."""
+        """By those that take turns."""
+        self._by_path: dict[str, tuple[Mapping[str, int], Shares]] = {}
 
     def still_is(self, spec: PublicName, deployments: Mapping[str, ServedDeployment]) -> bool:
         """Whether it can stay as it is, with its turns."""
@@ -84,6 +85,10 @@ class SplitName:
                 *(shadow.deployment for shadow in self.shadows),
             )
         )
+
+    def look_again(self) -> None:
+        """The deployments may have other routes now; turns go on."""
+        self._by_path.clear()
 
     def allows(self, key: ApiKey | None) -> bool:
         """A key that names its deployments must name this name, or every member: all of them may answer it."""
@@ -104,21 +109,28 @@ class SplitName:
         request = account.request
         assert request is not None
         path = request.route.path
-        able = tuple(
-            name for name, each in self.members.items() if self._weights[name] and path in each.routes
-        )
-        if not able:
+        found = self._by_path.get(path)
+        if found is None:
+            found = self._by_path[path] = self._able(path)
+        weights, shares = found
+        if not weights:
             self.first.require_route(request.route, request.model)
-        if len(able) == 1:
-            return self.members[able[0]]
-        weights = {name: self._weights[name] for name in able}
-        caller = self._caller(account, request)
-        if caller is not None:
-            return self.members[choose_sticky(weights, self.name, caller[:CALLER_CHARS_MAX])]
-        shares = self._shares.get(able)
-        if shares is None:
-            shares = self._shares[able] = Shares(weights)
-        return self.members[shares.next()]
+        caller = self._caller(account, request) if len(weights) > 1 else None
+        if caller is None:
+            return self.members[shares.next()]
+        return self.members[choose_sticky(weights, self.name, caller[:CALLER_CHARS_MAX])]
+
+    def _able(self, path: str) -> tuple[Mapping[str, int], Shares]:
+        """Members that have the route and a weight, and their turns: not every engine has every route."""
+        weights = {
+            name: weight
+            for name, weight in self._weights.items()
+            if weight and path in self.members[name].routes
+        }
+        able = tuple(weights)
+        if able not in self._shares:
+            self._shares[able] = Shares(weights or self._weights)
+        return weights, self._shares[able]
 
     def _caller(self, account: Account, request: InferenceRequest) -> str | None:
         """What tells this caller from others; None: it has none of it, or nobody asks."""
@@ -174,6 +186,7 @@ class PublicNames:
             split = before.get(name)
             if split is None or not split.still_is(spec, deployments):
                 split = SplitName(name, spec, deployments)
+            split.look_again()
             self._splits[name] = split
         self.all = (*self._splits, *self._deployments)
 

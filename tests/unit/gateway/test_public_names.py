@@ -246,3 +246,13 @@ def test_a_deployment_that_was_left_has_counted_nothing() -> None:
     stand.admission.settle(stand.admitted(who, wanted), 100, 0)
     stand.wait(0.1)
     assert isinstance(stand.refused(who, wanted), RateLimited)
+
+
+def test_routes_that_come_and_go_are_noticed(gateway: Gateway) -> None:
+    """A change of the file may give a deployment another engine: the split follows, and turns of others go on."""
+    assert [sent_to(gateway, "chat") for _ in range(3)] == ["v1", "v2", "v1"]
+    without = [replace(served("v1"), routes=frozenset({EMBEDDINGS.path})), served("v2"), served("small")]
+    gateway.configure(gateway.settings, without, {}, 2, {}, NAMES)
+    assert [sent_to(gateway, "chat") for _ in range(2)] == ["v2", "v2"]
+    gateway.configure(gateway.settings, [served("v1"), served("v2"), served("small")], {}, 3, {}, NAMES)
+    assert [sent_to(gateway, "chat") for _ in range(2)] == ["v2", "v1"]
