@@ -71,6 +71,7 @@ def wrong_in(ask: Ask, outcome: Any) -> list[str]:
     return [] if told == wanted else [f"outcome {told}, not {wanted}"]
 
 
+EVENT_INSIDE = re.compile(rb"(?<=data: [{]).+[}](?=\n\n)")
 CHUNK_FRAME = re.compile(rb"(?<=\n\n)\r\n[0-9a-f]+\r\n")
 
 
@@ -106,6 +107,18 @@ async def test_a_frame_that_breaks(path: str, fields: dict[str, Any]) -> None:
         assert await broken_by(stand, path, "corrupt", places, **fields) == []
 
 
+@WAYS
+async def test_an_event_that_breaks(path: str, fields: dict[str, Any]) -> None:
+    """A zero byte anywhere in the JSON of an event: it does not reach the client, what it said comes from another
+    replica."""
+    async with small_stand() as stand:
+        await answer_bytes(stand, ask_for(path, **fields))
+        inside = [range(*match.span()) for match in EVENT_INSIDE.finditer(stand.damages.seen)]
+        assert len(inside) > TOKENS
+        places = [at for event in inside for at in event if at % 5 == 0 or at == event[-1]]
+        assert await broken_by(stand, path, "corrupt", places, **fields) == []
+
+
 async def test_an_answer_that_drips() -> None:
     """Bytes that come one by one, from the first or from the middle, make the same stream, and no fault."""
     async with small_stand() as stand:
@@ -115,11 +128,16 @@ async def test_an_answer_that_drips() -> None:
 
 @pytest.mark.timeout(60)
 async def test_a_connection_that_falls_silent() -> None:
-    """Eight streams whose engines say nothing more, at eight places, and keep their connections: all go on elsewhere."""
+    """Eight streams whose engines say nothing more, at eight places behind the first event, and keep their connections:
+    all go on elsewhere."""
     async with small_stand(Failover(stall_after_s=0.3, load_factor_max=10)) as stand:
         size = await answer_bytes(stand, ask_for(CHAT))
-        asks = [ask_for(CHAT) for _ in range(8)]
-        stand.damages.plan(Damage("silence", 420 + number * (size - 440) // 8) for number in range(8))
+        first = stand.damages.seen.index(
+            b"\n\n\r\n"
+        )  # before it, an engine may compute the prompt for minutes
+        places = [first + 20 + number * (size - first - 20) // 8 for number in range(8)]
+        asks = [ask_for(CHAT) for _ in places]
+        stand.damages.plan(Damage("silence", at) for at in places)
         heard = await stand.ask_all(asks)
     assert [each.faults for each in heard] == [[]] * 8
     assert stand.damages.done == 8
