@@ -61,11 +61,17 @@ async def test_killed_after_each_token(tmp_path: Path, sample_model: Path) -> No
                     again = await asyncio.to_thread(engine_goes_on, url, "llamacpp", ask, delivered, tokens)
                     differing.append(f"{ask.id}: {one.text()!r}")
                     assert again == one.text()
-                    one.faults = [each for each in one.faults if not each.startswith("text differs")]
+                    excuse(one, "text differs")
+                # llama.cpp says the second in which it writes each event: nothing of ours.
+                excuse(one, "2 values of 'created'")
     sys.stdout.write(f"{len(differing)} of {len(heard)} differ, as the engine does: {differing}\n")
     assert {each.ask.id: each.faults for each in heard if each.faults} == {}
     rows = read_books(inferry, heard).rows
     assert {each.ask.id: rows[each.ask.id]["resumes"] for each in heard} == {each.ask.id: 1 for each in heard}
+
+
+def excuse(heard: Heard, beginning: str) -> None:
+    heard.faults = [each for each in heard.faults if not each.startswith(beginning)]
 
 
 async def ask_and_kill(stand: Stand, url: str, ask: Ask, after: int) -> Heard:
