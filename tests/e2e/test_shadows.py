@@ -203,3 +203,26 @@ async def test_several_shadows_get_a_copy_each(start: Start) -> None:
             assert (await named.ask()).text == "one"
             await named.outcome(3)
             assert (len(a.seen), len(b.seen)) == (1, 1)
+
+
+async def test_a_fault_of_ours_in_a_copy_stays_there(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the gateway's own code fails for a copy, the client is answered, and the copy's place is free again."""
+    async with (
+        upstream(answers("one")) as one,
+        upstream(answers("new")) as new,
+        start({"v1": [one.port], "new": [new.port]}, shadowed(concurrent_max=1)) as named,
+    ):
+        shadow = named.gateway.deployments["new"].estimates
+
+        class Broken:
+            def prompt_tokens(self, body_bytes: int) -> int:
+                raise RuntimeError("a fault")
+
+        monkeypatch.setattr(named.gateway.deployments["new"], "estimates", Broken())
+        assert (await named.ask()).text == "one"
+        await named.outcome(2)
+        assert of(named, "new")[0].error_code == "internal_error"
+        monkeypatch.setattr(named.gateway.deployments["new"], "estimates", shadow)
+        assert (await named.ask()).text == "one"
+        await named.outcome(4)
+        assert len(new.seen) == 1

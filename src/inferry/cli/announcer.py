@@ -10,6 +10,7 @@ from pathlib import Path
 
 from inferry import __version__
 from inferry.cli.config import shown_model
+from inferry.cli.names_table import in_words
 from inferry.core.clock import SystemClock
 from inferry.core.config_file import LoadedFile
 from inferry.core.remote_engines import OpenAIDeployment
@@ -47,6 +48,8 @@ class Announcer:
                     amount += ", loaded on demand"
             engine = "SIMULATED engine" if deployment.engine == "simulated" else deployment.engine
             self._say(f"  {name}: {shown_model(deployment)} on {engine}, {amount}")
+        for name, public in self._loaded.config.names.items():
+            self._say(f"  {name}: {in_words(public)}")
         admin = self._loaded.config.admin
         if admin.listen is not None:
             scheme = "http" if admin.tls is None else "https"

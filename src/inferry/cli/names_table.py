@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from inferry.admin.names_view import NamePlace, NameStatus
+    from inferry.core.public_names import PublicName
 
 
 def names_tables(names: Sequence[NameStatus]) -> Iterator[RenderableType]:
@@ -46,3 +47,13 @@ def _share(place: NamePlace) -> str:
 
 def _count(count: int | None) -> str:
     return "-" if count is None else str(count)
+
+
+def in_words(public: PublicName) -> str:
+    """`chat-v1 90, chat-v2 10; fallbacks chat-small; shadow chat-v3`, for one line."""
+    parts = [", ".join(f"{each.deployment} {each.weight}" for each in public.split)]
+    if public.fallbacks:
+        parts.append(f"fallbacks {', '.join(public.fallbacks)}")
+    if public.shadow:
+        parts.append(f"shadow {', '.join(each.deployment for each in public.shadow)}")
+    return "; ".join(parts)

@@ -175,7 +175,7 @@ class GatewayApp:
         fronts = {front.path for front in FRONTS.values() if front.route.path in served}
         about = {"name": "inferry", "api": sorted({*self._pages, *served, *fronts})}
         if not self._gateway.callers.asks_keys:
-            about["models"] = sorted(self._gateway.deployments)
+            about["models"] = sorted({*self._gateway.deployments, *self._gateway.public_names.splits})
         return 200, _JSON, msgspec.json.encode(about)
 
     async def _health(self, _visit: _Visit) -> tuple[int, bytes, bytes]:
@@ -223,12 +223,11 @@ class GatewayApp:
         return list(self._gateway.names_for(callers.key_of(visit.arrival) if callers.asks_keys else None))
 
     def _describe(self, name: str) -> dict[str, object]:
-        deployment = self._gateway.deployment_for(name)
         return {
             "id": name,
             "object": "model",
             "created": int(self._gateway.created_wall_s),
-            "owned_by": "inferry-simulated" if deployment.spec.simulated else "inferry",
+            "owned_by": "inferry-simulated" if self._gateway.public_names.is_simulated(name) else "inferry",
         }
 
     # --- the slow front -------------------------------------------------------------------------------

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-import structlog
-
 from inferry.core.errors import InferryError
 from inferry.gateway.entry import Entry
 from inferry.gateway.served import ServedDeployment
 from inferry.gateway.trying import Trying
-
-log = structlog.get_logger()
 
 
 class Entering(Trying):
@@ -46,14 +42,6 @@ class Entering(Trying):
         other = course.next_after(left, error)
         if other is None:
             return False
-        log.info(
-            "fell_back",
-            request=self.arrival.id,
-            name=course.name,
-            left=left.name,
-            to=other.name,
-            because=error.message,
-        )
         self._gateway.metrics.count_fallback(course.name, left.name, other.name)
         self._let_go()
         if self.attempts:  # for its first replica there, nobody else does

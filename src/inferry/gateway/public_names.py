@@ -6,7 +6,7 @@ says. Turns are counted in each gateway process; who is sticky gets the same dep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 import msgspec
 
@@ -69,6 +69,8 @@ class SplitName:
         self.members = {each: deployments[each] for each in spec.members}
         self.shadows = [ShadowTarget(each, deployments[each.deployment]) for each in spec.shadow]
         self._weights = {each.deployment: each.weight for each in spec.split}
+        self.takers = [each for name, each in self.members.items() if self._weights[name]]
+        """Those whose turn comes."""
         self._fallbacks = [deployments[each] for each in spec.fallbacks]
         self._header = None if spec.sticky_header is None else spec.sticky_header.encode("ascii")
         self._shares: dict[tuple[str, ...], Shares] = {}
@@ -102,7 +104,7 @@ class SplitName:
 
     @property
     def first(self) -> ServedDeployment:
-        return next(each for name, each in self.members.items() if self._weights[name])
+        return self.takers[0]
 
     def choose(self, account: Account) -> ServedDeployment:
         """Whose turn it is, or who is the caller's; raises UnsupportedRoute where nobody has the route."""
@@ -170,7 +172,8 @@ class PublicNames:
         """`send_copy`: called for each request that a shadow shall see."""
         self._send_copy = send_copy
         self._deployments: dict[str, ServedDeployment] = {}
-        self._splits: dict[str, SplitName] = {}
+        self.splits: dict[str, SplitName] = {}
+        """Those that have several deployments behind them."""
         self.all: Sequence[str] = ()
 
     def configure(self, deployments: Mapping[str, ServedDeployment], names: Mapping[str, PublicName]) -> None:
@@ -180,25 +183,40 @@ class PublicNames:
             for each in deployments.values()
             for public in (each.name, *each.spec.aliases, *each.lora_models)
         }
-        before = self._splits
-        self._splits = {}
+        before = self.splits
+        self.splits = {}
         for name, spec in names.items():
             split = before.get(name)
             if split is None or not split.still_is(spec, deployments):
                 split = SplitName(name, spec, deployments)
             split.look_again()
-            self._splits[name] = split
-        self.all = (*self._splits, *self._deployments)
+            self.splits[name] = split
+        self.all = (*self.splits, *self._deployments)
 
     @property
     def kept_headers(self) -> frozenset[bytes]:
         """Headers by which callers are told apart, in lower case."""
-        headers = (each.spec.sticky_header for each in self._splits.values())
+        headers = (each.spec.sticky_header for each in self.splits.values())
         return frozenset(name.encode("ascii") for name in headers if name is not None)
 
     def own(self, name: str) -> ServedDeployment | None:
         """The deployment that has this name for itself."""
         return self._deployments.get(name)
+
+    def main(self, name: str) -> str:
+        """The name of whatever has this name or alias."""
+        return name if name in self.splits else self._deployments[name].name
+
+    def routes(self, name: str) -> Set[str]:
+        """Paths that somebody behind this name answers."""
+        if name not in self.splits:
+            return self._deployments[name].routes
+        return {path for each in self.splits[name].takers for path in each.routes}
+
+    def is_simulated(self, name: str) -> bool:
+        """Whether some of what it answers may be made up."""
+        found = self.splits[name].takers if name in self.splits else (self._deployments[name],)
+        return any(each.spec.simulated for each in found)
 
     def visible_to(self, key: ApiKey | None) -> Iterable[str]:
         """The names that this key may know of; None: everybody may know all. Costs nothing until read."""
@@ -207,7 +225,7 @@ class PublicNames:
         return self._allowed_names(key, key.deployments)
 
     def _allowed_names(self, key: ApiKey, allowed: frozenset[str]) -> Iterator[str]:
-        yield from (name for name, split in self._splits.items() if split.allows(key))
+        yield from (name for name, split in self.splits.items() if split.allows(key))
         yield from (name for name, each in self._deployments.items() if each.name in allowed)
 
     def lookup(self, model: str, key: ApiKey | None) -> ServedDeployment:
@@ -216,7 +234,7 @@ class PublicNames:
         deployment = self._deployments.get(model)
         if deployment is not None:
             return deployment
-        split = self._splits.get(model)
+        split = self.splits.get(model)
         if split is None:
             raise unknown_model(model, list(self.visible_to(key)))
         return split.somebody()
@@ -232,7 +250,7 @@ class PublicNames:
             return
         if model in self._deployments:
             require_deployment(key, deployment.name)
-        elif not self._splits[model].allows(key):
+        elif not self.splits[model].allows(key):
             require_deployment(key, model)
 
     def destination(self, account: Account) -> ServedDeployment:
@@ -243,7 +261,7 @@ class PublicNames:
         assert caller is not None
         deployment = account.deployment = self.lookup(request.model, caller.key)
         self._require(request.model, caller.key, deployment)
-        split = self._splits.get(request.model)
+        split = self.splits.get(request.model)
         if split is None:
             deployment.require_route(account.route, request.model)
             return deployment
@@ -258,7 +276,7 @@ class PublicNames:
         return deployment
 
     def _send_copies(self, request: InferenceRequest, arrival: Arrival) -> None:
-        split = self._splits.get(request.model)  # it may be gone from the file by now
+        split = self.splits.get(request.model)  # it may be gone from the file by now
         for target in () if split is None else split.shadows:
             if request.route.path in target.deployment.routes and target.is_next():
                 self._send_copy(request, arrival, target)

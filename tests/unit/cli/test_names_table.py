@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from inferry.admin.names_view import NamePlace, NameStatus
-from inferry.cli.names_table import names_tables
+from inferry.cli.names_table import in_words, names_tables
+from inferry.core.public_names import PublicName
 
 from .conftest import Run
 
@@ -37,6 +38,20 @@ def test_shares_fallbacks_and_shadows_are_told_apart() -> None:
         "                    small       fallback              0          0",
         "                    new         shadow, 0.5 %         -          -",
     ]
+
+
+def test_one_line_tells_what_a_name_does() -> None:
+    """For the terminal of `inferry up`."""
+    plain = PublicName.model_validate({"split": [{"deployment": "v1"}]})
+    assert in_words(plain) == "v1 1"
+    full = PublicName.model_validate(
+        {
+            "split": [{"deployment": "v1", "weight": 90}, {"deployment": "v2", "weight": 10}],
+            "fallbacks": ["v1", "small"],
+            "shadow": [{"deployment": "new"}],
+        }
+    )
+    assert in_words(full) == "v1 90, v2 10; fallbacks v1, small; shadow new"
 
 
 def test_without_names_there_is_no_table() -> None:

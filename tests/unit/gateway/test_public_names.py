@@ -30,11 +30,12 @@ from inferry.gateway.account import Account
 from inferry.gateway.callers import Callers
 from inferry.gateway.course import Course
 from inferry.gateway.edge import Edge
+from inferry.gateway.fronts.front_exchange import CallersModels
 from inferry.gateway.gateway import Gateway
 from inferry.gateway.limit_errors import spent_error
 from inferry.gateway.limit_rules import Estimate
 from inferry.gateway.public_names import user_of
-from inferry.gateway.served import ServedDeployment
+from inferry.gateway.served import ServedDeployment, ServedSpec
 from inferry.testing.manual_clock import ManualClock
 
 from .stand import served
@@ -48,12 +49,16 @@ NAMES = {
 }
 
 
+def gateway_specs() -> list[ServedSpec]:
+    return [served("v1", "gpt-4o"), served("v2"), served("small")]
+
+
 @pytest.fixture
 def gateway() -> Iterator[Gateway]:
     with asyncio.Runner() as runner:
         yield Gateway(
             GatewaySettings(),
-            [served("v1", "gpt-4o"), served("v2"), served("small")],
+            gateway_specs(),
             clock=ManualClock(),
             loop=runner.get_loop(),
             names=NAMES,
@@ -256,3 +261,27 @@ def test_routes_that_come_and_go_are_noticed(gateway: Gateway) -> None:
     assert [sent_to(gateway, "chat") for _ in range(2)] == ["v2", "v2"]
     gateway.configure(gateway.settings, [served("v1"), served("v2"), served("small")], {}, 3, {}, NAMES)
     assert [sent_to(gateway, "chat") for _ in range(2)] == ["v2", "v1"]
+
+
+def test_requests_that_name_no_model_go_to_the_name(gateway: Gateway) -> None:
+    """TGI's API has no `model`: where one name has all deployments behind it, it is that one; a key that is bound to
+    the name is never led past it."""
+
+    def chosen(its_key: ApiKey | None) -> str:
+        return CallersModels(gateway, its_key, None).chosen(CHAT)
+
+    assert chosen(key("chat")) == "chat"
+    assert chosen(key("v2")) == "v2"
+    with pytest.raises(InvalidRequest, match="so name one: chat, small, solo, v1, v2"):
+        chosen(None)
+    gateway.configure(gateway.settings, gateway_specs(), {}, 2, {}, {"chat": NAMES["chat"]})
+    assert chosen(None) == "chat"
+
+
+def test_a_name_with_a_simulated_member_says_so() -> None:
+    """Where some of the answers are made up, the list of models does not look as if none were."""
+    with asyncio.Runner() as runner:
+        specs = [served("v1"), replace(served("v2"), simulated=True), served("small")]
+        gateway = Gateway(GatewaySettings(), specs, clock=ManualClock(), loop=runner.get_loop(), names=NAMES)
+        names = gateway.public_names
+        assert [name for name in names.all if names.is_simulated(name)] == ["chat", "v2"]

@@ -125,13 +125,12 @@ class CallersModels:
     def chosen(self, route: Route) -> str:
         if self._header is not None:
             return self.known(self._header)
-        able = {
-            deployment.name
-            for name in self.names()
-            if route.path in (deployment := self._gateway.deployment_for(name, self._key)).routes
-        }
+        public = self._gateway.public_names
+        able = {public.main(name) for name in self.names() if route.path in public.routes(name)}
         if len(able) == 1:
             return able.pop()
+        if len(split := able & public.splits.keys()) == 1:  # its deployments are behind it
+            return split.pop()
         if not able:
             raise InvalidRequest(f"No deployment here serves this: none has {route.path}.", param="model")
         raise InvalidRequest(
