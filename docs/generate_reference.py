@@ -165,7 +165,9 @@ def _value(key: str, schema: dict[str, Any]) -> str:
             return "list of " + ", ".join(f"`{each}`" for each in items["enum"])
         return "list of keys, see below" if "$ref" in items else f"list of {_TYPES[items['type']]}"
     if schema["type"] == "object":
-        return "names, each with a text"
+        each = schema.get("additionalProperties")
+        is_number = isinstance(each, dict) and each.get("type") == "number"
+        return f"names, each with a {'number' if is_number else 'text'}"
     name, unit = _TYPES[schema["type"]], _UNITS.get(key.rpartition("_")[2])
     if unit == "bytes" and may_be_text:
         return "bytes, or a size such as `32MiB`"

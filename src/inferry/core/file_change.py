@@ -19,8 +19,9 @@ from inferry.core.shown_url import shown_url
 SHOWN_CHARS_MAX = 80
 SHOWN_KEYS_MAX = 20
 
-GATEWAY_SIDE_KEYS = frozenset(ManagedBase.model_fields)
-"""Keys that no engine sees: what all deployments have, and what keepers use. All others are an engine's."""
+GATEWAY_SIDE_KEYS = frozenset({*ManagedBase.model_fields, "weights"})
+"""Keys that no engine sees: what all deployments have, what keepers use, and how endpoints share the requests. All
+others are an engine's."""
 
 NEEDS_RESTART: tuple[KeyPath, ...] = (
     ("gateway", "listen"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
@@ -43,6 +43,11 @@ class OpenAIDeployment(DeploymentBase):
         description="Base URLs, each one replica: http://10.0.0.7:8000/v1; "
         "with api_version also https://RESOURCE.openai.azure.com",
     )
+    weights: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(
+        default_factory=dict,
+        description="How much an endpoint can take beside the others, by its URL as written in 'endpoints'; those that "
+        "are not named have 1. For all routing policies but round_robin.",
+    )
     api_key: SecretStr | None = Field(
         None, description="Key that the endpoints ask for, as a reference: ${OUTSIDE_API_KEY}."
     )
@@ -80,6 +85,16 @@ class OpenAIDeployment(DeploymentBase):
             raise ValueError("an endpoint stands here twice")
         if len({is_v1(url) for url in value}) > 1:
             raise ValueError("either all of them end in /v1, or none: Azure's two APIs differ")
+        return value
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_are_of_endpoints(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        for url in value:
+            if url not in info.data.get("endpoints", (url,)):
+                raise ValueError(
+                    "a weight is for a URL that is not in 'endpoints': write it as it stands there"
+                )
         return value
 
     @field_validator("api_key", mode="before")

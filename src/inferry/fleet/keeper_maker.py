@@ -12,7 +12,7 @@ from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import Prober
-from inferry.fleet.remote_keeper import RemoteKeeper
+from inferry.fleet.remote_keeper import RemoteKeeper, weight_of
 from inferry.fleet.replica_keeper import ReplicaKeeper
 from inferry.fleet.replica_record import ReplicaRecord
 from inferry.runtime.base import Runtime
@@ -39,6 +39,7 @@ class KeeperMaker:
         if isinstance(deployment, OpenAIDeployment):
             assert isinstance(adapter, RemoteAdapter)
             assert endpoint is not None
+            record.weigh(weight_of(plan, endpoint))
             return RemoteKeeper(
                 record, adapter, endpoint, deployment.health, self.prober, self.clock, self.hand_over
             )

@@ -9,6 +9,7 @@ import structlog
 
 from inferry.core.clock import Clock
 from inferry.core.health_settings import Health
+from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.replica import Endpoint, ReplicaProgress, ReplicaState
 from inferry.engines.adapter import RemoteAdapter
 from inferry.fleet.plan import DeploymentPlan
@@ -17,6 +18,17 @@ from inferry.fleet.replica_care import ReplicaCare
 from inferry.fleet.replica_record import ReplicaRecord
 
 log = structlog.get_logger()
+
+
+def weight_of(plan: DeploymentPlan, endpoint: Endpoint) -> float:
+    """As the file has it; 1 for an endpoint that is on its way out of the file."""
+    deployment = plan.deployment
+    assert isinstance(plan.adapter, RemoteAdapter)
+    assert isinstance(deployment, OpenAIDeployment)
+    for url, each in zip(deployment.endpoints, plan.adapter.endpoints(), strict=True):
+        if each == endpoint:
+            return deployment.weights.get(url, 1.0)
+    return 1.0
 
 
 class RemoteKeeper:
@@ -48,6 +60,7 @@ class RemoteKeeper:
         """Settings of a new file, for the same endpoint."""
         assert isinstance(plan.adapter, RemoteAdapter)
         self._health = plan.deployment.health
+        self.record.weigh(weight_of(plan, self._endpoint))
         self._care.change(plan.deployment.health, plan.adapter)
 
     def report_failure(self, reason: str) -> None:

@@ -88,6 +88,13 @@ class ReplicaRecord:
         """Where it is now; published with the next change."""
         self._view = replace(self._view, endpoint=endpoint, pid=pid, log_path=log_path)
 
+    def weigh(self, weight: float) -> None:
+        """How much it can take beside the others; published at once, unless nothing has been yet."""
+        if weight != self._view.weight:
+            self._view = replace(self._view, weight=weight)
+            if self._view.state is not ReplicaState.PENDING:
+                self._on_change(self._view)
+
     def begin_life(self, started_wall_s: float, has_counters: bool) -> None:
         """A new engine process. Published with the next change."""
         self.reading = None

@@ -175,6 +175,23 @@ def problems(text: str) -> list[str]:
             "5: deployments.out.endpoints: an endpoint stands here twice",
         ),
         (
+            CHAT + "    routing: {policy: peak_ewma, load_bound: 2}\n",
+            "4: deployments.chat.routing: 'load_bound' is for policy session, not for peak_ewma: drop it, or change the policy",
+        ),
+        (
+            CHAT + "    routing: {policy: session, session_by: [cookie]}\n",
+            "4: deployments.chat.routing.session_by.0: 'cookie' is not known. Write user, conversation, key or header:NAME",
+        ),
+        (
+            CHAT + "    routing: {policy: session, session_by: [header:Authorization]}\n",
+            "4: deployments.chat.routing.session_by.0: 'header:Authorization' is a credential: write key, for the "
+            "caller's key",
+        ),
+        (
+            OUTSIDE + "    endpoints: [http://h/v1]\n    weights: {http://i/v1: 2}\n",
+            "6: deployments.out.weights: a weight is for a URL that is not in 'endpoints': write it as it stands there",
+        ),
+        (
             CHAT + "gateway: {listen: '8000'}\n",
             "4: gateway.listen: write it as HOST:PORT, for instance 127.0.0.1:8000",
         ),

@@ -63,6 +63,12 @@ def test_what_no_engine_sees_changes_live(keys: dict[str, object]) -> None:
     assert effects(with_chat(), with_chat(**keys)) == {"chat": "changed"}
 
 
+def test_weights_of_endpoints_change_live() -> None:
+    """Endpoints that others run go on as they are; requests are shared out anew."""
+    far = "deployments: {far: {engine: openai, model: m, endpoints: [http://a/v1, http://b/v1]%s}}"
+    assert effects(far % "", far % ", weights: {http://a/v1: 3}") == {"far": "changed"}
+
+
 @pytest.mark.parametrize(
     "keys", [{"context_tokens": 99}, {"parallel": 3}, {"model": "x"}, {"faults": "true"}]
 )

@@ -289,6 +289,22 @@ async def test_settings_change_while_engines_run() -> None:
     assert house.runtime.stops == [("chat-0", 2.0)]
 
 
+async def test_weights_of_endpoints_change_while_they_serve() -> None:
+    """They are published with the replica from its first moment on, and at once when the file has others."""
+    urls = ["http://a:1/v1", "http://b:1/v1"]
+
+    def far(**weights: float) -> OpenAIDeployment:
+        named = {f"http://{host}:1/v1": weight for host, weight in weights.items()}
+        return OpenAIDeployment(engine="openai", model="m", endpoints=urls, health=SLOW, weights=named)
+
+    async with running(House(far=far(a=3))) as house:
+        assert {view.weight for view in house.changes.views if view.id == "far-0"} == {3.0}
+        await house.apply(far=far(b=0.5))
+        latest = {view.id: view.weight for view in house.changes.views}
+        assert latest == {"far-0": 1.0, "far-1": 0.5}
+        assert house.gone == []
+
+
 async def test_the_start_limit_of_a_starting_engine_changes() -> None:
     """An engine that is loading gets the new time from its start on."""
     house = House(chat=chat(1, start_timeout_s=1))
