@@ -31,6 +31,8 @@ class Engine:
     refuses_partial: bool = False
     style: str = "two_flags"
     """How it is asked to go on: as vLLM, or by an assistant message at the end (`trailing`)."""
+    joins: bool = False
+    """Two tokens to an event."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     hangs: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -45,15 +47,26 @@ class Engine:
             writer.write(b"content-length: %d\r\n\r\n%b" % (len(refusal), refusal))
             return
         writer.write(SSE_HEAD)
+        with_ids = bool(body.get("return_token_ids"))
         if is_chat:
-            await self._say(writer, self._event({"role": "assistant", "content": ""}, is_chat))
+            first = self._event({"role": "assistant", "content": ""}, is_chat)
+            if with_ids:
+                first = event({**json.loads(first[6:]), "prompt_token_ids": list(range(PROMPT_TOKENS))})
+            await self._say(writer, first)
         limit = body.get("max_tokens") or 10**6
         words = self.words[before : before + limit]
+        held, held_ids = "", None
         for count, word in enumerate(words):
             if count == self.dies_after:
                 await self._die(writer, seen, is_chat)
                 return
-            await self._say(writer, self._event({"content": word}, is_chat))
+            ids = [1000 + before + count] if with_ids else None
+            if self.joins and count % 2 == 0 and count + 1 < len(words):
+                held, held_ids = word, ids
+                continue
+            said, ids = held + word, (held_ids or []) + ids if ids else None
+            held, held_ids = "", None
+            await self._say(writer, self._event({"content": said}, is_chat, ids=ids))
         if self.dies_after == len(words):
             await self._die(writer, seen, is_chat)
             return
@@ -86,6 +99,9 @@ class Engine:
                 assert body["add_generation_prompt"] is False
             text = last["content"]
         else:
+            if isinstance(body["prompt"], list):
+                assert body["prompt"][:PROMPT_TOKENS] == list(range(PROMPT_TOKENS))
+                return len(body["prompt"]) - PROMPT_TOKENS
             text = body["prompt"].removeprefix("Where?")
         for count in range(len(self.words) + 1):
             if "".join(self.words[:count]) == text:
@@ -124,8 +140,14 @@ class Engine:
         kind = "chat.completion.chunk" if is_chat else "text_completion"
         return {"id": f"id-of-{self.name}", "object": kind, "created": 1, "model": self.name}
 
-    def _event(self, delta: dict[str, Any], is_chat: bool, reason: str | None = None) -> bytes:
+    def _event(
+        self, delta: dict[str, Any], is_chat: bool, reason: str | None = None, ids: list[int] | None = None
+    ) -> bytes:
         choice: dict[str, Any] = {"index": 0, "finish_reason": reason}
+        if ids is not None:
+            choice["token_ids"] = ids
+            if not is_chat:
+                choice["prompt_token_ids"] = list(range(PROMPT_TOKENS))
         choice |= {"delta": delta} if is_chat else {"text": delta.get("content", "")}
         return event({**self._envelope(is_chat), "choices": [choice]})
 

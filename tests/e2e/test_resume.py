@@ -418,3 +418,25 @@ async def test_only_the_last_word_is_missing(start: Start) -> None:
         outcome = await running.outcome()
         assert (outcome.ending, outcome.resumes) == (Ending.COMPLETED, 0)
         assert (outcome.prompt_tokens, outcome.completion_tokens) == (PROMPT_TOKENS, TOKENS)
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+async def test_from_the_very_tokens(start: Start, path: str) -> None:
+    """With failover.token_ids, the next replica gets the ids of the prompt and of the answer so far, and the counts are
+    exact although two tokens came in one event; the client sees nothing of it."""
+    first, second = Engine("first", 6, joins=True), Engine("second", joins=True)
+    ids = Failover(token_ids=True)
+    async with (
+        upstream(first.handler) as one,
+        upstream(second.handler) as two,
+        start([one.port, two.port], failover=ids) as running,
+    ):
+        events = await ask(running, path, max_tokens=50, stream_options={"include_usage": True})
+        assert_unbroken(events)
+        assert "token_ids" not in json.dumps(events)
+        assert first.bodies[0]["return_token_ids"] is True
+        body = second.bodies[0]
+        assert body["prompt"] == [*range(PROMPT_TOKENS), *range(1000, 1006)]
+        assert body["max_tokens"] == 44
+        assert two.seen[0].path == COMPLETIONS
+        assert running.gateway.metrics.resumes == {("chat", "engine_broke", "token_ids"): 1}

@@ -11,6 +11,11 @@ class Failover(Section):
     """What becomes of requests whose replica fails. How many replicas one may try: `gateway: attempts_max`."""
 
     resume: bool = Field(True, description="Streams that have begun go on at another replica.")
+    token_ids: bool = Field(
+        False,
+        description="Ask engines that can tell (vLLM) for the ids of all tokens: streams go on from these very tokens, and "
+        "are counted to the token. Each event is parsed for that, some 5 us a token.",
+    )
     resumes_max: int = Field(5, ge=0, le=100, description="So often for one stream.")
     wait_max_s: float = Field(
         30.0,

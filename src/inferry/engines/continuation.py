@@ -41,6 +41,8 @@ class Continuation:
     """It takes `prompt` as it is, without a template around it: prompt and text so far, then."""
     why_not: str = ""
     """In words, where one of them is missing."""
+    token_ids: bool = False
+    """It tells the ids of prompt and answer (`return_token_ids`), and takes a prompt of ids."""
     trims: bool = False
     """White space at the end of the text is cut off, so the rest may begin with it."""
 
@@ -67,7 +69,7 @@ class NotContinued:
 
 
 NOWHERE = Continuation(ChatStyle.NONE, False, "nothing is known of how it continues an answer")
-_VLLM = Continuation(ChatStyle.TWO_FLAGS, True, trims=True)
+_VLLM = Continuation(ChatStyle.TWO_FLAGS, True, token_ids=True, trims=True)
 
 # Read from the engines' sources: vLLM 0.32 entrypoints/openai (the chat template's renderer may cut white space),
 # SGLang 0.5.23 entrypoints/openai/serving_chat.py, TGI 3.3 router/src/infer/chat_template.rs, TensorRT-LLM 1.2

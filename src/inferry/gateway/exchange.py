@@ -37,6 +37,7 @@ from inferry.gateway.response_head import own_lines, refusal_lines, relayed_head
 from inferry.gateway.sink import ClientSink
 from inferry.gateway.sound_part import sound_part
 from inferry.gateway.sse import without_done
+from inferry.gateway.token_ids import TokenIds, with_token_ids
 from inferry.gateway.upstream import Headers
 from inferry.policy.retry import Retry
 
@@ -150,12 +151,20 @@ class Exchange(Entering):
                 self.entry.length_max,
                 deployment.tokenize_field,
             )
+            if deployment.asks_token_ids and request.stream and self.route in RESUMABLE:
+                self._ask_for_ids()
         except Rejected as error:
             self._fail(error, Ending.REJECTED)
             return
         if self.course is not None:
             self.course.on_entered(request, self.arrival)
         self._try_next()
+
+    def _ask_for_ids(self) -> None:
+        body = with_token_ids(self._asked)
+        if body is not None:
+            self._body = self._asked = body
+            self._ids = TokenIds()
 
     # --- relaying -------------------------------------------------------------------------------------
 
@@ -197,6 +206,8 @@ class Exchange(Entering):
         answer = self.answer
         assert answer is not None
         reads = answer.reads
+        if self._ids is not None:
+            data = self._ids.feed(data) + (self._ids.finish() if complete else b"")
         if self._splice is not None:
             data = self._splice.feed(data) + (self._splice.finish() if complete else b"")
             if self._splice.differs is not None:

@@ -2,6 +2,7 @@
 
 what the client has                        way       the other replica
 nothing that was generated                 replay    is asked the same
+plain text, and its tokens are known       token_ids goes on behind these tokens (token_ids.py)
 plain text of one answer                   text      continues it (engines/continuation.py)
 everything but the end                     count     says how long the prompt was
 tool calls, reasoning, JSON by a grammar,  replay    is asked the same; what the client has is passed over. Only where
@@ -21,21 +22,23 @@ import msgspec
 from inferry.core.request import CHAT, COMPLETIONS, LENGTH_FIELDS, Route
 from inferry.engines.continuation import Continuation, NotContinued, continue_chat, continue_completion
 from inferry.gateway.delivered import CONTENT, Delivered, Part
-from inferry.gateway.splice import Continued, Counted, Replayed, Splice
+from inferry.gateway.splice import Continued, ContinuedAsCompletion, Counted, Replayed, Splice
+from inferry.gateway.token_ids import TOKEN_IDS_FIELD, body_from_ids
 
 RESUMABLE = frozenset({CHAT, COMPLETIONS})
-TEXT, REPLAY, COUNT = "text", "replay", "count"
+TOKEN_IDS, TEXT, REPLAY, COUNT = "token_ids", "text", "replay", "count"
 _TEXT_PART = Part(0, CONTENT)
 _STOP = "stop"
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
+    route: Route
+    """Where the other replica is asked."""
     body: bytes
-    """What the other replica is asked."""
     splice: Splice
     way: str
-    """`text`, `replay` or `count`."""
+    """`token_ids`, `text`, `replay` or `count`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +53,25 @@ def next_leg(
     tokens: int,
     continuation: Continuation,
     model: str | None = None,
+    asks_ids: bool = False,
+    ids: list[int] | None = None,
 ) -> Leg | NotResumed:
     """`body`: what the first replica was asked. `tokens`: what the client has of them. `continuation`: of the engine that
-    shall go on; `model`: how it calls the model, where that is another engine."""
+    shall go on; `model`: how it calls the model, where that is another engine. `asks_ids`: the gateway has asked for token ids, not the client. `ids`: of the prompt and of these tokens,
+    where they are known, and where the other replica has the same."""
     if route not in RESUMABLE:
         return NotResumed(f"streams of {route.path} can't be resumed")
     if delivered.odd is not None:
         return NotResumed(delivered.odd)
     fields: dict[str, Any] = msgspec.json.decode(body)
+    if asks_ids:
+        fields.pop(TOKEN_IDS_FIELD, None)
     if model is not None:
         fields["model"] = model
         body = msgspec.json.encode(fields)
     parts = delivered.parts
     if not parts and not delivered.finished:
-        return Leg(body, Replayed(delivered), REPLAY)
+        return Leg(route, body, Replayed(delivered), REPLAY)
     if set(parts) <= {_TEXT_PART}:
         left = _length_left(fields, tokens)
         reason = delivered.finished.get(0)
@@ -72,13 +80,18 @@ def next_leg(
         go_on = continue_chat if route is CHAT else continue_completion
         plan = go_on(continuation, fields, delivered.text(_TEXT_PART), tokens)
         if not isinstance(plan, NotContinued):
-            return Leg(msgspec.json.encode(plan.body), Continued(delivered, tokens, plan.may_repeat), TEXT)
+            if ids is not None and (exact := body_from_ids(route, plan.body, ids)) is not None:
+                as_sent = ContinuedAsCompletion if route is CHAT else Continued
+                return Leg(COMPLETIONS, msgspec.json.encode(exact), as_sent(delivered, tokens, ""), TOKEN_IDS)
+            return Leg(
+                route, msgspec.json.encode(plan.body), Continued(delivered, tokens, plan.may_repeat), TEXT
+            )
         because = plan.because
     else:
         because = "more than plain text was under way"
     if not _comes_out_the_same(fields):
         return NotResumed(f"{because}, and its answer is random (no seed, and a temperature above 0)")
-    return Leg(body, Replayed(delivered), REPLAY)
+    return Leg(route, body, Replayed(delivered), REPLAY)
 
 
 def _count(
@@ -97,7 +110,7 @@ def _count(
         return NotResumed(plan.because)
     body = {**plan.body, **(lengths or {"max_tokens": 1})}
     splice = Counted(delivered, tokens, unseen, "length" if reason is None else None)
-    return Leg(msgspec.json.encode(body), splice, COUNT)
+    return Leg(route, msgspec.json.encode(body), splice, COUNT)
 
 
 def _length_left(fields: dict[str, Any], tokens: int) -> int | None:

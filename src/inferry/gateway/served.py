@@ -78,6 +78,7 @@ class ServedDeployment:
         self.turns = Turns(spec.queue, None)
         self.parked = Parked(spec.name, on_load_wanted)
         self.estimates = TokenEstimates()
+        self._live_lora: Mapping[str, str] = {}
         self.retry_budget = RetryBudget()
         self.stranded: dict[Stranded, None] = {}
         """Requests that have lost their replica, and wait for one."""
@@ -90,18 +91,24 @@ class ServedDeployment:
         self.name = spec.name
         self.engine = spec.engine
         self.upstream_model = spec.upstream_model
-        self.lora_models = spec.lora_models
+        self.lora_models = {**self._live_lora, **spec.lora_models}
         self.routes = spec.routes
         self.asks_usage = spec.asks_usage
         self.tokenize_field = spec.tokenize_field
         self.reason_needed = spec.reason_needed
         self.failover = spec.failover
         self.continuation = spec.continuation
+        self.asks_token_ids = spec.failover.resume and spec.failover.token_ids and spec.continuation.token_ids
         self.rates = rates(spec.price)
         self.balancer.set_policy(spec.routing)
         self.turns.settings = spec.queue
         self.parked.wait_max_s = spec.load_wait_s
         self.parked.waiting_max = spec.queue.waiting_max
+
+    def set_live_lora(self, models: Mapping[str, str]) -> None:
+        """Adapters that its engines loaded while they run, in addition to the file's."""
+        self._live_lora = models
+        self.lora_models = {**models, **self.spec.lora_models}
 
     def require_route(self, route: Route, model: str) -> None:
         """Raises UnsupportedRoute that says what its engine has instead. `model`: as the client named it."""
@@ -124,7 +131,7 @@ class ServedDeployment:
         if each is None and self.spec.slots is not None:
             each = 2 * self.spec.slots
         usable = self.balancer.usable()
-        if self.spec.load_wait_s is not None and not usable:
+        if self.on_demand and not usable:
             self.turns.set_slots(0, now_s)
             self._park_waiting(now_s)
             return
@@ -143,9 +150,14 @@ class ServedDeployment:
                 waiter.on_refused(full)
 
     @property
+    def on_demand(self) -> bool:
+        """Its model is loaded when it is asked for."""
+        return self.spec.load_wait_s is not None
+
+    @property
     def awaits_model(self) -> bool:
         """It is loaded on demand, and no replica serves now: requests have to be parked."""
-        return self.spec.load_wait_s is not None and not self.balancer.usable()
+        return self.on_demand and not self.balancer.usable()
 
     @property
     def waiting(self) -> int:

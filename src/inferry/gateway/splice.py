@@ -95,6 +95,15 @@ class Continued(Splice):
         shift_usage(usage, self._tokens)
 
 
+class ContinuedAsCompletion(Continued):
+    """A chat, gone on with by a text completion: that takes token ids."""
+
+    def _keeps(self, choice: dict[str, Any]) -> bool:
+        text = choice.pop("text", None)
+        choice["delta"] = {CONTENT: text} if text else {}
+        return super()._keeps(choice)
+
+
 class Replayed(Splice):
     """The engine was asked the same once more: what is there already is passed over, as long as it is the same."""
 

@@ -22,13 +22,14 @@ from inferry.gateway.edge import Arrival
 from inferry.gateway.errors import of_replica
 from inferry.gateway.holding import Holding
 from inferry.gateway.host import Host
-from inferry.gateway.next_leg import NotResumed, next_leg
+from inferry.gateway.next_leg import TOKEN_IDS, NotResumed, next_leg
 from inferry.gateway.reservation import reserve
 from inferry.gateway.response_head import is_event_stream
 from inferry.gateway.served import ServedDeployment
 from inferry.gateway.sound_part import sound_part
 from inferry.gateway.splice import Splice
 from inferry.gateway.sse import DONE
+from inferry.gateway.token_ids import TokenIds
 from inferry.gateway.upstream import Headers, UpstreamConnection, UpstreamPool
 from inferry.policy.retry import GiveUp, Retry, decide_resume
 from inferry.policy.routing import NoReplica
@@ -43,7 +44,7 @@ class Trying(Holding):
     """One replica after the other, until one has answered or there is no hope."""
 
     __slots__ = (
-        "_asked", "_body", "_elsewhere", "_head", "_longest_pause_s", "_pool", "_refuses_text", "_splice",
+        "_asked", "_body", "_elsewhere", "_head", "_ids", "_longest_pause_s", "_path", "_pool", "_refuses_text", "_splice",
         "_stale_retried", "_stays", "_tried", "_whole_body",
     )  # fmt: skip
 
@@ -53,6 +54,10 @@ class Trying(Holding):
         """What the first replica was asked."""
         self._body = b""
         """What this one is asked."""
+        self._path = route.path
+        """Where."""
+        self._ids: TokenIds | None = None
+        """Of a stream whose engine was asked for them."""
         self._tried: dict[str, UpstreamPool] = {}
         self._pool: UpstreamPool | None = None
         self._stale_retried = False
@@ -136,7 +141,7 @@ class Trying(Holding):
     def _send(self, connection: UpstreamConnection) -> None:
         self._connection = connection
         head = b"%b%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (
-            connection.pool.heads[self.route.path], self.arrival.forward, len(self._body),
+            connection.pool.heads[self._path], self.arrival.forward, len(self._body),
         )  # fmt: skip
         if self._paused or self._held:
             connection.transport.pause_reading()
@@ -282,12 +287,17 @@ class Trying(Holding):
         if delivered.is_told:
             self._end_stream(sound)
             return decision
-        tokens = answer.tokens_delivered()
+        ids = None if self._ids is None else self._ids.told
+        tokens = answer.tokens_delivered() if ids is None else ids
         elsewhere = self._who_else()
         at = elsewhere or deployment
         continuation = NOWHERE if self._refuses_text else at.continuation
         model = None if elsewhere is None else elsewhere.upstream_model
-        leg = next_leg(self.route, self._asked, delivered, tokens, continuation, model)
+        exact = None if self._ids is None or elsewhere is not None else self._ids.so_far
+        asks_ids = self._ids is not None
+        leg = next_leg(
+            self.route, self._asked, delivered, tokens, continuation, model, asks_ids=asks_ids, ids=exact
+        )
         if isinstance(leg, NotResumed):
             self._gateway.metrics.count_resume(deployment.name, error.code, None)
             return GiveUp(f"part of the answer has gone out, and {leg.because}")
@@ -314,6 +324,9 @@ class Trying(Holding):
         if not self._refuses_text:
             self._tried[self.replica_id] = self._pool
         self._splice, self._body, self._elsewhere = leg.splice, leg.body, elsewhere
+        self._path = leg.route.path
+        if self._ids is not None:
+            self._ids.next_leg(exact=leg.way == TOKEN_IDS)
         self._start_over()
         return decision
 
