@@ -70,7 +70,7 @@ class Runtime(Protocol):
         """
 
     async def stop(self, handle: Handle, grace_s: float) -> Exit:
-        """Ask it to end, wait up to `grace_s`, then kill its whole process group. Idempotent.
+        """Ask it to end, wait up to `grace_s`, then kill its whole process group; with 0, kill at once. Idempotent.
 
         If it is cancelled while it waits, it kills at once.
         """

@@ -103,7 +103,8 @@ class LocalRuntime:
     async def stop(self, handle: Handle, grace_s: float) -> Exit:
         process = self._mine(handle)
         try:
-            if not process.gone:
+            # Without grace it is killed at once: a polite word would have it break its answers off in its own way.
+            if not process.gone and grace_s > 0:
                 process.signal_group(signal.SIGTERM)
                 # A process that is stopped (SIGSTOP) hears SIGTERM only when it goes on.
                 process.signal_group(signal.SIGCONT)
