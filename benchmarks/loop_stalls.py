@@ -24,7 +24,7 @@ from typing import Any
 from unittest.mock import patch
 from urllib.request import urlopen
 
-from benchmarks.gateway.contenders import Plan, run
+from benchmarks.gateway.contenders import Plan, end_in_order, run
 from benchmarks.gateway.cores import Cores, share_out
 from benchmarks.gateway.inferry import start_inferry
 from benchmarks.gateway.tools import Load, Tools, build_tools, finish_load, run_load, run_upstream, start_load
@@ -141,4 +141,5 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_in_order()
     sys.exit(main())

@@ -24,6 +24,7 @@ from benchmarks.gateway.contenders import (
     NotStarted,
     Plan,
     Start,
+    end_in_order,
     run,
     start_litellm,
     start_nginx,
@@ -204,4 +205,5 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_in_order()
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import json
@@ -151,6 +152,7 @@ def start_load(
     process.stdin.write(chat_request(headers, load.stream_tokens))
     process.stdin.close()
     process.stdin = None  # or communicate() would flush it again
+    atexit.register(process.kill)  # nobody may come to wait for it
     return process
 
 
@@ -160,6 +162,7 @@ def finish_load(process: subprocess.Popen[bytes]) -> LoadResult:
     finally:
         process.kill()
         process.wait()
+        atexit.unregister(process.kill)
     if process.returncode != 0:
         raise RuntimeError(f"the client ended with {process.returncode}")
     return LoadResult(**json.loads(out))
