@@ -23,6 +23,7 @@ from inferry.cli import (
     ledger,
     load,
     logs,
+    lora,
     models,
     models_convert,
     reload_verb,
@@ -77,6 +78,7 @@ app.command("restart")(restart.restart)
 app.command("rollout")(rollout.rollout)
 app.command("load")(load.load)
 app.command("unload")(load.unload)
+app.add_typer(lora.app, name="lora")
 app.command("down")(down.down)
 models.app.command("convert")(models_convert.convert)
 app.add_typer(models.app, name="models")

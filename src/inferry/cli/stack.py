@@ -22,6 +22,7 @@ from inferry.admin.api import ReloadAnswer, make_control_app
 from inferry.admin.auth import KeyGate
 from inferry.admin.lifecycle_api import make_lifecycle_router
 from inferry.admin.load_api import make_load_router
+from inferry.admin.lora_api import make_lora_router
 from inferry.admin.run_record import RunRecord, new_socket_path, publish, run_folder, withdraw
 from inferry.admin.status import Status, StatusBoard
 from inferry.cli.bookkeeping import Bookkeeping
@@ -41,7 +42,15 @@ from inferry.fleet.engine_loads import EngineLoads
 from inferry.fleet.fleet import Fleet
 from inferry.fleet.gpu_readings import gpu_readings
 from inferry.gateway.collector import metrics_page
-from inferry.gateway.messages import HandOver, KeysChanged, LeasesWanted, ReplicaGone, ReplicaLoads, Setup
+from inferry.gateway.messages import (
+    AdaptersChanged,
+    HandOver,
+    KeysChanged,
+    LeasesWanted,
+    ReplicaGone,
+    ReplicaLoads,
+    Setup,
+)
 from inferry.gateway.tls import load_tls
 from inferry.gateway.workers import GatewayWorkers
 from inferry.runtime.local import LocalRuntime
@@ -147,6 +156,7 @@ class Stack:
             prepare=self._prepare,
         )
         self._models = ModelsOnDemand(self.fleet, self.gateways, lambda: self.reloader.serving, clock)
+        self.fleet.lora.on_change = lambda: self.gateways.tell(AdaptersChanged(self.fleet.lora.models()))
         self._socket_path = new_socket_path()
         self.record = RunRecord(
             port=place.port,
@@ -221,6 +231,7 @@ class Stack:
                 self.fleet.lifecycle, lambda: self.reloader.serving.config.gateway.drain_s, self._undo
             ),
         )
+        app.include_router(make_lora_router(self.fleet.lora))
         app.include_router(make_load_router(self._models.load, self._models.unload))
         control = control_server(app)
         admin = self._admin_server(app)
@@ -363,6 +374,7 @@ class Stack:
             workers=len(self._place.listeners),
             log_path=self._folder / f"{name}.jsonl",
             journal_folder=self._books.journal_folder,
+            adapters=self.fleet.lora.models(),
         )
 
     async def _metrics_page(self) -> bytes:

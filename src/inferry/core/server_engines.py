@@ -187,6 +187,9 @@ class VllmDeployment(_GpuServer):
 
     engine: Literal["vllm"]
     data_parallel: int = Field(1, ge=1, le=1024, description="Copies of the model inside one replica.")
+    lora_live: bool = Field(
+        False, description="Adapters may be loaded and dropped while it runs: 'inferry lora'."
+    )
 
 
 class SglangDeployment(_GpuServer):
@@ -194,6 +197,9 @@ class SglangDeployment(_GpuServer):
 
     engine: Literal["sglang"]
     data_parallel: int = Field(1, ge=1, le=1024, description="Copies of the model inside one replica.")
+    lora_live: bool = Field(
+        False, description="Adapters may be loaded and dropped while it runs: 'inferry lora'."
+    )
 
 
 class TensorRtLlmDeployment(_GpuServer):

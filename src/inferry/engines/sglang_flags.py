@@ -88,8 +88,10 @@ def deployment_flags(deployment: SglangDeployment) -> list[str]:
         flags.append("--disable-radix-cache")
     if deployment.trust_remote_code:
         flags.append("--trust-remote-code")
+    if deployment.lora or deployment.lora_live:
+        flags.append("--enable-lora")
     if deployment.lora:
-        flags += ["--enable-lora", "--lora-paths", *_lora_paths(deployment.lora)]
+        flags += ["--lora-paths", *_lora_paths(deployment.lora)]
     if deployment.speculative is not None:
         flags += _speculative_flags(deployment.speculative)
     return flags

@@ -133,6 +133,7 @@ class VllmAdapter:
             # Whether to report to vLLM's makers is the operator's to decide.
             "VLLM_NO_USAGE_STATS": "1",
             **visible_gpus(self._name, deployment.gpus, self._gpus),
+            **({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if deployment.lora_live else {}),
             **deployment.env,
         }
         # Guards /v1 only: the port must not be reachable by others.

@@ -80,8 +80,10 @@ def deployment_flags(deployment: VllmDeployment) -> list[str]:
             flags.append(f"--{name}" if wanted else f"--no-{name}")
     if deployment.trust_remote_code:
         flags.append("--trust-remote-code")
+    if deployment.lora or deployment.lora_live:
+        flags.append("--enable-lora")
     if deployment.lora:
-        flags += ["--enable-lora", "--lora-modules", *_lora_modules(deployment.lora)]
+        flags += ["--lora-modules", *_lora_modules(deployment.lora)]
     if deployment.speculative is not None:
         flags += ["--speculative-config", _speculative_config(deployment.speculative)]
     return flags

@@ -16,6 +16,7 @@ from inferry.fleet.keeper_maker import KeeperMaker
 from inferry.fleet.leaving import Leaving
 from inferry.fleet.lifecycle import Lifecycle
 from inferry.fleet.loading import Loading
+from inferry.fleet.lora import LiveLora
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import HttpProber, Prober
 from inferry.fleet.reconciler import Reconciler
@@ -52,8 +53,18 @@ class Fleet:
         on_gone: Callable[[str], None] = lambda replica_id: None,
     ) -> None:
         self._prober = HttpProber() if prober is None else prober
+        self.lora = LiveLora(
+            self._prober, lambda: [each.plan for each in self._reconciler.sets.values()], self.views
+        )
         maker = KeeperMaker(
-            runtime, self._prober, clock, rng, on_change, environ, lambda *why: self._gateway.hand_over(*why)
+            runtime,
+            self._prober,
+            clock,
+            rng,
+            on_change,
+            environ,
+            lambda *why: self._gateway.hand_over(*why),
+            self.lora.before_ready,
         )
         self._reconciler = Reconciler(plans, maker, cores_available() if cores is None else cores)
         self._clock = clock

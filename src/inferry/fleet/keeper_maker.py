@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from inferry.core.clock import Clock
@@ -20,6 +20,10 @@ from inferry.runtime.base import Runtime
 Keeper = ReplicaKeeper | RemoteKeeper
 
 
+async def _nothing(view: ReplicaView, endpoint: Endpoint) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class KeeperMaker:
     """What all keepers of a fleet have in common."""
@@ -31,6 +35,7 @@ class KeeperMaker:
     on_change: Callable[[ReplicaView], None]
     environ: Mapping[str, str]
     hand_over: Callable[[str, str], None] = lambda replica_id, because: None
+    before_ready: Callable[[ReplicaView, Endpoint], Awaitable[None]] = _nothing
 
     def make(self, plan: DeploymentPlan, index: int, threads: int, endpoint: Endpoint | None) -> Keeper:
         """A keeper that has not begun. `endpoint` is one of a remote adapter's; None for engines of ours."""
@@ -56,6 +61,7 @@ class KeeperMaker:
             self.rng,
             self.environ,
             self.hand_over,
+            self.before_ready,
         )
 
     def _record(self, plan: DeploymentPlan, index: int) -> ReplicaRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import structlog
@@ -38,6 +38,10 @@ HAND_OVER_AGAIN_S = 2.0
 """Who could not go on elsewhere may be able to now."""
 
 
+async def _nothing() -> None:
+    return None
+
+
 class ReplicaCare:
     """Moves a record between starting, warming, ready and suspect, for one life of its engine: collects its signs
     of life (policy/progress.py), has them judged (policy/health.py), and does what that says."""
@@ -53,9 +57,10 @@ class ReplicaCare:
         *,
         process: Handle | None,
         hand_over: Callable[[str, str], None],
+        before_ready: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         """`process`: None for an engine that others run. `hand_over(replica_id, because)`: have its requests go on
-        elsewhere."""
+        elsewhere. `before_ready`: what else its engine is to be told before it gets requests."""
         self._record = record
         self._adapter = adapter
         self._endpoint = endpoint
@@ -64,6 +69,7 @@ class ReplicaCare:
         self._clock = clock
         self._process = process
         self._hand_over = hand_over
+        self._before_ready = before_ready
         self._handed_over_s = -math.inf
         self._signs = Signs(clock.now_s())
         self._end_because: str | None = None
@@ -104,6 +110,7 @@ class ReplicaCare:
                 self._record.say(f"warm-up: {trouble}")
                 # What was missing could not be had from somewhere else: ask there less often.
                 await asyncio.sleep(WARM_UP_PAUSE_S if warmup.if_missing is None else FETCH_PAUSE_S)
+        await self._before_ready()
         self.ready_since_s = self._clock.now_s()
         self._record.move(ReplicaState.READY)
 

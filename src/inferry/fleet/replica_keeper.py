@@ -10,7 +10,7 @@ import asyncio
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from inferry.core.clock import Clock
 from inferry.core.deployment import ManagedDeployment
 from inferry.core.errors import ConfigError
 from inferry.core.remote_engines import OpenAIDeployment
-from inferry.core.replica import ReplicaProgress, ReplicaState
+from inferry.core.replica import Endpoint, ReplicaProgress, ReplicaState, ReplicaView
 from inferry.engines.adapter import LaunchableAdapter, LaunchContext
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import Prober
@@ -65,6 +65,7 @@ class ReplicaKeeper:
         rng: random.Random,
         environ: Mapping[str, str],
         hand_over: Callable[[str, str], None],
+        before_ready: Callable[[ReplicaView, Endpoint], Awaitable[None]],
     ) -> None:
         self.record = record
         self.settled = asyncio.Event()
@@ -81,6 +82,7 @@ class ReplicaKeeper:
         self._rng = rng
         self._environ = environ
         self._hand_over = hand_over
+        self._before_ready = before_ready
         self._handle: Handle | None = None
         self._care: ReplicaCare | None = None
         self._start_limit: asyncio.Timeout | None = None
@@ -205,6 +207,7 @@ class ReplicaKeeper:
             self._clock,
             process=handle,
             hand_over=self._hand_over,
+            before_ready=lambda: self._before_ready(self.record.view, spec.endpoint),
         )
         self._care = care
         try:

@@ -103,6 +103,7 @@ class Gateway:
         self._on_load_wanted = on_load_wanted
         self.deployments: dict[str, ServedDeployment] = {}
         self._leaving: dict[str, ServedDeployment] = {}
+        self._adapters: Mapping[str, Mapping[str, str]] = {}
         self.views: dict[str, ReplicaView] = {}
         self.pools: dict[str, UpstreamPool] = {}
         self.active: set[Active] = set()
@@ -147,8 +148,16 @@ class Gateway:
             deployment.share_slots(self._workers, self.now_s())
         self._leaving |= before
         self._configure_prompt_checks(served)
-        self.public_names.configure(self.deployments, names)
+        self._names = names
+        self.set_adapters(self._adapters)
         self.edge = Edge(settings, generation, self.public_names.kept_headers | session_headers(served))
+
+    def set_adapters(self, adapters: Mapping[str, Mapping[str, str]]) -> None:
+        """By deployment: LoRA adapters that its engines loaded while they run."""
+        self._adapters = adapters
+        for deployment in self.deployments.values():
+            deployment.set_live_lora(adapters.get(deployment.name, {}))
+        self.public_names.configure(self.deployments, self._names)
 
     def _configure_prompt_checks(self, served: Sequence[ServedSpec]) -> None:
         specs = {spec.name: spec.prompt_truth for spec in served if spec.prompt_truth is not None}
@@ -293,9 +302,8 @@ class Gateway:
 
     def on_load_news(self, news: LoadNews) -> None:
         """How the load of a deployment's model goes."""
-        deployment = self.deployments.get(news.deployment)
-        if deployment is not None:
-            deployment.parked.on_news(news)
+        if news.deployment in self.deployments:
+            self.deployments[news.deployment].parked.on_news(news)
 
     def snapshot(self) -> Snapshot:
         """The numbers of this process."""
@@ -318,11 +326,8 @@ class Gateway:
 
     def health(self) -> dict[str, object]:
         """What /health says: `status` of all and of each deployment; while the gateway ends, draining."""
-        overall, deployments = deployments_health(
-            self.deployments,
-            self.views.values(),
-            [each.name for each in self.deployments.values() if each.spec.load_wait_s is not None],
-        )
+        on_demand = {name for name, each in self.deployments.items() if each.on_demand}
+        overall, deployments = deployments_health(self.deployments, self.views.values(), on_demand)
         return {
             "status": "draining" if self.closing else overall,
             "generation": self.generation,

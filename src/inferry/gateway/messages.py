@@ -44,6 +44,8 @@ class Setup:
     """How many gateway processes share the load."""
     log_path: Path
     journal_folder: Path
+    adapters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """As in AdaptersChanged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,14 @@ class Commit:
 @dataclass(frozen=True, slots=True)
 class KeysChanged:
     keys: Sequence[ApiKey]
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptersChanged:
+    """All LoRA adapters that engines loaded while they run: by deployment, what its engine wants as `model`, by what
+    clients send."""
+
+    adapters: Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from inferry.gateway.filters.filter_set import FilterSet
 from inferry.gateway.gateway import Gateway, compile_filters
 from inferry.gateway.link import Link, LinkLost
 from inferry.gateway.messages import (
+    AdaptersChanged,
     Commit,
     Configuration,
     Drain,
@@ -113,6 +114,7 @@ class GatewayWorker:
             generation=configuration.generation,
         )
         gateway.callers.replace_keys(setup.keys)
+        gateway.set_adapters(setup.adapters)
         for view in setup.views:
             gateway.apply(view)
         self._server = GatewayServer(gateway, self._listener, metrics=self._metrics_page)
@@ -137,6 +139,8 @@ class GatewayWorker:
                 self._gateway.apply(message)
             case LoadNews():
                 self._gateway.on_load_news(message)
+            case AdaptersChanged():
+                self._gateway.set_adapters(message.adapters)
             case ReplicaGone():
                 self._gateway.gone(message.replica_id)
             case HandOver():

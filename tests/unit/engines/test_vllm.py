@@ -231,3 +231,13 @@ def test_metrics_of_older_versions() -> None:
     assert adapter().read_metrics(old).kv_cache_use == 0.25
     two = 'vllm:kv_cache_usage_perc{engine="0"} 0.25\nvllm:kv_cache_usage_perc{engine="1"} 0.75\n'
     assert adapter().read_metrics(old + two).kv_cache_use == 0.75
+
+
+def test_adapters_may_come_while_it_runs() -> None:
+    """Only where the file says so: whoever has the engine's key may load files into it then."""
+    live = command(lora_live=True)
+    assert "--enable-lora" in live.args
+    assert "--lora-modules" not in live.args
+    assert live.env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "1"
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING" not in command(lora={"law": "/srv/law"}).env
+    assert command(lora={"law": "/srv/law"}, lora_live=True).args.count("--enable-lora") == 1

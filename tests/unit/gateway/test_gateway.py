@@ -189,3 +189,14 @@ def test_why_none_says_what_probes_say_and_no_more(gateway: Gateway) -> None:
     gateway.apply(failed)
     text = gateway.no_replica(gateway.deployments["chat"], "1 failed, 1 starting").message
     assert ": 1 failed, 1 starting (answers 401, so it refuses our key). Try" in text
+
+
+def test_adapters_that_come_while_engines_run(gateway: Gateway) -> None:
+    """Their names lead to the deployment, a change of the file keeps them, and they go as they came."""
+    gateway.set_adapters({"chat": {"chat/law": "law"}, "gone": {"gone/x": "x"}})
+    assert gateway.deployment_for("chat/law").lora_models == {"chat/law": "law"}
+    gateway.configure(gateway.settings, [served("chat")], {}, 2, {})
+    assert gateway.deployment_for("chat/law").lora_models == {"chat/law": "law"}
+    gateway.set_adapters({})
+    with pytest.raises(UnknownModel):
+        gateway.deployment_for("chat/law")
