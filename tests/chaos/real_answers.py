@@ -53,4 +53,8 @@ def engine_goes_on(url: str, engine: str, ask: Ask, delivered: str, tokens: int)
     go_on = continue_chat if ask.path == CHAT else continue_completion
     plan = go_on(continuation_of(engine), ask.body, delivered, tokens)
     assert isinstance(plan, Continued), plan
-    return delivered + _whole(url, ask.path, plan.body).text.removeprefix(plan.may_repeat)
+    # As a stream: an answer in one piece begins, with llama.cpp, with what it was given.
+    answer = httpx.post(f"{url}{ask.path}", json=plan.body, timeout=120)
+    assert answer.status_code == 200, answer.text
+    rest = "".join(map(text_of, answer.content.split(b"\n\n")))
+    return delivered + rest.removeprefix(plan.may_repeat)

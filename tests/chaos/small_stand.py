@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,10 +39,12 @@ class SmallStand:
     damages: Damages
     outcomes: list[Outcome]
 
-    async def ask(self, ask: Ask) -> tuple[Heard, list[Outcome]]:
+    async def ask(
+        self, ask: Ask, on_event: Callable[[Heard], None] = lambda heard: None
+    ) -> tuple[Heard, list[Outcome]]:
         """What the client heard, and the outcomes that this request had: one, if all is well."""
         self.outcomes.clear()
-        heard = await ask_strictly("127.0.0.1", self.port, ask)
+        heard = await ask_strictly("127.0.0.1", self.port, ask, on_event)
         async with asyncio.timeout(5):
             while self.gateway.active:
                 await asyncio.sleep(0.001)
@@ -61,59 +63,74 @@ async def small_stand(
 ) -> AsyncIterator[SmallStand]:
     """Replicas answer at once, unless told otherwise; `settings` are those of the gateway."""
     damages = Damages()
-    outcomes: list[Outcome] = []
     async with contextlib.AsyncExitStack() as stack:
-        gateway = Gateway(
-            GatewaySettings(listen="127.0.0.1:0", **settings),
-            [
-                ServedSpec(
-                    "chat",
-                    (),
-                    "simulated",
-                    True,
-                    "chat",
-                    frozenset(ROUTES),
-                    True,
-                    Routing(policy="round_robin"),
-                    failover=failover,
-                    continuation=continuation_of("simulated"),
-                )
-            ],
-            clock=SystemClock(),
-            loop=asyncio.get_running_loop(),
-            on_replica_failure=lambda _id, _reason: None,
-        )
-        observe = gateway.on_outcome
-
-        def on_outcome(account: Account, outcome: Outcome) -> None:
-            outcomes.append(outcome)
-            observe(account, outcome)
-
-        gateway.on_outcome = on_outcome  # type: ignore[method-assign]
-        for number in range(replicas):
+        endpoints = []
+        for _ in range(replicas):
             url = await stack.enter_async_context(running_simulated_engine(served_name="chat", itl_s=itl_s))
             port = await stack.enter_async_context(cutting_proxy(url, damages))
-            gateway.apply(_view(number, port))
-        server = GatewayServer(gateway, bind_sockets("127.0.0.1", 0)[0])
-        serving = asyncio.get_running_loop().create_task(server.run())
-        try:
-            async with asyncio.timeout(5):
-                while not server.started:
-                    await asyncio.sleep(0.005)
-            yield SmallStand(gateway, server.port, damages, outcomes)
-        finally:
-            server.shut_down(at_once=True)
-            await asyncio.wait([serving], timeout=10)
+            endpoints.append(Endpoint("127.0.0.1", port))
+        stand = await stack.enter_async_context(
+            gateway_over("simulated", "chat", endpoints, failover, **settings)
+        )
+        stand.damages = damages
+        yield stand
 
 
-def _view(number: int, port: int) -> ReplicaView:
+@contextlib.asynccontextmanager
+async def gateway_over(
+    engine: str, model: str, endpoints: Sequence[Endpoint], failover: Failover = FAILOVER, **settings: Any
+) -> AsyncIterator[SmallStand]:
+    """A gateway whose deployment `chat` has these replicas, `chat-0` and so on: `model` at `engine`s, in turn."""
+    outcomes: list[Outcome] = []
+    spec = ServedSpec(
+        "chat",
+        (),
+        engine,
+        engine == "simulated",
+        model,
+        frozenset(ROUTES),
+        True,
+        Routing(policy="round_robin"),
+        failover=failover,
+        continuation=continuation_of(engine),
+    )
+    gateway = Gateway(
+        GatewaySettings(listen="127.0.0.1:0", **settings),
+        [spec],
+        clock=SystemClock(),
+        loop=asyncio.get_running_loop(),
+        on_replica_failure=lambda _id, _reason: None,
+    )
+    observe = gateway.on_outcome
+
+    def on_outcome(account: Account, outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        observe(account, outcome)
+
+    gateway.on_outcome = on_outcome  # type: ignore[method-assign]
+    for number, endpoint in enumerate(endpoints):
+        gateway.apply(view_of(engine, number, endpoint))
+    server = GatewayServer(gateway, bind_sockets("127.0.0.1", 0)[0])
+    serving = asyncio.get_running_loop().create_task(server.run())
+    try:
+        async with asyncio.timeout(5):
+            while not server.started:
+                await asyncio.sleep(0.005)
+        yield SmallStand(gateway, server.port, Damages(), outcomes)
+    finally:
+        server.shut_down(at_once=True)
+        await asyncio.wait([serving], timeout=10)
+
+
+def view_of(engine: str, number: int, endpoint: Endpoint, restarts: int = 0) -> ReplicaView:
+    """One that takes requests."""
     return ReplicaView(
         id=f"chat-{number}",
         deployment="chat",
-        engine="simulated",
-        simulated=True,
+        engine=engine,
+        simulated=engine == "simulated",
         state=ReplicaState.READY,
-        endpoint=Endpoint("127.0.0.1", port),
+        endpoint=endpoint,
         since_wall_s=0.0,
-        restarts=0,
+        restarts=restarts,
     )
