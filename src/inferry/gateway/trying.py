@@ -249,9 +249,12 @@ class Trying(Holding):
         if not has_ready_besides(self.deployment, self.replica_id) and self._who_else() is None:
             return
         if not self.relaying:
+            head = self._head
             if isinstance(self._decide_retry(), Retry):
                 self._leave()
                 self._start_over()
+            else:
+                self._head = head  # it stays, and may have been answered in part
             return
         if isinstance(self._go_on(error, None), GiveUp):
             self._stays = True
