@@ -1,4 +1,4 @@
-"""Copies of requests, over both fronts: never in the client's way, never on its bill."""
+"""Copies of requests: never in the client's way, never on its bill."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from .named_gateway import Named, answers, named_gateway, refuses
 Start = Callable[..., Any]
 
 
-@pytest.fixture(params=["protocol", "asgi"])
-def start(request: pytest.FixtureRequest) -> Start:
-    """Each test runs over the fast front and over the slow one."""
-    return partial(named_gateway, relay_in_protocol=request.param == "protocol")
+@pytest.fixture
+def start() -> Start:
+    """The fast front; what becomes of a copy, no front has to do with."""
+    return named_gateway
 
 
 def shadowed(**shadow: Any) -> dict[str, Any]:
@@ -38,9 +38,12 @@ async def silent(seen: Seen, writer: asyncio.StreamWriter) -> None:
     await seen.closed.wait()
 
 
+@pytest.mark.parametrize("relay_in_protocol", [True, False])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_the_client_sees_its_own_answer_only(start: Start, stream: bool) -> None:
-    """Both engines compute the request, each under its own model's name; the shadow's words go nowhere."""
+async def test_the_client_sees_its_own_answer_only(relay_in_protocol: bool, stream: bool) -> None:
+    """Both engines compute the request, each under its own model's name; the shadow's words go nowhere. Over both
+    fronts."""
+    start = partial(named_gateway, relay_in_protocol=relay_in_protocol)
     async with (
         upstream(answers("one")) as one,
         upstream(answers("new")) as new,
@@ -113,16 +116,22 @@ async def test_a_shadow_that_hangs_or_fails_is_not_noticed(start: Start, behavio
 
 
 async def test_copies_are_bounded(start: Start) -> None:
-    """Two are under way and hang: no third one is sent, and what is left out is counted."""
-    names = shadowed(concurrent_max=2)
+    """Two are under way: no third one is sent, and what is left out is counted; when they are over, there is room."""
+    release = asyncio.Event()
+
+    async def later(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        await answers("new")(seen, writer)
+
     async with (
         upstream(answers("one")) as one,
-        upstream(silent) as new,
-        start({"v1": [one.port], "new": [new.port]}, names, first_byte_timeout_s=2) as named,
+        upstream(later) as new,
+        start({"v1": [one.port], "new": [new.port]}, shadowed(concurrent_max=2)) as named,
     ):
         for _ in range(5):
             assert (await named.ask()).status == 200
         assert named.gateway.metrics.shadows_left_out == {"new": 3}
+        release.set()
         await named.outcome(7)
         assert len(new.seen) == 2
         assert (await named.ask()).status == 200
