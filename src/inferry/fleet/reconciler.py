@@ -60,6 +60,8 @@ class Reconciler:
                 there = self._new_set(plan, threads[plan.name])
                 await start_in_turn(there.add_missing(), around.group)
                 continue
+            if there.is_busy_with(plan):  # a long canary there is no reason to wait for all others
+                continue
             async with there.held(BY_FILE):
                 why = await self._fit(there, plan, threads[plan.name], around)
             if why is not None:
@@ -117,6 +119,8 @@ async def start_in_turn(members: Sequence[Member], group: asyncio.TaskGroup) -> 
 
 
 async def _shrink_one(there: ReplicaSet, plan: DeploymentPlan | None, leaving: Leaving) -> None:
+    if plan is not None and there.is_busy_with(plan):
+        return
     async with there.held(BY_FILE):
         if plan is None:
             await there.retire(list(there.members.values()), leaving)

@@ -56,6 +56,14 @@ class ReplicaSet:
             self.doing = doing
             yield
 
+    def is_busy_with(self, plan: DeploymentPlan) -> bool:
+        """Whether somebody changes its members now, and the end of that will be what `plan` wants."""
+        mine = self.plan
+        return self.changing.locked() and (mine.deployment, mine.model_path) == (
+            plan.deployment,
+            plan.model_path,
+        )
+
     def seats(self) -> list[Endpoint | None]:
         """One entry per replica that is wanted now: its endpoint if others run it."""
         return seats(self.plan) if self.is_loaded else []

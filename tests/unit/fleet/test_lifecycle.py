@@ -181,6 +181,28 @@ async def test_one_thing_at_a_time_for_each_deployment() -> None:
         await draining
 
 
+async def test_a_change_of_the_file_waits_only_for_its_own_deployment() -> None:
+    """While one deployment is drained by hand, a change of another one is done; one of its own comes after."""
+    async with running(House(chat=chat(2), other=chat(1))) as house:
+        house.in_flight["chat-1"] = 1
+        draining = asyncio.create_task(house.fleet.lifecycle.drain("chat-1", 60))
+        await until(lambda: house.states()["chat-1"] == "draining")
+        await house.apply(chat=chat(2), other=chat(2))
+        assert house.states()["other-1"] == "ready"
+        change = asyncio.create_task(house.apply(chat=chat(3), other=chat(2)))
+        await asyncio.sleep(0.1)
+        assert house.states() == {
+            "chat-0": "ready",
+            "chat-1": "draining",
+            "other-0": "ready",
+            "other-1": "ready",
+        }
+        house.in_flight.clear()
+        await draining
+        await change
+        assert house.states()["chat-2"] == "ready"
+
+
 async def test_names_that_are_not_there() -> None:
     """The error says which there are."""
     async with running(House(chat=chat(1))) as house:
