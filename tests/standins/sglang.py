@@ -2,7 +2,8 @@
 
 Made from srt/entrypoints/http_server.py and openai/, srt/utils/auth.py and srt/observability/metrics_collector.py of
 SGLang 0.5.23. It has what Inferry uses of it: /health (with and without a token for each question), /ready, /model_info,
-/v1/models, /metrics, chat and completions. Its answer to a text is that text again, word by word, and a word is a token.
+/v1/models, /metrics, chat and completions, /load_lora_adapter and /unload_lora_adapter (managers/io_struct.py has their
+bodies; an adapter is a folder with adapter_config.json, and no more is read of it). Its answer to a text is that text again, word by word, and a word is a token.
 Its key opens everything but the pages for probes and metrics.
 
 POST /standin/fault {"kind": ..., "after": N} changes what it does, until the next fault where no answer is named:
@@ -62,6 +63,7 @@ class SglangStandin:
         self.health_generates = health_generates
         self.seen: list[tuple[str, Json]] = []
         self.fault: Json = {}
+        self.adapters: dict[str, str] = {}
         self.running = self.probe_tokens = 0
         self.answered = self.tokens_in = self.tokens_out = 0
         routes = [
@@ -72,6 +74,8 @@ class SglangStandin:
             Route("/standin/fault", self.set_fault, methods=["POST"]),
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.completions, methods=["POST"]),
+            Route("/load_lora_adapter", self.load_lora, methods=["POST"]),
+            Route("/unload_lora_adapter", self.unload_lora, methods=["POST"]),
         ]
         if metrics:
             routes.append(Route("/metrics", self.metrics))
@@ -130,12 +134,36 @@ class SglangStandin:
             "".join(f"sglang:{name}{{{labels}}} {value}\n" for name, labels, value in values)
         )
 
+    async def load_lora(self, request: Request) -> Response:
+        body = await request.json()
+        name, path = str(body["lora_name"]), str(body["lora_path"])
+        if name in self.adapters:
+            return self._adapters_now(f"LoRA adapter {name} is already loaded.")
+        if not (Path(path) / "adapter_config.json").is_file():
+            return self._adapters_now(f"Can't find 'adapter_config.json' at '{path}'")
+        self.adapters[name] = path
+        return self._adapters_now()
+
+    async def unload_lora(self, request: Request) -> Response:
+        name = str((await request.json())["lora_name"])
+        if name not in self.adapters:
+            return self._adapters_now(f"LoRA adapter {name} is not loaded.")
+        del self.adapters[name]
+        return self._adapters_now()
+
+    def _adapters_now(self, error: str = "") -> Response:
+        body = {"success": not error, "error_message": error, "loaded_adapters": self.adapters}
+        return JSONResponse(body, 400 if error else 200)
+
     async def set_fault(self, request: Request) -> Response:
         self.fault = await request.json()
         return JSONResponse({})
 
     async def chat(self, request: Request) -> Response:
         body = await self._body(request)
+        _, colon, adapter = str(body.get("model")).partition(":")
+        if colon and adapter not in self.adapters:
+            return JSONResponse(error_body(f"LoRA adapter {adapter} is not loaded.", 400), 400)
         if not body.get("messages"):
             return JSONResponse(error_body("Messages cannot be empty.", 400), 400)
         answer = Answer(body["messages"][-1]["content"], body, self._next_fault())
