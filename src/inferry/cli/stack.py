@@ -42,10 +42,10 @@ from inferry.fleet.engine_loads import EngineLoads
 from inferry.fleet.fleet import Fleet
 from inferry.fleet.gpu_readings import gpu_readings
 from inferry.gateway.collector import metrics_page
+from inferry.gateway.key_news import KeyNews
 from inferry.gateway.messages import (
     AdaptersChanged,
     HandOver,
-    KeysChanged,
     LeasesWanted,
     ReplicaGone,
     ReplicaLoads,
@@ -107,7 +107,7 @@ class Stack:
             place.loaded.config,
             place.home,
             clock,
-            on_keys=lambda keys: self.gateways.tell(KeysChanged(keys)),
+            on_keys=KeyNews(lambda news: self.gateways.tell(news)).on_keys,
             views=lambda: self.fleet.views(),
         )
         self._bank = make_limit_bank(

@@ -43,6 +43,11 @@ class Callers:
         self._ring.replace(keys)
         self._known = {}
 
+    def change_keys(self, put: Iterable[ApiKey], gone: Iterable[str]) -> None:
+        """From now on these are good too, as they are now, and the ones with the prefixes `gone` no more."""
+        self._ring.change(put, gone)
+        self._known = {}
+
     def weight(self, tenant: str) -> float:
         """The tenant's share of a busy deployment, against others'."""
         return self._tenant(tenant).weight

@@ -64,7 +64,10 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class KeysChanged:
-    keys: Sequence[ApiKey]
+    put: Sequence[ApiKey]
+    """New ones, and those that are different, as they are now."""
+    gone: Sequence[str]
+    """Prefixes of those that are no more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,7 @@ class GatewayWorker:
             case ReplicaLoads():
                 self._gateway.learn(message.loads)
             case KeysChanged():
-                self._gateway.callers.replace_keys(message.keys)
+                self._gateway.callers.change_keys(message.put, message.gone)
             case SnapshotWanted():
                 self._reply(number, self._gateway.snapshot())
             case Prepare():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from inferry.core.api_key import ApiKey, Scope
 from inferry.core.clock import utc_text
@@ -56,6 +56,17 @@ class KeyRing:
     def replace(self, keys: Iterable[ApiKey]) -> None:
         """From now on these and no others."""
         self._by_prefix = {key.prefix.encode(): key for key in keys}
+
+    def change(self, put: Iterable[ApiKey], gone: Iterable[str]) -> None:
+        """From now on these too, in place of those with the same prefix; and no more the ones with the prefixes `gone`."""
+        for prefix in gone:
+            self._by_prefix.pop(prefix.encode(), None)
+        for key in put:
+            self._by_prefix[key.prefix.encode()] = key
+
+    def keys(self) -> Mapping[bytes, ApiKey]:
+        """All of them, by prefix."""
+        return self._by_prefix
 
     def find(self, credential: bytes, now_wall_s: float) -> ApiKey:
         """The key whose text is `credential`; MissingKey, InvalidKey, DisabledKey or ExpiredKey if it is no good."""
