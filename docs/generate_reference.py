@@ -29,7 +29,7 @@ from inferry.core.gateway_settings import (
     Tls,
     Traces,
 )
-from inferry.core.health_settings import Health
+from inferry.core.health_settings import Breaker, Health, Outliers
 from inferry.core.host_settings import Host
 from inferry.core.limits import Limits
 from inferry.core.prompt_truth_settings import PromptTruth
@@ -97,6 +97,8 @@ def reference() -> str:
     for key, section in (
         ("routing", Routing),
         ("health", Health),
+        ("health: breaker", Breaker),
+        ("health: outliers", Outliers),
         ("restart", Restart),
         ("rollout", Rollout),
         ("queue", Queue),
