@@ -406,7 +406,7 @@ async def test_whatever_fails_each_request_ends_once_and_gives_back_what_it_held
             "small": {"limits": Limits(requests_in_flight=200)},
         }
         names = {"chat": split(("big", 3), ("middle", 1), fallbacks=["middle", "small"])}
-        async with start(ports, names, specs=specs, first_byte_timeout_s=1) as named:
+        async with start(ports, names, specs=specs, first_byte_timeout_s=2) as named:
 
             async def one(number: int) -> int | None:
                 await asyncio.sleep(number * 0.005)
