@@ -10,6 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import chain
+from operator import itemgetter
 from struct import unpack
 
 from inferry.policy.routing.slot import Slot
@@ -20,30 +21,46 @@ POINTS_MAX = 1024
 _POINTS_PER_HASH = 8
 
 
+AT_ONCE_MAX = 8
+"""More new replicas than these, and the ring is sorted anew, in some 0.1 s for 1,000 replicas. Up to these, their
+points are put between the others, in 2 ms for each of them then."""
+
+
 class HashRing:
-    """Built when it is first asked after a change: some 30 ms for 1,000 replicas, in proportion."""
+    """Points and their owners, side by side, in the order of the points."""
 
     def __init__(self) -> None:
-        self._points_of: dict[Slot, list[tuple[int, Slot]]] = {}
-        self._points: list[int] | None = None
+        self._known: set[Slot] = set()
+        self._points: list[int] = []
         self._owners: list[Slot] = []
 
     def add(self, slots: Iterable[Slot]) -> None:
         """Those that are on it already keep their points, whatever their weights are now."""
-        for slot in slots:
-            if slot not in self._points_of:
-                self._points_of[slot] = [(point, slot) for point in _points(slot)]
-                self._points = None
+        new = [slot for slot in slots if slot not in self._known]
+        self._known.update(new)
+        if len(new) > AT_ONCE_MAX:
+            ring = list(zip(self._points, self._owners, strict=True))
+            ring += [(point, slot) for slot in new for point in _points(slot)]
+            ring.sort(key=_point_of)
+            self._points = [point for point, _ in ring]
+            self._owners = [slot for _, slot in ring]
+            return
+        for slot in new:
+            for point in _points(slot):
+                at = bisect_right(self._points, point)
+                self._points.insert(at, point)
+                self._owners.insert(at, slot)
 
     def discard(self, slot: Slot) -> None:
-        if self._points_of.pop(slot, None) is not None:
-            self._points = None
+        """Take it off, if it is on."""
+        if slot in self._known:
+            self._known.remove(slot)
+            kept = [at for at, owner in enumerate(self._owners) if owner is not slot]
+            self._points = [self._points[at] for at in kept]
+            self._owners = [self._owners[at] for at in kept]
 
     def way_from(self, key: str) -> Iterator[Slot]:
         """All replicas, each once, in the order in which `key` comes to them."""
-        if self._points is None:
-            self._build()
-        assert self._points is not None
         owners = self._owners
         start = bisect_right(self._points, _hash(key))
         seen = set()
@@ -53,14 +70,8 @@ class HashRing:
                 seen.add(slot)
                 yield slot
 
-    def _build(self) -> None:
-        ring = sorted(chain.from_iterable(self._points_of.values()), key=_point_of)
-        self._points = [point for point, _ in ring]
-        self._owners = [slot for _, slot in ring]
 
-
-def _point_of(entry: tuple[int, Slot]) -> int:
-    return entry[0]
+_point_of = itemgetter(0)
 
 
 def _hash(key: str) -> int:

@@ -59,11 +59,11 @@ class Session(Policy):
             if slot not in self._weights or slot.id in exclude:
                 continue
             if slot.in_flight < FREE or slot.in_flight < ceil(per_weight * slot.weight):
-                self._why = f"its session; {passed} nearer ones had more than their share"
+                self._why = f"its session's replica; {passed} before it on the ring are full"
                 return slot
             passed += 1
             nearest = nearest or slot
-        self._why = "its session; all are full"
+        self._why = "its session's replica; all are full"
         return nearest
 
     def on_chosen(self, slot: Slot, facts: RouteFacts, now_s: float) -> None:
