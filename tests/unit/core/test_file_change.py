@@ -52,7 +52,7 @@ def test_the_same_file_changes_nothing() -> None:
         {"queue": "{waiting_max: 5}"},
         {"limits": "{requests_per_minute: 5}"},
         {"price": "{prompt_per_mtok: 1}"},
-        {"health": "{interval_s: 1}"},
+        {"health": "{interval_s: 3}"},
         {"restart": "{crashes_max: 1}"},
         {"start_timeout_s": 5},
         {"stop_grace_s": 5},
