@@ -100,3 +100,15 @@ class Stand:
             f"{count} replicas are ready",
             lambda seen: sum(each["state"] == "ready" for each in seen.values()) == count,
         )
+
+    async def rollout_ends(self, deployment: str, timeout_s: float = 60.0) -> dict[str, Any]:
+        """Its rollout, as the control API tells it, when it is done or taken back."""
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            rollouts = (await asyncio.to_thread(self._up.control, "GET", "/rollouts")).json()
+            for each in rollouts:
+                if each["deployment"] == deployment and each["phase"] in ("done", "rolled_back"):
+                    found: dict[str, Any] = each
+                    return found
+            assert time.monotonic() < deadline_s, f"the rollout has no end: {rollouts}"
+            await asyncio.sleep(0.1)
