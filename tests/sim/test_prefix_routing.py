@@ -21,7 +21,7 @@ from inferry.simulate.replica import EngineTiming
 from inferry.simulate.traces import TracedRequest, read_azure, read_mooncake
 
 TRACES = Path(os.environ.get("INFERRY_TEST_TRACES") or Path(__file__).parents[3] / "shared/data/traces")
-LOADS = (0.4, 0.8, 1.0)
+LOADS = (pytest.param(0.4, marks=pytest.mark.slow), 0.8, pytest.param(1.0, marks=pytest.mark.slow))
 """Of the load that saturates round_robin."""
 IMBALANCE_MAX = {"conversation": 1.15, "synthetic": 1.3}
 
@@ -63,7 +63,8 @@ def test_first_tokens_come_in_half_of_round_robins_time(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("load", LOADS)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("load", (0.4, 0.8, 1.0))
 @pytest.mark.parametrize("name", ["conversation", "synthetic"])
 def test_no_other_policy_has_shorter_waits(name: str, load: float) -> None:
     """TTFT p99 and p50 are the lowest of all policies, `session` included, which is told conversations apart."""
@@ -91,7 +92,8 @@ def test_a_wrong_idea_of_the_caches_size_is_corrected(assumed: int, real: int) -
 
 
 def test_one_prompt_that_all_share_does_not_crowd_one_replica() -> None:
-    """Every request begins with the same 10,000 tokens: all replicas come to hold it, and the work is shared."""
+    """Every request begins with the same 10,000 tokens: all replicas come to hold it, and nobody waits longer than by
+    least_connections."""
     rng = random.Random(5)
     shared = tuple(range(20))
     arrivals = []
@@ -100,8 +102,9 @@ def test_one_prompt_that_all_share_does_not_crowd_one_replica() -> None:
         at_s += rng.expovariate(40)
         arrivals.append(TracedRequest(at_s, 20 * 512 + 300, 150, (*shared, 1000 + number)))
     crowd, spread = (replay(arrivals, Balancer(policy)) for policy in ("prefix_aware", "least_connections"))
-    assert crowd.imbalance <= 1.5
-    assert crowd.ttft_p90_s <= 2 * spread.ttft_p90_s
+    assert crowd.imbalance <= 1.15
+    assert crowd.ttft_p90_s <= 1.2 * spread.ttft_p90_s
+    assert crowd.ttft_p99_s <= 1.2 * spread.ttft_p99_s
 
 
 def test_a_replay_is_the_same_each_time() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from inferry.core.replica import ReplicaLoad, ReplicaState
 from inferry.core.routing_settings import Routing
 from inferry.policy.routing import Balancer, NoReplica, RouteFacts, Seen, Slot
-from inferry.policy.routing.prefix_aware import COMPUTED_FACTOR, LOOKED_AT_MAX, REQUEST_TOKENS
+from inferry.policy.routing.prefix_aware import LOOKED_AT_MAX, REQUEST_TOKENS
 
 READY = ReplicaState.READY
 ANSWERED = Seen(answer_began=True)
@@ -65,14 +65,16 @@ def test_the_longest_cached_beginning_wins() -> None:
     assert serve(some, prompt(*LONG)).id == longer.id
 
 
-def stays(waiting_tokens: int, requests: int, uses: int) -> bool:
-    """Whether a prompt of 10,000 cached tokens, used so often, still goes to its replica through that crowd."""
+def stays(waiting_tokens: int, requests: int, others: int) -> bool:
+    """Whether a prompt of 10,000 cached tokens still goes to its replica through that crowd, when so many others went
+    there since."""
     some = fleet(2)
     facts = prompt(*LONG)
     home = serve(some, facts)
     away = set(some.slots) - {home.id}
-    for _ in range(uses - 1):
-        some.release(choose(some, facts, exclude=away), facts, ANSWERED)
+    for number in range(others):
+        other = prompt(1000 + number)
+        some.release(choose(some, other, exclude=away), other, ANSWERED)
     for number in range(requests):
         crowd = RouteFacts(waiting_tokens if number == 0 else 0)
         assert choose(some, crowd, exclude=away) is home
@@ -81,22 +83,17 @@ def stays(waiting_tokens: int, requests: int, uses: int) -> bool:
     return choose(some, facts) is home
 
 
-def test_a_crowd_costs_what_it_is_said_to_cost() -> None:
-    """The cached replica keeps a request up to exactly the load that outweighs its cache, and loses it there."""
-    saved_tokens = int(10_000 * COMPUTED_FACTOR)
+@pytest.mark.parametrize(("others", "factor"), [(0, 1.0), (2, 11.0), (149, 15.9)])
+def test_a_crowd_costs_what_it_is_said_to_cost(others: int, factor: float) -> None:
+    """The cached replica keeps a request up to exactly the load that outweighs its cache, and loses it there: early,
+    where the crowd is made of requests that begin alike."""
+    saved_tokens = int(10_000 * factor)
     one = int(REQUEST_TOKENS)
-    assert stays(saved_tokens - one - 1, 1, uses=1)
-    assert not stays(saved_tokens - one + 1, 1, uses=1)
+    assert stays(saved_tokens - one - 10, 1, others)
+    assert not stays(saved_tokens - one + 10, 1, others)
     # Those whose prompts are computed slow the others down, too.
-    assert stays(0, saved_tokens // one - 1, uses=1)
-    assert not stays(0, saved_tokens // one + 1, uses=1)
-
-
-def test_what_many_ask_for_is_worth_a_copy_sooner() -> None:
-    """A beginning that was used a hundred times leaves for a crowd that costs hardly more than to compute it."""
-    saved_tokens = int(10_000 * (1 + (COMPUTED_FACTOR - 1) / 100))
-    assert stays(saved_tokens - int(REQUEST_TOKENS) - 1, 1, uses=100)
-    assert not stays(saved_tokens - int(REQUEST_TOKENS) + 1, 1, uses=100)
+    assert stays(0, saved_tokens // one - 1, others)
+    assert not stays(0, saved_tokens // one + 1, others)
 
 
 def test_without_prompts_it_spreads_by_load() -> None:

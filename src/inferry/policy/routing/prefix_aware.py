@@ -7,13 +7,14 @@ late:
 
 The first two say how long the request would wait and how much it would be slowed down; the third is what it costs
 itself and, many times over, everybody after it: computing what another replica has cached takes room in a cache
-from something that is of use, and time from all that wait behind. What is often asked for is worth a second copy:
-a cached token that was used n times counts 1 + 15 / n instead of 16. No threshold: a crowded replica loses a request
-as soon as the crowd costs more than the cache saves.
+from something that is of use, and time from all that wait behind. But where the crowd is made of requests that begin
+like this one, a second copy is what helps: if n prompts have gone there since the last one that began so, a cached
+token counts 16 - 15 / (n + 1) instead of 16. No threshold: a crowded replica loses a request as soon as the crowd
+costs more than the cache saves.
 
-Worked: 8,000 tokens of a prompt of 9,000 are cached at A, from one earlier request, and none at B. A costs 16,000 more
-than its load, B 144,000: B gets it if A has over 128,000 tokens more waiting, or 128 requests more. Had a hundred
-requests begun with these 8,000 tokens, then 9,200 tokens or 9 requests more would do.
+Worked: 8,000 tokens of a prompt of 9,000 are cached at A, from long ago, and none at B. A costs 16,000 more than its
+load, B 144,000: B gets it if A has over 128,000 tokens more waiting, or 128 requests more. Had the last prompt at A
+begun with these 8,000 tokens, too, then 8,000 tokens or 8 requests more would do.
 
 Why these factors: in replays of Mooncake's traces on simulated replicas (docs/prefix-routing.md), 1 instead of 16
 loses a fifth of the cache hits, and without the discount one prompt that all share crowds one replica. 1,000 tokens
@@ -159,8 +160,9 @@ class PrefixAware(Policy):
         for depth, owners in found:
             bits ^= owners
             cached = min(depth * each, float(facts.prompt_tokens))
-            uses = self._by_bit[owners & -owners].shelf.blocks[facts.blocks[depth - 1]]
-            saved += (cached - before) * (1.0 + (COMPUTED_FACTOR - 1.0) / uses)
+            shelf = self._by_bit[owners & -owners].shelf
+            others = shelf.prompts - shelf.blocks[facts.blocks[depth - 1]]
+            saved += (cached - before) * (COMPUTED_FACTOR - (COMPUTED_FACTOR - 1.0) / (1 + others))
             before = cached
             groups.append((depth, saved, owners))
         if bits:

@@ -31,8 +31,10 @@ class Shelf:
     capacity_tokens: float
     block_tokens: float = 0.0
     """Of one block: a moving average, since nobody counts single ones."""
+    prompts: int = 0
+    """Ever seen."""
     blocks: OrderedDict[int, int] = field(default_factory=OrderedDict)
-    """Each with how often it was used since it came; last used last."""
+    """Each with the number of the last prompt that had it; last used last."""
 
     @property
     def held_tokens(self) -> float:
@@ -97,16 +99,15 @@ class PrefixIndex:
         held = shelf.blocks
         owners = self._owners
         bit = shelf.bit
+        shelf.prompts = number = shelf.prompts + 1
         new = 0
         for block in reversed(blocks):
-            uses = held.get(block)
-            if uses is None:
-                held[block] = 1
+            if block in held:
+                held.move_to_end(block)
+            else:
                 owners[block] = owners.get(block, 0) | bit
                 new += 1
-            else:
-                held[block] = uses + 1
-                held.move_to_end(block)
+            held[block] = number
         shelf.block_tokens += (tokens_each - shelf.block_tokens) * (LEARN if shelf.block_tokens else 1.0)
         self._evict(shelf, new + EVICTED_MORE)
 
