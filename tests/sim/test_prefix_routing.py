@@ -64,7 +64,7 @@ def test_first_tokens_come_in_half_of_round_robins_time(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("load", (0.4, 0.8, 1.0))
+@pytest.mark.parametrize("load", [0.4, 0.8, 1.0])
 @pytest.mark.parametrize("name", ["conversation", "synthetic"])
 def test_no_other_policy_has_shorter_waits(name: str, load: float) -> None:
     """TTFT p99 and p50 are the lowest of all policies, `session` included, which is told conversations apart."""
