@@ -13,13 +13,17 @@ from inferry.policy.routing import NO_FACTS, Balancer, NoReplica, RouteFacts, Se
 class Reservation:
     """Give it back exactly once, with `end`."""
 
-    __slots__ = ("_balancer", "_chosen_s", "_facts", "_ttft_s", "slot")
+    __slots__ = ("_balancer", "_chosen_s", "_facts", "_tokens_before", "_ttft_s", "slot")
 
-    def __init__(self, slot: Slot, balancer: Balancer, facts: RouteFacts, now_s: float) -> None:
+    def __init__(
+        self, slot: Slot, balancer: Balancer, facts: RouteFacts, now_s: float, tokens_before: int
+    ) -> None:
+        """`tokens_before`: of the answer, from replicas that had it before."""
         self.slot = slot
         self._balancer = balancer
         self._facts = facts
         self._chosen_s = now_s
+        self._tokens_before = tokens_before
         self._ttft_s: float | None = None
 
     @property
@@ -39,7 +43,8 @@ class Reservation:
         if self._facts is not NO_FACTS and answer is not None and account.entry is not None:
             usage, _ = answer.usage(account.whole, account.entry.prompt_tokens)
             prompt_tokens, cached_tokens = usage.prompt_tokens, usage.cached_tokens
-            completion_tokens = usage.completion_tokens
+            if usage.completion_tokens is not None:
+                completion_tokens = max(usage.completion_tokens - self._tokens_before, 0)
         seen = Seen(
             self._ttft_s is not None,
             failed,
@@ -65,4 +70,5 @@ def reserve(
         return choice
     if account.arrival.explain:
         account.why = deployment.balancer.explain(choice)
-    return Reservation(choice, deployment.balancer, facts, now_s)
+    tokens_before = 0 if account.answer is None else account.answer.tokens_so_far
+    return Reservation(choice, deployment.balancer, facts, now_s, tokens_before)
