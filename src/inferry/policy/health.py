@@ -18,9 +18,9 @@ two good probes in a row                                  ok|busy  yes          
 else                                                      ok|busy  as before     stay             stays
 
 H is hand_over_after_s, S stuck_after_s, both counted from the last sign of life of any kind, or from when the
-process was seen to be stopped, which does not go on by itself; H* is S where
-nobody can see its processes. C is hung_after_s, at least PATIENCE times the longest pause that it ever made and
-recovered from; it counts for answers that have begun. "Stuck" ends only processes of ours: see the callers.
+process was seen to be stopped, which does not go on by itself; H* is S where nobody can see its processes. C is
+hung_after_s, and C and 3 S are at least PATIENCE times the longest pause that it ever made and recovered from; C
+counts for answers that have begun. "Killed" is for processes of ours alone: see the callers.
 
 Why a busy engine is never hit: whoever computes uses the CPU (a GPU's work is launched from there), answers, or
 sends tokens; and each of the three alone keeps it in.
@@ -41,9 +41,9 @@ RECENT_S = 2.0
 """Progress as new as this outweighs any probe. Less than the 3 s after which a frozen engine must be out."""
 UNSEEN_UNANSWERED = 2
 """Probes without an answer where nobody can see the engine's processes: one may be a packet that got lost."""
-STILL_SHARE = 0.05
-"""Of one core: an engine that uses less has nothing to do. A simulated one that answers a probe and a metrics
-page each second uses 0.01; vLLM and llama.cpp that generate use about 1 (measured on 2 cores)."""
+STILL_SHARE = 0.02
+"""Of one core: an engine that uses less has nothing to do. On 2 cores that 20 others wanted, engines that were probed
+once a second used 0.0007 (llama.cpp, the simulated one), and llama.cpp that generated with one thread 0.2."""
 STILL_FACTOR = 3.0
 PATIENCE = 4.0
 
