@@ -41,7 +41,7 @@ from benchmarks.gateway.measure import QUICK, SLOW, Bench, Lane, Sizes, open_lan
 from benchmarks.gateway.processes import memory
 from benchmarks.gateway.report import Report, Row
 from benchmarks.gateway.scaling import measure_scaling
-from benchmarks.gateway.soak import SoakSizes, soak
+from benchmarks.gateway.soak import SoakSizes, probed, soak
 from benchmarks.gateway.tools import Tools, build_tools, run_upstream
 
 CONTENDERS: dict[str, Start] = {
@@ -162,13 +162,15 @@ def row(lane: Lane) -> Row:
 
 def soak_inferry(options: argparse.Namespace, tools: Tools, cores: Cores, folder: Path) -> bool:
     sizes = SoakSizes(requests=20_000, streams=200, stream_tokens=20) if options.quick else SoakSizes()
+    result = folder / "in-use"
     with (
         run_upstream(tools, cores) as upstream,
+        probed(result),
         run(
             "inferry", start_inferry, Plan(upstream.ports, options.cache, folder / "inferry", cores)
         ) as running,
     ):
-        found = soak(Bench(tools, cores, upstream), running, sizes)
+        found = soak(Bench(tools, cores, upstream), running, sizes, result)
         print("\n".join([", ".join(running.notes), *found.lines()]))
     if options.json:
         options.json.write_text(json.dumps({**asdict(found), "flat": found.flat}, indent=2) + "\n")

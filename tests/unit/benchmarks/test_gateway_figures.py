@@ -97,8 +97,10 @@ def test_slope_is_least_squares() -> None:
 def test_soak_tells_growth_from_filling() -> None:
     """Memory that fills once and stays is flat; memory that grows with the requests is not, nor is a failure."""
 
-    def soaked(after: list[int], failed: int = 0) -> Soaked:
-        return Soaked(50_000_000, after, [60_000_000] * 3, [55_000_000] * 3, 100_000, 2000, failed)
+    def soaked(after: list[int], failed: int = 0, stays: int = 0) -> Soaked:
+        used = [40_000_000 + 2000 * stays * number for number in range(3)]
+        resident = [110_000_000, 90_000_000, 130_000_000]  # as many as happened to be at once
+        return Soaked(50_000_000, after, resident, resident, used, 100_000, 2000, failed)
 
     filled = [52_000_000, 53_000_000, *[53_000_000] * 6]
     growing = [50_000_000 + number * 1_000_000 for number in range(8)]
@@ -106,6 +108,9 @@ def test_soak_tells_growth_from_filling() -> None:
     assert not soaked(growing).flat
     assert soaked(growing).bytes_per_request == pytest.approx(80.0)
     assert not soaked(filled, failed=1).flat
+    assert soaked(filled, stays=200).flat
+    assert soaked(filled, stays=300).bytes_per_stream == pytest.approx(300.0)
+    assert not soaked(filled, stays=300).flat
 
 
 def test_report_shows_who_was_left_out_and_why() -> None:
