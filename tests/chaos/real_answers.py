@@ -58,3 +58,8 @@ def engine_goes_on(url: str, engine: str, ask: Ask, delivered: str, tokens: int)
     assert answer.status_code == 200, answer.text
     rest = "".join(map(text_of, answer.content.split(b"\n\n")))
     return delivered + rest.removeprefix(plan.may_repeat)
+
+
+def excuse(heard: Heard, beginning: str) -> None:
+    """Take out the faults that begin so."""
+    heard.faults = [each for each in heard.faults if not each.startswith(beginning)]

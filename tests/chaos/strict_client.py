@@ -177,7 +177,7 @@ def _faults(heard: Heard, rest: bytes) -> list[str]:
 def _faults_of_heads(events: list[dict[str, Any]]) -> list[str]:
     """One answer has one id, one time and one model, from its first event to its last."""
     return [
-        f"{len(values)} values of '{name}': {sorted(map(str, values))[:4]}"
+        f"'{name}' has {len(values)} values: {sorted(map(str, values))[:4]}"
         for name in ("id", "object", "created", "model", "system_fingerprint")
         if len(values := {event.get(name) for event in events}) != 1
     ]

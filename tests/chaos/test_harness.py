@@ -31,7 +31,7 @@ DAMAGE: dict[str, tuple[Callable[[list[bytes]], list[bytes]], str]] = {
     "an event is lost": (lambda events: events[:4] + events[5:], "text differs"),
     "an event comes twice": (lambda events: [*events[:4], events[3], *events[4:]], "text differs"),
     "two roles": (lambda events: [events[0], *events], "a role in events [0, 1]"),
-    "another id": (lambda events: [*events[:4], events[4].replace(b"cmpl-", b"cmpl-2"), *events[5:]], "2 values of 'id'"),
+    "another id": (lambda events: [*events[:4], events[4].replace(b"cmpl-", b"cmpl-2"), *events[5:]], "'id' has 2 values"),
     "no end": (lambda events: events[:-1], "no [DONE]"),
     "no finish": (lambda events: events[:-3] + events[-2:], "finish reasons"),
     "no usage": (lambda events: events[:-2] + events[-1:], "usage in events []"),

@@ -124,8 +124,9 @@ def _engine_key(pid: int) -> str:
 
 
 @contextlib.contextmanager
-def engine_pair(folder: Path, engine: Engine, gguf: Path) -> Iterator[Pair]:
-    """Installs the engine, converts the model, starts both. As a person would: by the `inferry` command.
+def engine_pair(folder: Path, engine: Engine, gguf: Path, **sections: Any) -> Iterator[Pair]:
+    """Installs the engine, converts the model, starts both. As a person would: by the `inferry` command. `sections`: more
+    of the deployment file.
 
     INFERRY_TEST_ENGINES names a folder in which environments stay from one run to the next.
     """
@@ -141,7 +142,7 @@ def engine_pair(folder: Path, engine: Engine, gguf: Path) -> Iterator[Pair]:
             LLAMACPP: {"engine": "llamacpp", "model": f"file:{gguf}", "context_tokens": 2048, "threads": 1},
             engine.deployment: {"engine": engine.name, "model": "file:weights", **engine.keys},
         }
-        file = inferry.write(yaml.safe_dump({"deployments": deployments}, sort_keys=False))
+        file = inferry.write(yaml.safe_dump({"deployments": deployments, **sections}, sort_keys=False))
         with inferry.up() as up:
             url = _both_ready(up)
             with httpx.Client(base_url=url, timeout=120) as client:
