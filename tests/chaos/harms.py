@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,37 +47,52 @@ SIMULATED_FAULTS: tuple[dict[str, Any], ...] = (
 """What a simulated engine does to a few requests, after some of their tokens."""
 
 
+HARM_LASTS_S = 6.0
+"""The longest that a harm of `anything_at_random` lasts; a stall is one stream's only."""
+
+
 def anything_at_random(every_s: float) -> Harm:
-    """Every `every_s` seconds on average, something befalls a random ready replica, as long as another one is ready:
-    a signal, a port that refuses, a loading engine, or one of SIMULATED_FAULTS."""
+    """Every `every_s` seconds on average, something befalls a random ready replica: a signal, a port that refuses, a
+    loading engine, or one of SIMULATED_FAULTS. One replica at least is always ready and was left alone for 6 s."""
 
     async def harm(scene: Scene) -> None:
         dice = scene.dice
+        harmed_s: dict[str, float] = {}
         async with asyncio.TaskGroup() as continuing:
             while True:
                 await scene.load.pause(dice.uniform(0.5, 1.5) * every_s)
                 if scene.load.stopping:
                     return
                 ready = await scene.stand.ready()
-                if len(ready) < 2:
-                    scene.note(f"nothing done: ready are {list(ready)}")
+                victim = dice.choice(list(ready)) if ready else None
+                now_s = time.monotonic()
+                well = [id for id in ready if now_s - harmed_s.get(id, -HARM_LASTS_S) >= HARM_LASTS_S]
+                if victim is None or not set(well) - {victim}:
+                    scene.note(f"nothing done: well are {well}")
                     continue
-                victim = dice.choice(list(ready))
-                what = dice.choice(("kill", "stop", "refuse", "loading", "fault", "fault", "fault", "fault"))
-                match what:
-                    case "kill":
-                        os.kill(ready[victim]["pid"], signal.SIGKILL)
-                    case "stop":
-                        continuing.create_task(_stop_for(scene, ready[victim]["pid"], dice.uniform(0.2, 6.0)))
-                    case "refuse" | "loading":
-                        await scene.stand.arm(victim, kind=what, seconds=dice.uniform(0.5, 3.0))
-                    case _:
-                        fault = {**dice.choice(SIMULATED_FAULTS), "after_tokens": dice.randint(1, 30)}
-                        what = f"{fault}"
-                        await scene.stand.arm(victim, **fault, times=dice.randint(1, 4))
-                scene.note(f"{victim}: {what}")
+                harmed_s[victim] = now_s
+                continuing.create_task(_harm_one(scene, victim, ready[victim]["pid"]))
 
     return harm
+
+
+async def _harm_one(scene: Scene, victim: str, pid: int) -> None:
+    dice = scene.dice
+    match dice.choice(("kill", "stop", "refuse", "loading", "fault", "fault", "fault", "fault")):
+        case "kill":
+            scene.note(f"{victim}: kill")
+            os.kill(pid, signal.SIGKILL)
+        case "stop":
+            seconds = dice.uniform(0.2, HARM_LASTS_S)
+            scene.note(f"{victim}: stopped for {seconds:.1f} s")
+            await _stop_for(scene, pid, seconds)
+        case "refuse" | "loading" as kind:
+            scene.note(f"{victim}: {kind}")
+            await scene.stand.arm(victim, kind=kind, seconds=dice.uniform(0.5, 3.0))
+        case _:
+            fault = {**dice.choice(SIMULATED_FAULTS), "after_tokens": dice.randint(1, 30)}
+            scene.note(f"{victim}: {fault}")
+            await scene.stand.arm(victim, **fault, times=dice.randint(1, 4))
 
 
 async def _stop_for(scene: Scene, pid: int, seconds: float) -> None:
