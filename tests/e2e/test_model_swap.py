@@ -43,6 +43,7 @@ class Swapping:
                 "model": model,
                 "messages": [{"role": "user", "content": "Hello"}],
                 "max_tokens": tokens,
+                "temperature": 0,
             },
         )
 
@@ -184,3 +185,25 @@ def test_a_standby_answers_before_its_predecessor_is_back(tmp_path: Path) -> Non
             assert client.get("/health").json()["deployments"]["chat"]["status"] == "ready"
         wait_for("the killed one stands by", lambda: replicas()[serving]["state"] == "standby")
         assert replicas()[other]["state"] == "ready"
+
+
+@pytest.mark.slow
+def test_two_real_models_on_room_for_one(tmp_path: Path, sample_model: Path) -> None:
+    """llama.cpp: asked in turn, each is loaded for the other, and both say the same, as it is the same file."""
+    inferry = Inferry(tmp_path)
+    model = f"engine: llamacpp, model: 'file:{sample_model}', load: on_demand, loaded_min_s: 0"
+    inferry.write(
+        "host: {memory_budget: 600MiB}\n"
+        f"deployments:\n  one: {{{model}, memory: 520MiB}}\n  two: {{{model}, memory: 520MiB}}\n"
+    )
+    with inferry.up() as up:
+        swapping = Swapping(inferry, up, up.wait_ready())
+
+        def text(name: str) -> str:
+            answer = swapping.ask(name, 8)
+            assert answer.status_code == 200, answer.text
+            return str(answer.json()["choices"][0]["message"]["content"])
+
+        assert len({text(name) for name in ("one", "two", "one", "two")}) == 1
+        assert (swapping.state("one"), swapping.state("two")) == ("unloaded", "loaded")
+        swapping.close()

@@ -283,7 +283,7 @@ class ModelSwap:
             return "it is being unloaded first"
         messages = [each.message for each in self._around.views() if each.deployment == model.name]
         why = next((each.partition("\n")[0][:200] for each in messages if each), "")
-        return f"its engine is starting ({why})" if why else "its engine is starting"
+        return f"no replica serves yet ({why})" if why else "its engine is starting"
 
     def _serves(self, name: str) -> bool:
         return any(

@@ -143,7 +143,7 @@ async def test_a_model_is_loaded_when_it_is_wanted() -> None:
         await until(lambda: town.phase("a") == "loading")
         await until(lambda: "a" in town.states)
         town.swap.want("a")
-        await until(lambda: ("a", "its engine is starting (reads the weights)", None) in town.told)
+        await until(lambda: ("a", "no replica serves yet (reads the weights)", None) in town.told)
         town.ready("a")
         await until(lambda: town.phase("a") == "loaded")
         town.swap.want("a")
