@@ -62,6 +62,12 @@ def states(up: Up) -> dict[str, str]:
     return {name: each["state"] for name, each in up.replicas().items()}
 
 
+def ready_one(up: Up, replica_id: str) -> dict[str, Any] | None:
+    """The replica's record, if it is ready."""
+    found = up.replicas().get(replica_id)
+    return found if found is not None and found["state"] == "ready" else None
+
+
 @pytest.mark.slow
 def test_a_rolling_restart_loses_nothing(tmp_path: Path) -> None:
     """Three replicas restarted one after the other below 50 streams: all answers are whole, all replicas are new."""
@@ -136,17 +142,7 @@ def test_a_bad_version_is_taken_back(tmp_path: Path, fault: dict[str, Any]) -> N
 
         reloading = threading.Thread(target=reload)
         reloading.start()
-        new = wait_for(
-            "the canary is ready",
-            lambda: next(
-                (
-                    each
-                    for name, each in up.replicas().items()
-                    if name == "chat-3" and each["state"] == "ready"
-                ),
-                None,
-            ),
-        )
+        new = wait_for("the canary is ready", lambda: ready_one(up, "chat-3"))
         httpx.post(f"{new['url']}/simulate/fault", json=fault).raise_for_status()
         reloading.join()
         assert done[0].status_code == 500
@@ -178,3 +174,28 @@ def test_a_rollout_is_undone_when_it_is_over(tmp_path: Path) -> None:
         assert status.stdout.startswith("chat: done, 3 of 3 new")
         again = up.control("POST", "/reload").json()
         assert "  deployments.chat.parallel: 64 -> 63" in again["changes"]
+
+
+@pytest.mark.slow
+def test_a_version_that_answers_500_is_taken_back(tmp_path: Path) -> None:
+    """Such answers go to the clients as they are, and a few do; then the canary is set aside and taken back."""
+    file = a_file(canary_s=60)
+    inferry = Inferry(tmp_path)
+    inferry.write(yaml.safe_dump(file))
+    with inferry.up() as up:
+        url = up.wait_ready()
+        with SteadyLoad(url, streams=10) as load:
+            wait_for("answers", lambda: load.answered["stream"] > 10)
+            rolling = threading.Thread(
+                target=lambda: up.control("POST", "/deployments/chat/rollout"), name="rollout"
+            )
+            rolling.start()
+            new = wait_for("the canary is ready", lambda: ready_one(up, "chat-3"))
+            fault = {"kind": "error_status", "times": None}
+            httpx.post(f"{new['url']}/simulate/fault", json=fault).raise_for_status()
+            rolling.join()
+            assert states(up) == {"chat-0": "ready", "chat-1": "ready", "chat-2": "ready"}
+            assert rollout_of(up)["phase"] == "rolled_back"
+            assert "requests failed at the new version" in rollout_of(up)["because"]
+        assert 3 <= len(load.faults) <= 50
+        assert {fault.split()[1] for fault in load.faults} == {"500"}
