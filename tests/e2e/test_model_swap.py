@@ -145,6 +145,13 @@ def test_an_engine_that_dies_is_waited_for(swapping: Swapping) -> None:
     assert swapping.ask("a").status_code == 200
 
 
+def test_an_ollama_client_loads_a_model_as_it_is_used_to(swapping: Swapping) -> None:
+    """By a request without a prompt, which is answered when the model is there."""
+    answer = swapping._client.post("/api/generate", json={"model": "b"})
+    assert (answer.status_code, answer.json()["done_reason"]) == (200, "load")
+    assert swapping.state("b") == "loaded"
+
+
 def test_by_hand(swapping: Swapping) -> None:
     """`inferry load` and `unload` do what they say, or say why not."""
     done = swapping.inferry.run("load", "c")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from inferry.core.api_key import ApiKey
-from inferry.core.errors import InferryError, InvalidRequest, Rejected
+from inferry.core.errors import InferryError, InvalidRequest, ModelNotLoaded, Rejected
 from inferry.core.outcome import Ending
 from inferry.core.request import Route
 from inferry.gateway.edge import Arrival
@@ -46,7 +46,7 @@ def model_header(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
 class FrontExchange(Exchange):
     """One request by a front."""
 
-    __slots__ = ("_client", "_front", "_header", "_translating")
+    __slots__ = ("_client", "_front", "_header", "_translating", "_wakes")
 
     def __init__(
         self, gateway: Host, sink: ClientSink, front: Front, arrival: Arrival, header: str | None
@@ -56,6 +56,8 @@ class FrontExchange(Exchange):
         self._client = sink
         self._front = front
         self._header = header
+        self._wakes: Wakes | None = None
+        """It only wants its model to be there."""
 
     def begin(self, body: bytes) -> None:
         gateway, caller = self._gateway, self.caller
@@ -71,6 +73,9 @@ class FrontExchange(Exchange):
             return
         self.route = asked.route
         if isinstance(asked, Wakes):
+            self._wakes = asked
+            self._stamp()
+            gateway.active.add(self)
             self._say_awake(asked)
             return
         self._translating.writer = asked.writer
@@ -79,10 +84,13 @@ class FrontExchange(Exchange):
     def _say_awake(self, asked: Wakes) -> None:
         gateway, caller = self._gateway, self.caller
         assert caller is not None
-        self._stamp()
         try:
             deployment = self.deployment = gateway.public_names.permitted(asked.model, caller.key)
             deployment.require_route(asked.route, asked.model)
+            if deployment.awaits_model:
+                if (full := deployment.parked.add(self, gateway.now_s())) is not None:
+                    raise full
+                return
             if not deployment.balancer.usable():
                 raise gateway.no_replica(deployment, "none is ready")
         except InferryError as error:
@@ -93,6 +101,18 @@ class FrontExchange(Exchange):
         self._end(Ending.COMPLETED, 200, None)
         self._client.start(200, lines, len(asked.answer))
         self._client.end(asked.answer)
+
+    def on_loaded(self) -> None:
+        assert self._wakes is not None
+        self._say_awake(self._wakes)
+
+    def on_not_loaded(self, error: ModelNotLoaded) -> None:
+        self._fail(error, Ending.FAILED)
+
+    def _end(self, ending: Ending, status: int, error_code: str | None) -> None:
+        if self._wakes is not None and self.deployment is not None:
+            self.deployment.parked.leave(self)
+        super()._end(ending, status, error_code)
 
     def on_entered(self) -> None:
         request = self.request
