@@ -25,6 +25,9 @@ START_POLL_MIN_S = 0.05
 START_POLL_MAX_S = 1.0
 START_POLL_SHARE = 0.1
 """A start is noticed at most a tenth of its own length late."""
+START_PROBE_S = 5.0
+"""Until it has answered once, nobody knows how long that takes, and nothing is lost by waiting."""
+FORGETS = 0.1
 WARM_UP_PAUSE_S = 0.5
 FETCH_PAUSE_S = 5.0
 REPORT_PAUSE_S = 0.1
@@ -73,6 +76,8 @@ class ReplicaCare:
         self._handed_over_s = -math.inf
         self._signs = Signs(clock.now_s())
         self._end_because: str | None = None
+        self._answers_within_s = 0.0
+        """What the slowest of its last answers to a probe took; fades with each quicker one."""
         self._report: str | None = None
         self._reported = asyncio.Event()
         self.probed = asyncio.Event()
@@ -98,7 +103,7 @@ class ReplicaCare:
         holds what it was waiting for."""
         began_s = self._clock.now_s()
         while True:
-            reading = await self._probe()
+            reading = await self._probe(max(self._probe_limit_s(), START_PROBE_S))
             if _is_good(reading):
                 break
             self._record.say(reading.reason if self._record.view.pid is None else _while_starting(reading))
@@ -166,13 +171,14 @@ class ReplicaCare:
     async def _ask(self, report: str | None) -> bool:
         """One probe, judged; whether it was good."""
         asked_s = self._clock.now_s()
-        reading = await self._probe()
+        limit_s = self._probe_limit_s()
+        reading = await self._probe(limit_s)
         now_s = self._clock.now_s()
         if isinstance(reading, ProbeReading):
             self._signs.on_answer(_ANSWERS[reading.verdict], reading.reason, now_s)
         elif not reading.silent:
             self._signs.on_answer(Answer.REFUSED, reading.reason, now_s)
-        elif now_s - asked_s <= self._health.timeout_s + LATE_MAX_S:  # else it may be us who did not listen
+        elif now_s - asked_s <= limit_s + LATE_MAX_S:  # else it may be us who did not listen
             self._signs.on_unanswered(reading.reason)
         self._judge(report)
         return _is_good(reading)
@@ -229,10 +235,18 @@ class ReplicaCare:
         report, self._report = self._report, None
         return report
 
-    async def _probe(self) -> ProbeReading | Unreachable:
-        reading = await self._prober.probe(self._adapter, self._endpoint, self._health.timeout_s)
+    async def _probe(self, limit_s: float) -> ProbeReading | Unreachable:
+        asked_s = self._clock.now_s()
+        reading = await self._prober.probe(self._adapter, self._endpoint, limit_s)
         self.probed.set()
+        if isinstance(reading, ProbeReading):
+            took_s = self._clock.now_s() - asked_s
+            self._answers_within_s = max(took_s, (1 - FORGETS) * self._answers_within_s)
         return reading
+
+    def _probe_limit_s(self) -> float:
+        """As the file says, or twice as long as it took lately: endpoints far away may need a second as a rule."""
+        return max(self._health.timeout_s, min(2 * self._answers_within_s, START_PROBE_S))
 
 
 def _while_starting(reading: ProbeReading | Unreachable) -> str:

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 from inferry.core.health_settings import Health
 from inferry.core.remote_engines import OpenAIDeployment
-from inferry.core.replica import HealthVerdict, ReplicaProgress
+from inferry.core.replica import Endpoint, HealthVerdict, ReplicaProgress
+from inferry.engines.adapter import EngineAdapter, ProbeReading
 from inferry.fleet.probe import Unreachable
 from inferry.runtime.base import Vitals
 
@@ -167,3 +168,32 @@ async def test_an_endpoint_of_others_is_handed_over_but_never_ended() -> None:
         assert house.state("outside-0") == "suspect"
         prober.default = READY
         await until(lambda: house.state("outside-0") == "ready")
+
+
+async def test_an_endpoint_that_always_answers_slowly_is_well() -> None:
+    """Three times what the file allows, each time: it is ready, and stays it; when it falls silent, that is seen."""
+    prober = SlowProber(0.3)
+    outside = OpenAIDeployment(engine="openai", model="m", endpoints=["http://h:1/v1"], health=HEALTH)
+    house = house_of(prober=prober, outside=outside)
+    async with running(house):
+        await until(lambda: house.state("outside-0") == "ready")
+        probes = prober.probes
+        await until(lambda: prober.probes > probes + 4)
+        assert house.changes.states("outside-0") == ["starting", "warming", "ready"]
+        prober.answers_after_s = 60
+        await until(lambda: house.state("outside-0") == "suspect")
+
+
+class SlowProber(FakeProber):
+    """Answers late, and gives up in time."""
+
+    def __init__(self, answers_after_s: float) -> None:
+        super().__init__()
+        self.answers_after_s = answers_after_s
+
+    async def probe(
+        self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float
+    ) -> ProbeReading | Unreachable:
+        self.probes += 1
+        await asyncio.sleep(min(self.answers_after_s, timeout_s))
+        return READY if self.answers_after_s <= timeout_s else MUTE
