@@ -58,7 +58,7 @@ class Routing(Section):
     )
     measure: Measure = Field("ttft", description="peak_ewma: time to the first token, or to the end.")
     decay_s: float = Field(
-        10.0,
+        60.0,
         ge=0.1,
         le=3600,
         description="peak_ewma: after so long without news, a latency has faded to 1/e.",

@@ -17,15 +17,24 @@ class SimulatedFleet:
     what a gateway knows, and hears what a gateway tells; none knows of the others' requests."""
 
     def __init__(
-        self, balancers: Sequence[Balancer], replicas: int, timing: EngineTiming, timeline: Timeline
+        self,
+        balancers: Sequence[Balancer],
+        replicas: int,
+        timing: EngineTiming,
+        timeline: Timeline,
+        others: Sequence[EngineTiming] = (),
     ) -> None:
+        """`others`: how fast the first replicas are, where they differ."""
+        timings = [*others, *[timing] * (replicas - len(others))]
         self.requests: list[SimulatedRequest] = []
         self._balancers = balancers
         self._timeline = timeline
         self._under_way: dict[SimulatedRequest, tuple[Balancer, Slot, RouteFacts]] = {}
         self._replicas = {
-            id: SimulatedReplica(id, timing, timeline, self._on_first_token, self._on_end)
-            for id in (f"simulated-{number}" for number in range(replicas))
+            f"simulated-{number}": SimulatedReplica(
+                f"simulated-{number}", each, timeline, self._on_first_token, self._on_end
+            )
+            for number, each in enumerate(timings)
         }
         for balancer in balancers:
             for id in self._replicas:
