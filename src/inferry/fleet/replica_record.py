@@ -51,6 +51,8 @@ class ReplicaRecord:
         verdict = self._view.verdict if state in _JUDGED else None
         if state is ReplicaState.FAILED:
             verdict = HealthVerdict.DEAD
+        elif state is ReplicaState.READY and verdict is None:
+            verdict = HealthVerdict.OK
         self._view = replace(
             self._view, state=state, message=message, since_wall_s=self._clock.wall_s(), verdict=verdict
         )
