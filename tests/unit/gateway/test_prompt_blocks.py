@@ -6,7 +6,7 @@ import json
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferry.gateway.prompt_blocks import BLOCK_BYTES, BLOCKS_MAX, prompt_blocks
@@ -24,6 +24,7 @@ def in_common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
+@settings(deadline=None)
 @given(MESSAGES, MESSAGES)
 def test_as_many_blocks_are_equal_as_whole_pieces_of_the_text_are(
     first: list[str], second: list[str]

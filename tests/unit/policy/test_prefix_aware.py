@@ -6,7 +6,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferry.core.replica import ReplicaLoad, ReplicaState
@@ -257,6 +257,7 @@ def test_more_than_are_looked_at_still_share_the_load() -> None:
 # --- counts -------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_nothing_is_left_over_when_all_requests_have_ended(data: st.DataObject) -> None:
     """However requests begin, answer, fail and end, interleaved, and replicas come and go: afterwards no tokens wait

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferry.policy.routing.prefix_index import ENTRIES_MAX, EVICTED_MORE, PrefixIndex, Shelf
@@ -24,6 +24,7 @@ def depth_of(index: PrefixIndex, shelf: Shelf, blocks: list[int]) -> int:
     return found[0][0] if found else 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), PROMPTS), max_size=20), PROMPTS)
 def test_depths_are_the_longest_common_beginnings(
     learned: list[tuple[int, list[int]]], asked: list[int]
@@ -45,6 +46,7 @@ def test_depths_are_the_longest_common_beginnings(
     assert [depth for depth, _ in groups] == sorted({depth for depth in longest if depth})
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), PROMPTS), max_size=40))
 def test_no_replica_holds_more_than_its_cache(learned: list[tuple[int, list[int]]]) -> None:
     """After each request, the blocks of a replica fit its cache, and the index knows no owner that has not the block."""

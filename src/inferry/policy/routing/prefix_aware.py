@@ -27,7 +27,7 @@ replica's cached tokens count for less, and its cache is taken to be smaller.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from math import exp
 
@@ -106,9 +106,13 @@ class PrefixAware(Policy):
         self._few: Sequence[_Replica] = ()
         """All candidates, where they are few enough to look at each."""
         self._since_s: float | None = None
+        self._scale = 1.0
+        self._scaled_until_s = float("-inf")
         self._picks = 0
-        self._picked: tuple[_Replica | None, RouteFacts] = (None, NO_FACTS)
+        self._picked: _Replica | None = None
+        self._picked_for = NO_FACTS
         self._known_blocks = 0
+        """Of the last pick."""
         self._told = (_Sent(0.0, 0, 0), 0)
         """Of the last choice: what was expected of it, and the tokens that waited before it."""
 
@@ -138,22 +142,22 @@ class PrefixAware(Policy):
         whole = COMPUTED_FACTOR * facts.prompt_tokens
         best: _Replica | None = None
         best_price = 0.0
+        best_depth = 0
         for depth, saved, group in self._groups(facts, bits):
-            for each in self._some(group):
-                price = whole - saved * each.trust.share if saved else whole
-                price = each.load + price * each.inverse
+            for each in self._few if group == self._candidates and self._few else self._some(group):
+                price = each.load + (whole - saved * each.trust.share if saved else whole) * each.inverse
                 if best is None or price < best_price or (price == best_price and each.recent < best.recent):
-                    best, best_price = each, price
-                    self._known_blocks = depth
+                    best, best_price, best_depth = each, price, depth
         assert best is not None
-        self._picked = (best, facts)
+        self._picked, self._picked_for, self._known_blocks = best, facts, best_depth
         return best.slot
 
-    def _groups(self, facts: RouteFacts, bits: int) -> list[tuple[int, float, int]]:
+    def _groups(self, facts: RouteFacts, bits: int) -> Iterable[tuple[int, float, int]]:
         """The candidates `bits`, by how many of the prompt's blocks they should have, with what that saves."""
-        found = self._index.depths(facts.blocks, bits)
+        blocks = facts.blocks
+        found = self._index.depths(blocks, bits) if blocks else None
         if not found:
-            return [(0, 0.0, bits)]
+            return ((0, 0.0, bits),)
         each = _tokens_each(facts)
         groups: list[tuple[int, float, int]] = []
         before = saved = 0.0
@@ -161,7 +165,7 @@ class PrefixAware(Policy):
             bits ^= owners
             cached = min(depth * each, float(facts.prompt_tokens))
             shelf = self._by_bit[owners & -owners].shelf
-            others = shelf.prompts - shelf.blocks[facts.blocks[depth - 1]]
+            others = shelf.prompts - shelf.blocks[blocks[depth - 1]]
             saved += (cached - before) * (COMPUTED_FACTOR - (COMPUTED_FACTOR - 1.0) / (1 + others))
             before = cached
             groups.append((depth, saved, owners))
@@ -171,8 +175,6 @@ class PrefixAware(Policy):
 
     def _some(self, bits: int) -> Sequence[_Replica]:
         """Those of `bits`, or SAMPLED of them, where they are many; others each time."""
-        if bits == self._candidates and self._few:
-            return self._few
         by_bit = self._by_bit
         some: list[_Replica] = []
         if bits.bit_count() <= LOOKED_AT_MAX:
@@ -196,33 +198,29 @@ class PrefixAware(Policy):
     # --- what becomes of it ---------------------------------------------------------------------------
 
     def on_chosen(self, slot: Slot, facts: RouteFacts, now_s: float) -> None:
-        replica = self._replica(slot)
-        computed = facts.prompt_tokens
+        replica = self._replicas.get(slot) or self._replica(slot)
+        blocks = facts.blocks
+        prompt_tokens = computed = facts.prompt_tokens
         hit_tokens = 0.0
         known_blocks = 0
-        blocks = facts.blocks
         if blocks:
             each = _tokens_each(facts)
-            known_blocks = self._known(replica, facts)
+            if replica is self._picked and facts is self._picked_for:
+                known_blocks = self._known_blocks
+            elif found := self._index.depths(blocks, replica.shelf.bit):  # chosen as the last resort
+                known_blocks = found[0][0]
             if known_blocks:
-                hit_tokens = min(known_blocks * each, float(computed))
+                hit_tokens = min(known_blocks * each, prompt_tokens)
                 computed -= int(hit_tokens * replica.trust.share)
             self._index.learn(replica.shelf, blocks, each)
         sent = _Sent(hit_tokens, computed, known_blocks)
         self._told = (sent, replica.waiting_tokens)
         replica.sent.setdefault(id(facts), []).append(sent)
-        replica.trust.on_sent(facts.prompt_tokens, hit_tokens)
         replica.waiting_tokens += computed
-        replica.recent += computed * self._scale(now_s)
+        if now_s >= self._scaled_until_s:
+            self._rescale(now_s)
+        replica.recent += computed * self._scale
         replica.weigh()
-
-    def _known(self, replica: _Replica, facts: RouteFacts) -> int:
-        """How many of the prompt's blocks it should have: found by `pick` just now, or by somebody else's choice."""
-        picked, of = self._picked
-        if picked is replica and of is facts:
-            return self._known_blocks
-        found = self._index.depths(facts.blocks, replica.shelf.bit)
-        return found[0][0] if found else 0
 
     def on_first_byte(self, slot: Slot, facts: RouteFacts, ttft_s: float, now_s: float) -> None:
         replica = self._replicas.get(slot)
@@ -230,7 +228,7 @@ class PrefixAware(Policy):
             return
         for sent in replica.sent.get(id(facts), ()):
             if sent.waiting:
-                self._computed(replica, sent)
+                self._computed(replica, facts, sent)
                 break
 
     def on_released(self, slot: Slot, facts: RouteFacts, seen: Seen, now_s: float) -> None:
@@ -243,7 +241,7 @@ class PrefixAware(Policy):
             if not waiting:
                 del replica.sent[id(facts)]
             if sent.waiting:
-                self._computed(replica, sent)
+                self._computed(replica, facts, sent)
             if seen.cached_tokens is not None:
                 self._check(replica, facts, sent, seen.cached_tokens)
             elif seen.failed and not seen.answer_began:
@@ -263,8 +261,9 @@ class PrefixAware(Policy):
             del self._by_bit[replica.shelf.bit]
             self._index.remove(replica.shelf)
 
-    def _computed(self, replica: _Replica, sent: _Sent) -> None:
+    def _computed(self, replica: _Replica, facts: RouteFacts, sent: _Sent) -> None:
         """Its prompt waits no more."""
+        replica.trust.on_sent(facts.prompt_tokens, sent.hit_tokens)
         sent.waiting = False
         replica.waiting_tokens -= sent.computed_tokens
         replica.weigh()
@@ -288,8 +287,8 @@ class PrefixAware(Policy):
             replica.weigh()
         return replica
 
-    def _scale(self, now_s: float) -> float:
-        """What a token counts now, beside those of earlier: growing, instead of all others decaying."""
+    def _rescale(self, now_s: float) -> None:
+        """What a token counts in the next second, beside those of earlier: growing, instead of all others decaying."""
         if self._since_s is None:
             self._since_s = now_s
         constants = (now_s - self._since_s) / RECENT_S
@@ -297,7 +296,8 @@ class PrefixAware(Policy):
             for replica in self._replicas.values():
                 replica.recent *= exp(-constants)
             self._since_s, constants = now_s, 0.0
-        return exp(constants)
+        self._scale = exp(constants)
+        self._scaled_until_s = now_s + 1.0
 
 
 def _tokens_each(facts: RouteFacts) -> float:

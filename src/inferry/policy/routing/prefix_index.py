@@ -48,6 +48,7 @@ class PrefixIndex:
         self._entries_max = entries_max
         self._owners: dict[int, int] = {}
         self._shelves: dict[int, Shelf] = {}
+        self._each_max = entries_max
 
     def __len__(self) -> int:
         """Blocks at replicas."""
@@ -59,6 +60,7 @@ class PrefixIndex:
         while bit in self._shelves:
             bit <<= 1
         shelf = self._shelves[bit] = Shelf(bit, capacity_tokens)
+        self._each_max = self._entries_max // len(self._shelves)
         for each in self._shelves.values():
             self._evict(each, len(each.blocks))
         return shelf
@@ -67,6 +69,7 @@ class PrefixIndex:
         """The replica is gone for good."""
         self.clear(shelf)
         del self._shelves[shelf.bit]
+        self._each_max = self._entries_max // max(len(self._shelves), 1)
 
     def clear(self, shelf: Shelf) -> None:
         """Its cache is empty: it was started anew."""
@@ -109,7 +112,8 @@ class PrefixIndex:
                 new += 1
             held[block] = number
         shelf.block_tokens += (tokens_each - shelf.block_tokens) * (LEARN if shelf.block_tokens else 1.0)
-        self._evict(shelf, new + EVICTED_MORE)
+        if len(held) * shelf.block_tokens > shelf.capacity_tokens or len(held) > self._each_max:
+            self._evict(shelf, new + EVICTED_MORE)
 
     def unlearn(self, shelf: Shelf, blocks: Sequence[int]) -> None:
         """The replica has none of these: it said so, or failed before it computed them."""
@@ -120,7 +124,7 @@ class PrefixIndex:
     def _evict(self, shelf: Shelf, most: int) -> None:
         """Down to its bounds, but no more than `most` blocks now."""
         blocks = shelf.blocks
-        blocks_max = self._entries_max // len(self._shelves)
+        blocks_max = self._each_max
         if shelf.block_tokens:
             blocks_max = min(blocks_max, int(shelf.capacity_tokens / shelf.block_tokens))
         for _ in range(min(len(blocks) - blocks_max, most)):

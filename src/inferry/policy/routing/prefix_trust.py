@@ -45,7 +45,7 @@ class CacheTrust:
         self._counted: _Counted | None = None
 
     def on_sent(self, prompt_tokens: int, expected_tokens: float) -> None:
-        """A request goes there."""
+        """A prompt was computed there."""
         self._asked_tokens += prompt_tokens
         self._expected_tokens += expected_tokens
 
