@@ -35,7 +35,7 @@ async def _serve(link: socket.socket, listener: socket.socket) -> None:
 def _begin(setup: Setup) -> None:
     log_to_file(setup.log_path)
     keep_pauses_short()
-    choose_moment(0)
+    choose_moment(0, 0)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ SWITCH_S = 0.0005
 """How long a thread that computes may keep the event loop waiting: Python's default is ten times that, and one
 answer of the bank of limits would wait for as long when journals are loaded."""
 YOUNG_MAX = 100_000
-"""So many more objects than requests under way account for: then the collector looks, whatever is going on."""
-OBJECTS_PER_REQUEST = 80
-"""Which the collector counts: a stream with both of its connections was measured to have 63."""
+"""So many more objects than requests and connections account for: then the collector looks, whatever is going on."""
+OBJECTS_PER_REQUEST = 50
+OBJECTS_PER_CONNECTION = 30
+"""Which the collector counts: a stream with the connections to its client and its engine was measured to have 63."""
 QUIET_REQUESTS = 20
 """With at most so many under way, a collection makes few wait."""
 WORTH_OBJECTS = 2_000
@@ -29,9 +30,10 @@ def keep_pauses_short() -> None:
     sys.setswitchinterval(SWITCH_S)
 
 
-def choose_moment(requests: int) -> None:
-    """Once a second, in a process with so many requests under way: collect in a quiet moment, so that it need not be
-    done in a busy one."""
-    if requests <= QUIET_REQUESTS and gc.get_count()[0] >= WORTH_OBJECTS:
+def choose_moment(requests: int, connections: int) -> None:
+    """Once a second, in a process with so many requests under way and clients' connections: collect in a quiet moment,
+    so that it need not be done in a busy one."""
+    alive = OBJECTS_PER_REQUEST * requests + OBJECTS_PER_CONNECTION * connections
+    if requests <= QUIET_REQUESTS and gc.get_count()[0] >= WORTH_OBJECTS + alive:
         gc.collect()
-    gc.set_threshold(YOUNG_MAX + OBJECTS_PER_REQUEST * requests, 10, 10)
+    gc.set_threshold(YOUNG_MAX + alive, 10, 10)

@@ -125,6 +125,11 @@ class GatewayServer:
     def started(self) -> bool:
         return self._server.started
 
+    @property
+    def connections(self) -> int:
+        """Of clients, busy or not."""
+        return len(self._server.server_state.connections)
+
     async def wait_started(self) -> None:
         """Returns when connections are accepted."""
         await self._server.listening.wait()

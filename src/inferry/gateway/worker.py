@@ -56,10 +56,11 @@ class GatewayWorker:
         listener: socket.socket,
         clock: Clock,
         on_setup: Callable[[Setup], None],
-        each_second: Callable[[int], None] = lambda requests: None,
+        each_second: Callable[[int, int], None] = lambda requests, connections: None,
     ) -> None:
         """`on_setup`: what the process around it does with the first message, before anything is served.
-        `each_second`: what it does now and then, told how many requests are under way."""
+        `each_second`: what it does now and then, told how many requests are under way and how many clients'
+        connections are open."""
         self._link_socket = link_socket
         self._listener = listener
         self._clock = clock
@@ -90,9 +91,10 @@ class GatewayWorker:
 
     async def _look_forever(self) -> None:
         assert self._gateway is not None
+        assert self._server is not None
         while True:
             await asyncio.sleep(LOOK_S)
-            self._each_second(len(self._gateway.active))
+            self._each_second(len(self._gateway.active), self._server.connections)
 
     def _begin(self, setup: Setup) -> None:
         """Build everything at once: what comes next on the link is about it."""

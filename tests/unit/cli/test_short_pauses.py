@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from inferry.cli.short_pauses import (
+    OBJECTS_PER_CONNECTION,
     OBJECTS_PER_REQUEST,
     QUIET_REQUESTS,
     SWITCH_S,
@@ -37,9 +38,11 @@ def _as_before() -> Iterator[None]:
 
 
 def knots() -> weakref.ref[Knot]:
-    """As many as are worth a collection, and a way to see whether the last one is still there."""
+    """As many as are worth a collection even with some requests under way, and a way to see whether the last one is
+    still there."""
     gc.collect()
-    made = [Knot() for _ in range(WORTH_OBJECTS + 100)]
+    some = WORTH_OBJECTS + OBJECTS_PER_REQUEST * (QUIET_REQUESTS + 1)
+    made = [Knot() for _ in range(some + 100)]
     return weakref.ref(made[-1])
 
 
@@ -47,24 +50,28 @@ def test_garbage_goes_in_a_quiet_moment() -> None:
     """Not while many requests are under way; once few are, it is collected, whatever the thresholds say."""
     gc.set_threshold(YOUNG_MAX, 10, 10)
     seen = knots()
-    choose_moment(QUIET_REQUESTS + 1)
+    choose_moment(QUIET_REQUESTS + 1, 0)
     assert seen() is not None
-    choose_moment(QUIET_REQUESTS)
+    choose_moment(QUIET_REQUESTS, 0)
     assert seen() is None
 
 
 def test_nothing_is_looked_for_where_little_was_made() -> None:
-    """An idle process is not searched each second."""
+    """An idle process is not searched each second, nor for the connections that were opened to it."""
     gc.collect()
     seen = weakref.ref(Knot())
-    choose_moment(0)
+    choose_moment(0, 0)
+    assert seen() is not None
+    seen = knots()
+    choose_moment(0, 1000)
     assert seen() is not None
 
 
 def test_streams_under_way_bring_no_collection() -> None:
     """What live requests hold does not count towards the collector's threshold."""
-    choose_moment(2000)
-    assert gc.get_threshold()[0] == YOUNG_MAX + 2000 * OBJECTS_PER_REQUEST
+    choose_moment(2000, 3000)
+    alive = 2000 * OBJECTS_PER_REQUEST + 3000 * OBJECTS_PER_CONNECTION
+    assert gc.get_threshold()[0] == YOUNG_MAX + alive
 
 
 def test_what_is_loaded_is_not_looked_at_again() -> None:

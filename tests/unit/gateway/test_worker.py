@@ -48,7 +48,7 @@ def configuration(generation: int) -> Configuration:
 
 @asynccontextmanager
 async def running_worker(
-    folder: Path, each_second: Callable[[int], None] = lambda requests: None
+    folder: Path, each_second: Callable[[int, int], None] = lambda requests, connections: None
 ) -> AsyncIterator[Link]:
     """The control process's end of the link."""
     ours, theirs = socket.socketpair()
@@ -140,8 +140,8 @@ def test_a_shared_filter_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_the_process_around_it_hears_how_busy_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Now and then, it is told how many requests are under way, for what is best done while there are few."""
+    """Now and then, it is told how many requests and connections there are, for what is best done while there are few."""
     monkeypatch.setattr(worker_module, "LOOK_S", 0.01)
-    heard: asyncio.Queue[int] = asyncio.Queue()
-    async with running_worker(tmp_path, heard.put_nowait):
-        assert [await heard.get(), await heard.get()] == [0, 0]
+    heard: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
+    async with running_worker(tmp_path, lambda *numbers: heard.put_nowait(numbers)):
+        assert [await heard.get(), await heard.get()] == [(0, 0), (0, 0)]
