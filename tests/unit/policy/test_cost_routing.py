@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections import Counter
 from typing import get_args
@@ -174,6 +175,23 @@ def test_reserved_tokens_never_drift(steps: list[tuple[int, int, bool]]) -> None
         made.release(slot, facts)
     slot = choose(made)
     assert "0 prompt and 0 answer tokens outstanding" in made.explain(slot)
+
+
+@pytest.mark.parametrize("policy", get_args(PolicyName))
+def test_nothing_is_kept_of_a_replica_that_is_gone(policy: PolicyName) -> None:
+    """Its requests may end after it: what they tell then is forgotten with it."""
+    made = balancer(policy, 2)
+    facts = RouteFacts(prompt_tokens=10, answer_tokens=10, blocks=(1, 2), session="s")
+    slots = [choose(made, 0.0, facts) for _ in range(8)]
+    gone = made.slots["r0"]
+    made.drop("r0")
+    for slot in slots:
+        made.first_byte(slot, facts, 0.1, 1.0)
+        made.release(slot, facts, Seen(True, False, 0.1, 1.0, 10, 5, 10), 2.0)
+    assert choose(made, 3.0, facts).id == "r1"
+    assert gone not in gc.get_referents(
+        *gc.get_referents(made._policy), *gc.get_referents(vars(made._policy))
+    )
 
 
 # --- gpu_aware ----------------------------------------------------------------------------------------

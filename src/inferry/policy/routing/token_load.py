@@ -81,7 +81,9 @@ class TokenLoad(Sampled):
         work.answer_tokens += facts.answer_tokens
 
     def on_first_byte(self, slot: Slot, facts: RouteFacts, ttft_s: float, now_s: float) -> None:
-        work = self._work.get(slot) or self._begin(slot)
+        work = self._work.get(slot)
+        if work is None:
+            return
         work.prefill.measure(work.prompt_tokens, ttft_s)
         self._prefill.measure(work.prompt_tokens, ttft_s)
         work.prompt_tokens = max(work.prompt_tokens - facts.prompt_tokens, 0)
