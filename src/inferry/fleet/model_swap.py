@@ -317,6 +317,10 @@ class ModelSwap:
         except ConfigError as error:
             self._refuse(model, error.message, AFTER_FAILURE_S, self._clock.now_s())
             is_there = False
+        except Exception as error:  # a fault of ours at one model, and none of the others
+            log.exception("model_load_broke", deployment=model.name)
+            self._refuse(model, f"internal error: {error!r}", AFTER_FAILURE_S, self._clock.now_s())
+            is_there = self._around.loader.is_loaded(model.name)
         if not is_there:
             model.phase = Phase.UNLOADED
         self._wake.set()
@@ -335,6 +339,8 @@ class ModelSwap:
             await self._around.loader.unload(model.name, because)
         except ConfigError as error:  # it ends as a whole
             log.info("model_not_unloaded", deployment=model.name, because=error.message)
+        except Exception:
+            log.exception("model_unload_broke", deployment=model.name)
         model.phase, model.loaded_s = Phase.UNLOADED, None
         if self._clock.now_s() >= model.refused_until_s:
             model.says = model.how_to_load

@@ -302,3 +302,21 @@ def test_needs_come_from_the_best_source_that_there_is() -> None:
     needs.measured(unknown, 2 * GIB)
     assert (needs.of(unknown).need_bytes, needs.of(unknown).source) == (9 * GIB, NeedSource.MEASURED)
     assert needs.of(plan("a", 1)).source is NeedSource.FILE
+
+
+async def test_a_fault_of_ours_at_one_model_is_no_end_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waited is told, and the next model is loaded as ever."""
+    town = Town(plan("a", 1), plan("b", 1), budget_gib=None)
+    sound = town.load
+
+    async def load(name: str) -> bool:
+        if name == "a":
+            raise RuntimeError("a bug")
+        return await sound(name)
+
+    monkeypatch.setattr(town, "load", load)
+    async with running(town):
+        with pytest.raises(LifecycleRefused, match="internal error"):
+            await town.swap.load("a")
+        await town.loaded("b")
+        assert town.phase("a") == "unloaded"
