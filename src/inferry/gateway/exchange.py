@@ -41,6 +41,8 @@ from inferry.gateway.token_ids import TokenIds, with_token_ids
 from inferry.gateway.upstream import Headers
 from inferry.policy.retry import Retry
 
+RETRIED = frozenset({500, 502, 503, 504})
+"""What an engine may answer that another one need not. If all do, the client gets the last one's own words."""
 WHOLE_BYTES_MAX = 256 * 1024
 """Of an answer that is no stream: above that, it goes on as it comes."""
 
@@ -176,8 +178,8 @@ class Exchange(Entering):
         if self._splice is not None:
             self._on_next_head(status, headers)
             return
-        if status == 503 and isinstance(self._decide_retry(), Retry):
-            # Loading, or full: somebody else may not be.
+        if status in RETRIED and isinstance(self._decide_retry(), Retry):
+            # Loading, full, or broken: somebody else may not be.
             self._leave()
             self._start_over()
             return

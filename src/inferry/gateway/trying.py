@@ -69,7 +69,7 @@ class Trying(Holding):
         self._elsewhere: ServedDeployment | None = None
         """A deployment that goes on with what another one began, for the client that is one stream of the first."""
         self._stays = False
-        """No other replica can go on with it."""
+        """What it asks for can't be gone on with."""
         self._longest_pause_s = 0.0
         self._whole_body: list[bytes] = []
         """Of a short answer that is no stream: sent when it is whole, and until then another replica can give it."""
@@ -225,7 +225,8 @@ class Trying(Holding):
 
     def hand_over(self, replica_id: str, because: str) -> None:
         """Go on at another replica, if it is at this one and if that can be."""
-        if self._ended or self.replica_id != replica_id or self._connection is None or self.whole:
+        is_here = not self._ended and self.replica_id == replica_id and self._connection is not None
+        if not is_here or self.whole or self._stays:
             return
         self._move_on(EngineBroke(because))
 
@@ -256,8 +257,7 @@ class Trying(Holding):
             else:
                 self._head = head  # it stays, and may have been answered in part
             return
-        if isinstance(self._go_on(error, None), GiveUp):
-            self._stays = True
+        self._go_on(error, None)
 
     def _go_on(self, error: EngineError, reads: int | None) -> Retry | GiveUp:
         """A stream that has begun: another replica goes on, or why not. Of what has come since there were `reads`, the
@@ -303,6 +303,7 @@ class Trying(Holding):
         )
         if isinstance(leg, NotResumed):
             self._gateway.metrics.count_resume(deployment.name, error.code, None)
+            self._stays = True
             return GiveUp(f"part of the answer has gone out, and {leg.because}")
         if not self._may_try_more():
             return GiveUp(
