@@ -322,8 +322,9 @@ async def test_a_replica_that_has_restarted_counts_as_new(start: Start) -> None:
             assert len(reborn.seen) == 1
 
 
-async def test_loading_replica_is_passed_over(start: Start) -> None:
-    """A 503 of one replica sends the request to another; the last one's 503 reaches the client."""
+@pytest.mark.parametrize("said", ["500 Internal Server Error", "502 Bad Gateway", "503 Service Unavailable"])
+async def test_a_replica_that_can_not_is_passed_over(start: Start, said: str) -> None:
+    """A 500, 502 or 503 of one replica sends the request to another; the last one's reaches the client."""
 
     async def loading(seen: Seen, writer: asyncio.StreamWriter) -> None:
         writer.write(json_answer(b'{"error":{"message":"loading"}}', b"503 Service Unavailable"))
@@ -337,7 +338,7 @@ async def test_loading_replica_is_passed_over(start: Start) -> None:
                 )
         async with start([one.port]) as running:
             status, _, body = split_response(await raw(running.port, post("/v1/chat/completions", CHAT_BODY)))
-            assert (status, body) == (503, b'{"error":{"message":"loading"}}')
+            assert (status, body) == (int(said[:3]), b'{"error":{"message":"loading"}}')
             assert (await running.outcome()).ending is Ending.FAILED
 
 
