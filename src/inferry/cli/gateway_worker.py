@@ -13,7 +13,7 @@ import sys
 import uvloop
 
 from inferry.cli.logging_setup import log_to_file
-from inferry.cli.short_pauses import choose_moment, keep_pauses_short
+from inferry.cli.short_pauses import QuietMoments, keep_pauses_short
 from inferry.core.clock import SystemClock
 from inferry.gateway.messages import Setup
 from inferry.gateway.worker import GatewayWorker
@@ -29,13 +29,12 @@ def main() -> None:
 
 
 async def _serve(link: socket.socket, listener: socket.socket) -> None:
-    await GatewayWorker(link, listener, SystemClock(), _begin, choose_moment).run()
+    await GatewayWorker(link, listener, SystemClock(), _begin, QuietMoments().look).run()
 
 
 def _begin(setup: Setup) -> None:
     log_to_file(setup.log_path)
     keep_pauses_short()
-    choose_moment(0, 0)
 
 
 if __name__ == "__main__":

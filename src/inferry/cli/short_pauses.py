@@ -20,6 +20,8 @@ OBJECTS_PER_CONNECTION = 30
 """Which the collector counts: a stream with the connections to its client and its engine was measured to have 63."""
 QUIET_REQUESTS = 20
 """With at most so many under way, a collection makes few wait."""
+QUIET_LOOKS = 10
+"""In a row: connections to engines that a crowd has left behind are closed by then, and not looked at."""
 WORTH_OBJECTS = 2_000
 
 
@@ -30,10 +32,16 @@ def keep_pauses_short() -> None:
     sys.setswitchinterval(SWITCH_S)
 
 
-def choose_moment(requests: int, connections: int) -> None:
-    """Once a second, in a process with so many requests under way and clients' connections: collect in a quiet moment,
-    so that it need not be done in a busy one."""
-    alive = OBJECTS_PER_REQUEST * requests + OBJECTS_PER_CONNECTION * connections
-    if requests <= QUIET_REQUESTS and gc.get_count()[0] >= WORTH_OBJECTS + alive:
-        gc.collect()
-    gc.set_threshold(YOUNG_MAX + alive, 10, 10)
+class QuietMoments:
+    """Has the collector look in a quiet moment, so that it need not do so in a busy one."""
+
+    def __init__(self) -> None:
+        self._quiet_looks = 0
+
+    def look(self, requests: int, connections: int) -> None:
+        """Once a second: so many requests are under way, and so many clients' connections open."""
+        alive = OBJECTS_PER_REQUEST * requests + OBJECTS_PER_CONNECTION * connections
+        self._quiet_looks = self._quiet_looks + 1 if requests <= QUIET_REQUESTS else 0
+        if self._quiet_looks >= QUIET_LOOKS and gc.get_count()[0] >= WORTH_OBJECTS + alive:
+            gc.collect()
+        gc.set_threshold(YOUNG_MAX + alive, 10, 10)

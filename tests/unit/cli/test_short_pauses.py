@@ -12,11 +12,12 @@ import pytest
 from inferry.cli.short_pauses import (
     OBJECTS_PER_CONNECTION,
     OBJECTS_PER_REQUEST,
+    QUIET_LOOKS,
     QUIET_REQUESTS,
     SWITCH_S,
     WORTH_OBJECTS,
     YOUNG_MAX,
-    choose_moment,
+    QuietMoments,
     keep_pauses_short,
 )
 
@@ -47,12 +48,13 @@ def knots() -> weakref.ref[Knot]:
 
 
 def test_garbage_goes_in_a_quiet_moment() -> None:
-    """Not while many requests are under way; once few are, it is collected, whatever the thresholds say."""
+    """Not while many requests are under way; when few have been for some looks, whatever the thresholds say."""
     gc.set_threshold(YOUNG_MAX, 10, 10)
-    seen = knots()
-    choose_moment(QUIET_REQUESTS + 1, 0)
+    moments, seen = QuietMoments(), knots()
+    for requests in (QUIET_REQUESTS + 1, *[QUIET_REQUESTS] * (QUIET_LOOKS - 1)) * 2:
+        moments.look(requests, 0)
     assert seen() is not None
-    choose_moment(QUIET_REQUESTS, 0)
+    moments.look(QUIET_REQUESTS, 0)
     assert seen() is None
 
 
@@ -60,16 +62,18 @@ def test_nothing_is_looked_for_where_little_was_made() -> None:
     """An idle process is not searched each second, nor for the connections that were opened to it."""
     gc.collect()
     seen = weakref.ref(Knot())
-    choose_moment(0, 0)
+    moments = QuietMoments()
+    for _ in range(QUIET_LOOKS):
+        moments.look(0, 0)
     assert seen() is not None
     seen = knots()
-    choose_moment(0, 1000)
+    moments.look(0, 1000)
     assert seen() is not None
 
 
 def test_streams_under_way_bring_no_collection() -> None:
     """What live requests hold does not count towards the collector's threshold."""
-    choose_moment(2000, 3000)
+    QuietMoments().look(2000, 3000)
     alive = 2000 * OBJECTS_PER_REQUEST + 3000 * OBJECTS_PER_CONNECTION
     assert gc.get_threshold()[0] == YOUNG_MAX + alive
 
