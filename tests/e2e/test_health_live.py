@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,75 @@ def test_an_engine_that_answers_with_errors_is_set_aside(tmp_path: Path) -> None
         assert clients.endings[-10:] == ["whole"] * 10
         assert up.replicas()["chat-0"]["barred_by"] == 1
         assert state(up, "chat-0")[:2] == ("ready", "ok")
+
+
+class _StandIn(BaseHTTPRequestHandler):
+    """A stand-in for an endpoint of others: it lists a model, and streams tokens until it is told to stop."""
+
+    protocol_version = "HTTP/1.1"
+    probes = 0
+    stop = threading.Event()
+
+    def do_GET(self) -> None:
+        type(self).probes += 1
+        self._send(b'{"object":"list","data":[]}', "application/json")
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        token = {"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]}
+        while not self.stop.wait(0.02):
+            self.wfile.write(b"data: " + json.dumps(token).encode() + b"\n\n")
+        token["choices"][0]["finish_reason"] = "stop"
+        self.wfile.write(b"data: " + json.dumps(token).encode() + b"\n\ndata: [DONE]\n\n")
+        self.close_connection = True
+
+    def _send(self, body: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Not to the terminal."""
+
+
+def test_nobody_is_probed_while_tokens_flow(tmp_path: Path) -> None:
+    """What the gateway hears of a stream reaches the fleet: an endpoint is asked how it is when it is idle."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _StandIn) as standin:
+        serving = threading.Thread(target=standin.serve_forever)
+        serving.start()
+        try:
+            file = f"""
+deployments:
+  chat:
+    engine: openai
+    model: m
+    endpoints: ["http://127.0.0.1:{standin.server_port}/v1"]
+    health: {{interval_s: 0.5}}
+"""
+            with inferry_of(tmp_path, file) as (up, url):
+                wait_for("ready", lambda: state(up, "chat-0")[0] == "ready")
+                clients = Clients(url, tokens=1)
+                clients.begin(1)
+                wait_for("under way", lambda: up.replicas()["chat-0"]["in_flight"] == 1)
+                time.sleep(1.5)  # a probe may have been under way, and the first report is not there yet
+                before = _StandIn.probes
+                time.sleep(3)
+                while_streaming = _StandIn.probes - before
+                _StandIn.stop.set()
+                clients.finish()
+                assert clients.endings == ["whole"]
+                assert while_streaming <= 2  # of six; one where a report comes late on a full machine
+                wait_for("probed again", lambda: _StandIn.probes > before + 6)
+        finally:
+            _StandIn.stop.set()
+            standin.shutdown()
+            serving.join()
 
 
 @pytest.mark.slow

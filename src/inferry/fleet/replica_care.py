@@ -15,7 +15,7 @@ from inferry.core.replica import Endpoint, ReplicaProgress, ReplicaState
 from inferry.engines.adapter import EngineAdapter, ProbeReading, Verdict, WarmupRequest
 from inferry.fleet.probe import REFUSES, Prober, Unreachable
 from inferry.fleet.replica_record import ReplicaRecord
-from inferry.policy.health import RECENT_S, Place, judge
+from inferry.policy.health import Place, judge
 from inferry.policy.progress import Answer, Signs
 from inferry.runtime.base import Handle
 
@@ -37,6 +37,8 @@ PULSE_S = 0.5
 LATE_MAX_S = 0.5
 """Later than this, it was us who stood still (Ctrl-Z, a laptop's lid, a drowning machine): nothing was seen then,
 and so nothing was missed."""
+TWO_REPORTS_S = 1.0
+"""Progress that is older than two reports of the gateways may have ended."""
 HAND_OVER_AGAIN_S = 2.0
 """Who could not go on elsewhere may be able to now."""
 
@@ -187,7 +189,7 @@ class ReplicaCare:
         """Its work gets on, so that a probe would tell nothing new."""
         seen = self._signs.evidence(self._clock.now_s())
         in_order = not (seen.failed or seen.unanswered) and self._record.state is ReplicaState.READY
-        return in_order and seen.progress_s <= min(self._health.interval_s, RECENT_S)
+        return in_order and seen.progress_s <= TWO_REPORTS_S
 
     def _look_at_process(self, now_s: float) -> None:
         vitals = None if self._process is None else self._process.vitals()
