@@ -14,7 +14,8 @@ from inferry.gateway.sse import event_fields, split_events
 CONTENT = "content"
 CALL = "call"
 _TEXTS = (CONTENT, "reasoning_content", "reasoning", "refusal")
-_ENVELOPE = ("id", "created", "model", "system_fingerprint", "object", "service_tier")
+ENVELOPE = ("id", "created", "model", "system_fingerprint", "object", "service_tier")
+"""What may stand in each event beside its choices."""
 _KNOWN_IN_DELTA = {*_TEXTS, "role", "tool_calls", "function_call", "audio"}
 
 
@@ -63,7 +64,7 @@ class Delivered:
                 self.odd = "an event is no JSON object"
             return
         if not self.envelope:
-            self.envelope = {key: fields[key] for key in _ENVELOPE if key in fields}
+            self.envelope = {key: fields[key] for key in ENVELOPE if key in fields}
         if isinstance(fields.get("usage"), dict):
             self.told = fields["usage"]
         choices = fields.get("choices")

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from inferry.gateway.delivered import CALL, CONTENT, Delivered, Part
+from inferry.gateway.delivered import CALL, CONTENT, ENVELOPE, Delivered, Part
 from inferry.gateway.sse import EventGate, each_event, event_fields
 from inferry.gateway.verdict import error_in
 
@@ -43,7 +43,12 @@ class Splice:
         fields = event_fields(event)
         if fields is None or error_in(fields) is not None:  # [DONE], a comment, the end
             return event
-        fields.update(self._delivered.envelope)
+        envelope = self._delivered.envelope
+        if envelope:
+            for name in ENVELOPE:  # of another engine, which may say more than the first one did
+                if name not in envelope:
+                    fields.pop(name, None)
+            fields.update(envelope)
         fields.pop("timings", None)  # of this part only
         usage = fields.get("usage")
         if isinstance(usage, dict):

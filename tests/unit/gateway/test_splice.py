@@ -105,6 +105,14 @@ def test_a_last_word_beside_an_abort_goes_on() -> None:
     assert found["choices"] == [{"index": 0, "delta": {"content": "end"}, "finish_reason": None}]
 
 
+def test_another_engine_says_no_more_in_events_than_the_first() -> None:
+    """vLLM's fingerprint is taken out where llama.cpp, which has none, began."""
+    splice = Continued(had(delta(role="assistant", content=""), delta(content="a")), 1, "")
+    more = [{"index": 0, "delta": {"content": "b"}, "finish_reason": None}]
+    (found,) = read(splice.feed(event(more, id="two", system_fingerprint="vllm-1")))
+    assert found == {"id": "one", "created": 7, "choices": more}
+
+
 def leg_of(delivered: Delivered, tokens: int, **body: Any) -> Leg | NotResumed:
     fields = {"model": "m", "messages": [{"role": "user", "content": "q"}], **body}
     return next_leg(CHAT, json.dumps(fields).encode(), delivered, tokens, VLLM)
