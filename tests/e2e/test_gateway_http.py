@@ -327,7 +327,7 @@ async def test_a_replica_that_can_not_is_passed_over(start: Start, said: str) ->
     """A 500, 502 or 503 of one replica sends the request to another; the last one's reaches the client."""
 
     async def loading(seen: Seen, writer: asyncio.StreamWriter) -> None:
-        writer.write(json_answer(b'{"error":{"message":"loading"}}', b"503 Service Unavailable"))
+        writer.write(json_answer(b'{"error":{"message":"loading"}}', said.encode()))
         await writer.drain()
 
     async with upstream(loading) as one, upstream(plain) as two:
