@@ -91,7 +91,8 @@ def answers_alike(pair: Pair) -> list[Ask]:
 async def habits(pair: Pair, name: str, ask: Ask) -> list[str]:
     """What in events' heads an engine's own, undisturbed streams don't keep the same: nothing of ours.
 
-    llama.cpp says in each event in which second it was written; in a short answer that shows by chance only.
+    Not all of vLLM's events have a fingerprint. llama.cpp says in each event in which second it was written; in a short
+    answer that shows by chance only.
     """
     place = urlsplit(str(pair.client.base_url))
     alone = Ask(f"{ask.id}-alone", ask.path, {**ask.body, "model": name}, ask.expected)
@@ -119,7 +120,6 @@ async def ask_at(pair: Pair, victim: str, ask: Ask, after: int) -> Heard:
         heard = await ask_strictly(str(place.hostname), int(place.port or 0), ask, on_event)
         if killed:
             return heard
-        assert heard.faults == []
     raise AssertionError(f"{victim} never served it, or was too quick")
 
 
