@@ -178,6 +178,8 @@ class Exchange(Entering):
         if self._splice is not None:
             self._on_next_head(status, headers)
             return
+        if status >= 500 and status != 503:  # that is loading, or full: no more
+            self._gateway.on_replica_failure(self.replica_id, f"it answered with status {status}")
         if status in RETRIED and isinstance(self._decide_retry(), Retry):
             # Loading, full, or broken: somebody else may not be.
             self._leave()

@@ -111,10 +111,7 @@ class ReplicaWatch:
             watched.heard_s = now_s
         if outcome.error_code == "engine_timeout":  # the only failure that was not told as it happened
             self._count_failure(watched.slot.id, "no answer in time")
-        elif account.whole and account.status >= 500:
-            if account.status != 503:  # full, or loading: no more than that
-                self._count_failure(watched.slot.id, f"answered {account.status}")
-        elif account.whole or outcome.ending is Ending.COMPLETED:
+        elif account.status < 500 and (account.whole or outcome.ending is Ending.COMPLETED):
             ttft_s = None
             if account.first_byte_s is not None and outcome.stream and not account.resumes:
                 ttft_s = account.first_byte_s - account.sent_s
