@@ -18,7 +18,7 @@ from inferry.fleet.member import Member
 from inferry.fleet.reconciler import Reconciler, start_in_turn
 from inferry.fleet.replica_set import ReplicaSet
 from inferry.fleet.rollout import Rollout, Surroundings
-from inferry.fleet.rollout_progress import RolloutProgress
+from inferry.fleet.rollout_progress import RolloutPhase, RolloutProgress
 
 T = TypeVar("T")
 
@@ -123,13 +123,21 @@ class Lifecycle:
         return await self._replace(there, list(there.members.values()), name, "rollout", drain_s)
 
     async def undo(self, name: str) -> str:
-        """Have the rollout that is under way taken back; returns why it was, when it is over."""
+        """Have the rollout that is under way taken back; returns why it was, when it is over.
+
+        Of one that is being taken back already, it awaits the end. Raises RolloutFailed when not all could be put back.
+        """
         there = self._deployment(name)
         progress = there.rollout
         if progress is None or progress.is_over:
             raise LifecycleRefused(f"No rollout of '{name}' is under way.")
-        progress.undo_wanted = True
+        if progress.phase is not RolloutPhase.ROLLING_BACK:
+            progress.undo_wanted = True
         async with there.changing:
+            if progress.phase is RolloutPhase.STUCK:
+                raise RolloutFailed(
+                    f"The rollout of '{name}' was taken back in part only: {progress.because}"
+                )
             return progress.because
 
     def rollouts(self) -> list[RolloutProgress]:

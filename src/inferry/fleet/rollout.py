@@ -86,6 +86,7 @@ class Rollout:
             self._say(RolloutPhase.DONE)
             return None
         there.plan, there.threads = before, threads_before
+        there.rollout.undo_wanted = False  # what comes back now must be waited for
         self._say(RolloutPhase.ROLLING_BACK, why)
         stuck = await self._back(begun_with, why)
         if stuck is not None:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from inferry.core.deployment import Deployment
+from inferry.core.errors import RolloutFailed
 from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.rollout_settings import Rollout
 from inferry.fleet.rollout_progress import RolloutPhase
@@ -175,6 +176,47 @@ async def test_undone_while_a_new_one_loads() -> None:
         await house.fleet.lifecycle.undo("chat")
         assert await change == {"chat": "it was taken back by hand"}
         assert list(house.states()) == ["chat-0"]
+
+
+@pytest.mark.parametrize("strategy", ["surge", "in_place"])
+async def test_undone_when_old_ones_have_left(strategy: str) -> None:
+    """Those that left come back, each waited for before a new one leaves; in the end all are of the old version."""
+    rollout = Rollout(strategy=strategy, settle_s=0.5, canary_s=0)
+    async with running(House(chat=chat(3, rollout=rollout))) as house:
+        change = asyncio.create_task(house.apply(chat=chat(3, parallel=8, rollout=rollout)))
+        await until(lambda: house.states().get("chat-4") == "ready")
+        assert await house.fleet.lifecycle.undo("chat") == "it was taken back by hand"
+        assert await change == {"chat": "it was taken back by hand"}
+        assert phase(house) is RolloutPhase.ROLLED_BACK
+        assert set(house.states().values()) == {"ready"}
+        assert [house.parallel(replica_id) for replica_id in house.states()] == ["64"] * 3
+        assert house.ready_at_least() == 2
+
+
+async def test_undo_leaves_a_way_back_alone() -> None:
+    """A rollout that is being taken back by itself goes on with that; whoever asks learns why, at its end."""
+    rollout = Rollout(settle_s=0.3, canary_s=0)
+    async with running(House(chat=chat(2, rollout=rollout))) as house:
+        change = asyncio.create_task(house.apply(chat=chat(2, parallel=8, rollout=rollout)))
+        await until(lambda: house.states().get("chat-3") == "ready")
+        house.runtime.latest("chat-3").end(-9)
+        await until(lambda: phase(house) is RolloutPhase.ROLLING_BACK)
+        assert await house.fleet.lifecycle.undo("chat") == "chat-3 ended after it had been ready"
+        assert await change == {"chat": "chat-3 ended after it had been ready"}
+        assert [house.parallel(replica_id) for replica_id in house.states()] == ["64", "64"]
+
+
+async def test_undo_says_when_not_all_could_be_put_back() -> None:
+    """An old engine that does not start any more is no success."""
+    rollout = Rollout(settle_s=0.3, canary_s=0)
+    async with running(House(chat=chat(2, rollout=rollout))) as house:
+        change = asyncio.create_task(house.apply(chat=chat(2, parallel=8, rollout=rollout)))
+        await until(lambda: house.states().get("chat-3") == "ready")
+        house.runtime.on_start = lambda handle: handle.end(2)
+        with pytest.raises(RolloutFailed, match=r"in part only: .*\n.*could be put back: chat-4: "):
+            await house.fleet.lifecycle.undo("chat")
+        assert "chat-4: " in (await change)["chat"]
+        assert phase(house) is RolloutPhase.STUCK
 
 
 async def test_one_that_can_be_put_back_in_part_only_says_so() -> None:
