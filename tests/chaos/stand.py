@@ -19,6 +19,7 @@ PROMPT_NANO, COMPLETION_NANO = 500, 1500
 SIMULATED: dict[str, Any] = {
     "engine": "simulated",
     "replicas": 4,
+    "parallel": 256,  # two of four have places for all: otherwise what is measured is waiting for one
     "ttft_ms": 50,
     "itl_ms": 100,
     "faults": True,
