@@ -77,8 +77,7 @@ class Lifecycle:
         """Take a replica, or all of a deployment, out: its engine ends when it holds no requests."""
         there, found = self._find(target)
         members = [member for member in found if not member.is_parked]
-        if not there.is_loaded:
-            raise LifecycleRefused(f"The model of '{target}' is not loaded now: there is nothing to drain.")
+        _must_be_loaded(there)
         if not members:
             raise LifecycleRefused(f"'{target}' is drained already. Bring it back: inferry undrain {target}")
 
@@ -159,8 +158,7 @@ class Lifecycle:
         if not isinstance(there.plan.deployment, ManagedBase):
             raise LifecycleRefused(f"The engines of '{there.plan.name}' are others': restart them there.")
         members = [member for member in found if not member.is_parked]
-        if not there.is_loaded:
-            raise LifecycleRefused(f"The model of '{target}' is not loaded now: there is nothing to replace.")
+        _must_be_loaded(there)
         if not members:
             raise LifecycleRefused(f"'{target}' is drained. Bring it back: inferry undrain {target}")
 
@@ -214,6 +212,13 @@ class Lifecycle:
         if self._scales.of(name) is None:
             return "The file says the same."
         return f"The file says {self._scales.in_file(name)}: yours holds until that changes."
+
+
+def _must_be_loaded(there: ReplicaSet) -> None:
+    """Raises LifecycleRefused with the way out for a deployment that loads on demand and is not wanted now."""
+    if not there.is_loaded:
+        name = there.plan.name
+        raise LifecycleRefused(f"The model of '{name}' is not loaded. Load it first: inferry load {name}")
 
 
 def _done(there: ReplicaSet, before: set[str], message: str) -> Done:

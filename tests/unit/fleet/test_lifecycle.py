@@ -203,6 +203,16 @@ async def test_a_change_of_the_file_waits_only_for_its_own_deployment() -> None:
         assert house.states()["chat-2"] == "ready"
 
 
+async def test_a_model_that_is_not_loaded() -> None:
+    """There is nothing to drain nor to replace, and what is said names the verb that loads it."""
+    async with running(House(chat=chat(1).model_copy(update={"load": "on_demand"}))) as house:
+        lifecycle = house.fleet.lifecycle
+        for verb in (lifecycle.drain, lifecycle.restart, lifecycle.rollout):
+            with pytest.raises(LifecycleRefused, match=r"'chat' is not loaded.* inferry load chat"):
+                await verb("chat", 5)
+        assert house.states() == {}
+
+
 async def test_names_that_are_not_there() -> None:
     """The error says which there are."""
     async with running(House(chat=chat(1))) as house:
