@@ -146,11 +146,13 @@ class Gateway:
                 deployment.configure(spec, filters.get(spec.name))
             self.deployments[spec.name] = deployment
             deployment.share_slots(self._workers, self.now_s())
-        self._leaving |= before
+        self._leaving |= {name: each for name, each in before.items() if each.balancer.slots}
         self._configure_prompt_checks(served)
         self._names = names
         self.set_adapters(self._adapters)
         self.edge = Edge(settings, generation, self.public_names.kept_headers | session_headers(served))
+        for deployment in before.values():
+            deployment.leave_file(self.now_s())
 
     def set_adapters(self, adapters: Mapping[str, Mapping[str, str]]) -> None:
         """By deployment: LoRA adapters that its engines loaded while they run."""

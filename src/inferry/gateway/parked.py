@@ -40,6 +40,11 @@ class LoadNews:
     """It will not be loaded now; worth another try after so long. None: it is on its way."""
 
 
+def left_file(deployment: str) -> ModelNotLoaded:
+    """The error for those who wait at a deployment that is removed."""
+    return ModelNotLoaded(f"'{deployment}' has left the deployment file: it takes no requests any more.")
+
+
 class Parked:
     """See the module."""
 
@@ -47,6 +52,8 @@ class Parked:
         self.wait_max_s: float | None = None
         """None: its model is always loaded, and nobody waits here."""
         self.waiting_max = 0
+        self.has_left = False
+        """Its deployment is not in the file any more."""
         self._deployment = deployment
         self._on_wanted = on_wanted
         self._since_s: dict[ParkedRequest, float] = {}
@@ -57,8 +64,10 @@ class Parked:
     def __len__(self) -> int:
         return len(self._since_s)
 
-    def add(self, request: ParkedRequest, now_s: float) -> QueueFull | None:
+    def add(self, request: ParkedRequest, now_s: float) -> ModelNotLoaded | QueueFull | None:
         """It waits from now on; or why it can't."""
+        if self.has_left:
+            return left_file(self._deployment)
         if len(self._since_s) >= self.waiting_max:
             return QueueFull(
                 f"The model of '{self._deployment}' is not loaded yet, and {len(self._since_s)} requests wait "
@@ -88,9 +97,12 @@ class Parked:
             f"The model of '{self._deployment}' can't be loaded now: {news.says}.",
             retry_after_s=news.refused_for_s,
         )
-        for request in list(self._since_s):
-            if self._take_out(request):
-                request.on_not_loaded(error)
+        self._refuse_all(error)
+
+    def close(self) -> None:
+        """Its deployment has left the file: nobody waits here any more."""
+        self.has_left = True
+        self._refuse_all(left_file(self._deployment))
 
     def tick(self, now_s: float) -> None:
         """Refuse those who have waited too long; call it ten times a second."""
@@ -108,6 +120,11 @@ class Parked:
                     )
                 )
         self._ask(now_s)
+
+    def _refuse_all(self, error: ModelNotLoaded) -> None:
+        for request in list(self._since_s):
+            if self._take_out(request):
+                request.on_not_loaded(error)
 
     def _take_out(self, request: ParkedRequest) -> bool:
         """False: it has left meanwhile."""

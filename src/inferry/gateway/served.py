@@ -17,7 +17,7 @@ from inferry.core.request import Route
 from inferry.engines.continuation import NOWHERE, Continuation
 from inferry.gateway.estimates import TokenEstimates
 from inferry.gateway.filters.filter_set import FilterSet
-from inferry.gateway.parked import Parked, ParkedRequest
+from inferry.gateway.parked import Parked, ParkedRequest, left_file
 from inferry.gateway.prompt_truth import PromptTruthSpec
 from inferry.gateway.turns import Turns, share_of
 from inferry.ledger.prices import rates
@@ -104,6 +104,7 @@ class ServedDeployment:
         self.turns.settings = spec.queue
         self.parked.wait_max_s = spec.load_wait_s
         self.parked.waiting_max = spec.queue.waiting_max
+        self.parked.has_left = False
 
     def set_live_lora(self, models: Mapping[str, str]) -> None:
         """Adapters that its engines loaded while they run, in addition to the file's."""
@@ -148,6 +149,13 @@ class ServedDeployment:
             full = self.parked.add(waiter, now_s)
             if full is not None:
                 waiter.on_refused(full)
+
+    def leave_file(self, now_s: float) -> None:
+        """The file has it no more: nobody waits here, for a turn or for the model. What runs goes on to its end."""
+        waiting = self.turns.take_waiting(now_s)
+        self.parked.close()
+        for waiter in waiting:
+            waiter.on_refused(left_file(self.name))
 
     @property
     def on_demand(self) -> bool:

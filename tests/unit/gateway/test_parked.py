@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from inferry.core.errors import ModelNotLoaded, QueueFull
+from inferry.core.errors import InferryError, ModelNotLoaded, QueueFull
 from inferry.core.gateway_settings import Queue
 from inferry.core.replica import ReplicaState
 from inferry.gateway.parked import LoadNews, Parked
@@ -32,7 +32,7 @@ class Request:
     def on_turn(self) -> None:
         self.log.append(f"{self.name} runs")
 
-    def on_refused(self, error: Exception) -> None:
+    def on_refused(self, error: InferryError) -> None:
         self.log.append(f"{self.name}: {error}")
 
 
@@ -166,3 +166,53 @@ def test_deployments_that_are_always_loaded_park_nobody() -> None:
     """Without a replica they answer at once, as ever."""
     deployment = ServedDeployment(served("a"))
     assert not deployment.awaits_model
+
+
+async def test_who_waits_at_a_deployment_that_leaves_the_file_is_told_at_once() -> None:
+    """Whether for a turn or for the model; what runs goes on. Who comes there later, as a fallback of a request that
+    began before, is told as well, and the deployment is forgotten with its last replica."""
+    gateway = make_gateway(asyncio.get_running_loop(), [on_demand().spec])
+    gateway.apply(view(0, ReplicaState.READY, deployment="b"))
+    deployment = gateway.deployments["b"]
+    log: list[str] = []
+    first, second = Ticket(Request(log, "first"), "t", 1), Ticket(Request(log, "second"), "t", 1)
+    assert deployment.turns.ask(first, 0.0) is Answer.GO
+    assert deployment.turns.ask(second, 0.0) is Answer.WAIT
+    gateway.configure(gateway.settings, [served("a")], {}, 2, {})
+    assert log == ["second: 'b' has left the deployment file: it takes no requests any more."]
+    assert first.is_running
+    third = Ticket(Request(log, "third"), "t", 1)
+    assert deployment.turns.ask(third, 1.0) is Answer.WAIT
+    gateway.apply(view(0, ReplicaState.DRAINING, deployment="b"))
+    assert log[1:] == ["third: 'b' has left the deployment file: it takes no requests any more."]
+    refused = deployment.parked.add(Request(log), 2.0)
+    assert isinstance(refused, ModelNotLoaded)
+    assert (refused.status, deployment.waiting) == (503, 0)
+    gateway.gone("b-0")
+    assert gateway._leaving == {}
+    await gateway.close()
+
+
+async def test_a_model_that_is_not_loaded_leaves_the_file_with_nobody_waiting() -> None:
+    """Those who wait for it are told at once, and nothing of it is kept: it has no replica to wait for. When the file
+    has it again, it is asked for as ever."""
+    gateway = make_gateway(asyncio.get_running_loop(), [on_demand().spec])
+    request = Request([])
+    gateway.deployments["b"].parked.add(request, 0.0)
+    gateway.configure(gateway.settings, [served("a")], {}, 2, {})
+    assert request.error is not None
+    assert "has left the deployment file" in request.error.message
+    assert gateway._leaving == {}
+    gateway.configure(gateway.settings, [on_demand().spec], {}, 3, {})
+    assert gateway.deployments["b"].parked.add(Request([]), 0.0) is None
+    await gateway.close()
+
+
+async def test_a_deployment_that_comes_back_parks_again() -> None:
+    """A change of the file that is taken back finds its replicas, and its requests wait as before."""
+    gateway = make_gateway(asyncio.get_running_loop(), [on_demand().spec])
+    gateway.apply(view(0, ReplicaState.DRAINING, deployment="b"))
+    gateway.configure(gateway.settings, [served("a")], {}, 2, {})
+    gateway.configure(gateway.settings, [on_demand().spec], {}, 3, {})
+    assert gateway.deployments["b"].parked.add(Request([]), 0.0) is None
+    await gateway.close()

@@ -6,7 +6,7 @@ import gc
 import weakref
 from typing import Literal
 
-from inferry.core.errors import QueueFull, QueueTimeout, Rejected
+from inferry.core.errors import InferryError, ModelNotLoaded, QueueFull, QueueTimeout
 from inferry.core.gateway_settings import Queue
 from inferry.core.limits import Priority
 from inferry.gateway.turns import SAMPLES_MIN, Answer, Ticket, Turns, share_of
@@ -17,12 +17,12 @@ class Client:
 
     def __init__(self, tenant: str = "a", priority: Priority = "normal", prompt_tokens: int = 100) -> None:
         self.ticket = Ticket(self, tenant, prompt_tokens, priority=priority)
-        self.heard: list[Literal["turn"] | Rejected] = []
+        self.heard: list[Literal["turn"] | InferryError] = []
 
     def on_turn(self) -> None:
         self.heard.append("turn")
 
-    def on_refused(self, error: QueueFull | QueueTimeout) -> None:
+    def on_refused(self, error: ModelNotLoaded | QueueFull | QueueTimeout) -> None:
         self.heard.append(error)
 
 
