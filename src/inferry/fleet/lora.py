@@ -139,12 +139,14 @@ class LiveLora:
     async def before_ready(self, view: ReplicaView, endpoint: Endpoint) -> None:
         """A replica's engine is up, and is about to get requests: give it what the others have. What it refuses is
         noted and does not hold it up: the model itself is well."""
-        if not self._live.get(view.deployment):
-            return
+        # Not looked at before: one that is being loaded is not there yet, and passes by whoever is not ready yet.
         async with self._lock(view.deployment):
+            live = self._live.get(view.deployment)
+            if not live:
+                return
             plan = self._plan(view.deployment)
             in_file = getattr(plan.deployment, "lora", {})
-            for adapter, path in self._live[view.deployment].items():
+            for adapter, path in live.items():
                 missing = self._missing.setdefault((view.deployment, adapter), {})
                 missing.pop(view.id, None)
                 if adapter in in_file:

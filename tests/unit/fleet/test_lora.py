@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from inferry.fleet.lora import LiveLora
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import WarmUpTrouble
 
-from .fakes import FakeProber
+from .fakes import FakeProber, until
 
 
 class Engines(FakeProber):
@@ -29,11 +30,14 @@ class Engines(FakeProber):
         super().__init__()
         self.asked: list[tuple[int, str, dict[str, str]]] = []
         self.refuses: dict[int, str] = {}
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def warm_up(
         self, endpoint: Endpoint, request: WarmupRequest, timeout_s: float
     ) -> WarmUpTrouble | None:
         self.asked.append((endpoint.port, request.path, json.loads(request.body)))
+        await self.answers.wait()
         reason = self.refuses.get(endpoint.port)
         return None if reason is None else WarmUpTrouble(reason)
 
@@ -123,6 +127,25 @@ async def test_those_that_come_later_get_it_before_they_serve(law: str) -> None:
     place.engines.refuses.clear()
     assert second.endpoint is not None
     await place.lora.before_ready(second, second.endpoint)
+    assert place.lora.adapters()[0].missing == {}
+
+
+async def test_who_becomes_ready_while_it_is_loaded_waits_for_it(law: str) -> None:
+    """It is none of those that are being asked, so it gets the adapter after them, and serves then."""
+    place = Place(chat=vllm())
+    place.states[1] = ReplicaState.WARMING
+    view = place.views()[1]
+    assert view.endpoint is not None
+    place.engines.answers.clear()
+    loading = asyncio.create_task(place.lora.load("chat", "law", law))
+    await until(lambda: place.asked_ports == [1])
+    before_ready = asyncio.create_task(place.lora.before_ready(view, view.endpoint))
+    await asyncio.sleep(0)
+    assert not before_ready.done()
+    place.engines.answers.set()
+    assert await loading == ["chat-0"]
+    await before_ready
+    assert place.asked_ports == [1, 2]
     assert place.lora.adapters()[0].missing == {}
 
 
