@@ -137,7 +137,8 @@ async def _until_other_than(gateways: GatewayWorkers, pid: int) -> None:
 
 
 async def test_a_process_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped, it answers nothing: it is killed, its successor serves who waited, and numbers come all the time."""
+    """Stopped, it answers nothing: it is killed, its successor serves who waited, and numbers come all the time,
+    with the name of the process as long as they are old."""
     monkeypatch.setattr(workers, "SILENT_MAX_S", 0.5)
     monkeypatch.setattr(workers, "LOOK_S", 0.2)
     monkeypatch.setattr(workers, "NUMBERS_TIMEOUT_S", 0.1)
@@ -148,9 +149,10 @@ async def test_a_process_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pyt
         pid = gateways.pids["gateway-0"]
         os.kill(pid, signal.SIGSTOP)
         asked = group.create_task(client.get(f"http://127.0.0.1:{port}/", timeout=20))
-        await gateways.snapshot()
+        assert (await gateways.snapshot()).silent == ("gateway-0",)
         await _until_other_than(gateways, pid)
         assert (await asked).status_code == 200
+        assert (await gateways.snapshot()).silent == ()
         gateways.drain(at_once=True)
         await running
 

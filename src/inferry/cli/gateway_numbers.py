@@ -48,10 +48,11 @@ class GatewayNumbers:
         self._draining_since_s.pop(replica_id, None)
 
     def held_by(self, replica_id: str) -> int:
-        """Requests at a draining replica. Numbers from before it drained don't count: it may have got one since."""
+        """Requests at a draining replica. Numbers from before it drained don't count: it may have got one since.
+        While a gateway process is silent (until it answers or is killed), it may hold one that nobody knows of."""
         if self._asked_s <= self._draining_since_s.get(replica_id, -math.inf):
             return 1
-        return self.snapshot.in_flight.get(replica_id, 0)
+        return max(self.snapshot.in_flight.get(replica_id, 0), 1 if self.snapshot.silent else 0)
 
     def served_by(self, replica_id: str) -> Served:
         """Since it came."""

@@ -24,6 +24,8 @@ class Snapshot:
     """1 for a replica that it has set aside; over several processes, how many have."""
     journal_waiting: int = 0
     """Lines that the disk did not take yet."""
+    silent: tuple[str, ...] = ()
+    """Gateway processes that did not answer: of them, these are the numbers that they told last."""
 
     def counters_only(self) -> Snapshot:
         """Of a process that has ended: what it counted stays, what it held is gone."""

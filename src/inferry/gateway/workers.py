@@ -269,7 +269,7 @@ class GatewayWorkers:
                 worker.link.say(message)
 
     async def snapshot(self) -> Snapshot:
-        """The numbers of all processes, now; of one that does not answer, the last that it told."""
+        """The numbers of all processes, now; of one that does not answer (`silent`), the last that it told."""
 
         async def fetch(worker: _Worker, link: Link) -> None:
             try:
@@ -291,7 +291,9 @@ class GatewayWorkers:
             for worker in self._workers:
                 if worker.link is not None and worker.serves:
                     group.create_task(fetch(worker, worker.link))
-        return add_up(each for worker in self._workers for each in (worker.ended, worker.snapshot))
+        total = add_up(each for worker in self._workers for each in (worker.ended, worker.snapshot))
+        total.silent = tuple(worker.name for worker in self._workers if worker.is_silent)
+        return total
 
     async def configure(self, configuration: Configuration) -> None:
         """Have every process serve by `configuration`, all or none. Raises ConfigError with the reason."""

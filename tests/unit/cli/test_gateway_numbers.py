@@ -17,9 +17,9 @@ VIEW = ReplicaView(
 DRAINING = replace(VIEW, state=ReplicaState.DRAINING)
 
 
-async def ask(numbers: GatewayNumbers, **counts: dict[str, int]) -> None:
+async def ask(numbers: GatewayNumbers, silent: tuple[str, ...] = (), **counts: dict[str, int]) -> None:
     async def answer() -> Snapshot:
-        return Snapshot(**counts)  # type: ignore[arg-type]
+        return Snapshot(silent=silent, **counts)  # type: ignore[arg-type]
 
     await numbers.ask(answer)
 
@@ -34,6 +34,20 @@ async def test_old_numbers_say_nothing_of_a_draining_replica() -> None:
     assert numbers.held_by("chat-0") == 1
     clock.advance(0.1)
     await ask(numbers, in_flight={"chat-0": 3})
+    assert numbers.held_by("chat-0") == 3
+    await ask(numbers)
+    assert numbers.held_by("chat-0") == 0
+
+
+async def test_a_silent_process_may_hold_what_nobody_knows_of() -> None:
+    """What it told last says nothing of now: the replica is busy until all processes answer, or are no more."""
+    clock = ManualClock()
+    numbers = GatewayNumbers(clock)
+    numbers.on_view(DRAINING)
+    clock.advance(0.1)
+    await ask(numbers, silent=("gateway-1",))
+    assert numbers.held_by("chat-0") == 1
+    await ask(numbers, silent=("gateway-1",), in_flight={"chat-0": 3})
     assert numbers.held_by("chat-0") == 3
     await ask(numbers)
     assert numbers.held_by("chat-0") == 0
