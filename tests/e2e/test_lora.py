@@ -19,6 +19,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 FILE = """\
 gateway: {workers: 2}
+names:
+  chat/taken: {split: [{deployment: chat}]}
 deployments:
   chat:
     engine: sglang
@@ -53,6 +55,8 @@ def test_adapters_come_and_go_while_engines_run(tmp_path: Path) -> None:
             return client.post("/v1/chat/completions", json=body)
 
         assert ask("chat/law").status_code == 404
+        taken = inferry.run("lora", "load", "chat", "taken", "law")
+        assert "'chat/taken' is in the file already, below 'names'" in taken.stderr
         done = inferry.run("lora", "load", "chat", "law", "law")
         assert done.returncode == 0, done.stderr
         assert done.stdout == "Loaded at chat-0, chat-1. Clients send 'chat/law' as model.\n"

@@ -156,6 +156,7 @@ class Stack:
             prepare=self._prepare,
         )
         self._models = ModelsOnDemand(self.fleet, self.gateways, lambda: self.reloader.serving, clock)
+        self.fleet.lora.names = lambda: self.reloader.serving.config.names
         self.fleet.lora.on_change = lambda: self.gateways.tell(AdaptersChanged(self.fleet.lora.models()))
         self._socket_path = new_socket_path()
         self.record = RunRecord(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +59,8 @@ class LiveLora:
         self._missing: dict[tuple[str, str], dict[str, str]] = {}
         """By (deployment, adapter): reasons by replica."""
         self._locks: dict[str, asyncio.Lock] = {}
+        self.names: Callable[[], Collection[str]] = tuple
+        """Those of `names:` in the file."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when `models` says something else."""
 
@@ -183,9 +185,14 @@ class LiveLora:
             )
         if adapter in getattr(plan.deployment, "lora", {}):
             raise LifecycleRefused(f"'{plan.name}' has an adapter '{adapter}' in the file.")
+        public = f"{plan.name}/{adapter}"
         for other in self._plans():
-            if f"{plan.name}/{adapter}" in other.deployment.aliases:
-                raise LifecycleRefused(f"'{plan.name}/{adapter}' is an alias of '{other.name}'.")
+            if public in other.deployment.aliases:
+                raise LifecycleRefused(f"'{public}' is an alias of '{other.name}'.")
+        if public in self.names():
+            raise LifecycleRefused(
+                f"'{public}' is in the file already, below 'names': load the adapter under another name."
+            )
         if not (Path(path) / "adapter_config.json").is_file():
             raise LifecycleRefused(
                 f"There is no adapter in {path}: it needs adapter_config.json, on the machine on which Inferry runs."

@@ -158,7 +158,7 @@ class Gateway:
         """By deployment: LoRA adapters that its engines loaded while they run."""
         self._adapters = adapters
         for deployment in self.deployments.values():
-            deployment.set_live_lora(adapters.get(deployment.name, {}))
+            deployment.set_live_lora(adapters.get(deployment.name, {}), self._names)
         self.public_names.configure(self.deployments, self._names)
 
     def _configure_prompt_checks(self, served: Sequence[ServedSpec]) -> None:

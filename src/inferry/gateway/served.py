@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -106,10 +106,11 @@ class ServedDeployment:
         self.parked.waiting_max = spec.queue.waiting_max
         self.parked.has_left = False
 
-    def set_live_lora(self, models: Mapping[str, str]) -> None:
-        """Adapters that its engines loaded while they run, in addition to the file's."""
-        self._live_lora = models
-        self.lora_models = {**models, **self.spec.lora_models}
+    def set_live_lora(self, models: Mapping[str, str], taken: Container[str]) -> None:
+        """Adapters that its engines loaded while they run, in addition to the file's. Names that the file has
+        `taken` since are the file's."""
+        self._live_lora = {name: model for name, model in models.items() if name not in taken}
+        self.lora_models = {**self._live_lora, **self.spec.lora_models}
 
     def require_route(self, route: Route, model: str) -> None:
         """Raises UnsupportedRoute that says what its engine has instead. `model`: as the client named it."""

@@ -183,7 +183,7 @@ async def test_what_can_not_be_is_refused_with_the_way_out(
 
 
 async def test_wrong_names_and_folders(tmp_path: Path, law: str) -> None:
-    """An unknown deployment, a folder without an adapter, a second one of the same name, an alias that is taken."""
+    """An unknown deployment, a folder without an adapter, a second one of the same name, names that are taken."""
     place = Place(chat=vllm(), other=vllm(aliases=["chat/taken"]))
     with pytest.raises(UnknownReplica, match="no deployment 'chatt'"):
         await place.lora.load("chatt", "law", law)
@@ -191,6 +191,9 @@ async def test_wrong_names_and_folders(tmp_path: Path, law: str) -> None:
         await place.lora.load("chat", "law", str(tmp_path / "missing"))
     with pytest.raises(LifecycleRefused, match="is an alias of 'other'"):
         await place.lora.load("chat", "taken", law)
+    place.lora.names = lambda: {"chat/split"}
+    with pytest.raises(LifecycleRefused, match="'chat/split' is in the file already, below 'names'"):
+        await place.lora.load("chat", "split", law)
     await place.lora.load("chat", "law", law)
     with pytest.raises(LifecycleRefused, match="inferry lora unload chat law"):
         await place.lora.load("chat", "law", law)

@@ -263,6 +263,22 @@ def test_routes_that_come_and_go_are_noticed(gateway: Gateway) -> None:
     assert [sent_to(gateway, "chat") for _ in range(2)] == ["v2", "v1"]
 
 
+def test_a_name_of_the_file_comes_before_a_live_adapters(gateway: Gateway) -> None:
+    """The file may take the name of an adapter that is loaded already: whom it leads to and whose key may call it are
+    the file's then, and the engine is asked for its own model. Taken out again, it is the adapter's."""
+    gateway.set_adapters({"v1": {"v1/law": "law"}})
+    names = {"v1/law": PublicName.model_validate({"split": [{"deployment": "v2"}, {"deployment": "v1"}]})}
+    gateway.configure(gateway.settings, gateway_specs(), {}, 2, {}, names)
+    assert sent_to(gateway, "v1/law", key("v1/law")) == "v2"
+    with pytest.raises(DeploymentNotAllowed):
+        sent_to(gateway, "v1/law", key("v1"))
+    assert gateway.deployments["v1"].lora_models == {}
+    assert list(gateway.names).count("v1/law") == 1
+    gateway.configure(gateway.settings, gateway_specs(), {}, 3, {}, NAMES)
+    assert sent_to(gateway, "v1/law", key("v1")) == "v1"
+    assert gateway.deployments["v1"].lora_models == {"v1/law": "law"}
+
+
 def test_requests_that_name_no_model_go_to_the_name(gateway: Gateway) -> None:
     """TGI's API has no `model`: where one name has all deployments behind it, it is that one; a key that is bound to
     the name is never led past it."""
