@@ -30,6 +30,7 @@ from inferry.gateway.filters.classifier_call import BorrowedReplica, ClassifierP
 from inferry.gateway.filters.filter_set import FilterSet
 from inferry.gateway.filters.large_bodies import FilterThreads
 from inferry.gateway.filters.rule import Rule
+from inferry.gateway.handing_over import HandingOver
 from inferry.gateway.health import deployments_health
 from inferry.gateway.host import Active
 from inferry.gateway.in_turn import InTurn
@@ -107,6 +108,7 @@ class Gateway:
         self.views: dict[str, ReplicaView] = {}
         self.pools: dict[str, UpstreamPool] = {}
         self.active: set[Active] = set()
+        self._handing_over = HandingOver(self.active, loop, self.now_s, self._one_fault_stays_one)
         self.watch = ReplicaWatch(self.now_s, on_replica_failure, on_progress, self.active)
         self.on_replica_failure = self.watch.on_failure
         self.metrics = GatewayMetrics()
@@ -298,9 +300,7 @@ class Gateway:
 
     def hand_over(self, replica_id: str, because: str) -> None:
         """This replica hangs, or must go: what it has under way goes on elsewhere, where that can be."""
-        for exchange in list(self.active):
-            with self._one_fault_stays_one():
-                exchange.hand_over(replica_id, because)
+        self._handing_over.begin(replica_id, because)
 
     def on_load_news(self, news: LoadNews) -> None:
         """How the load of a deployment's model goes."""
