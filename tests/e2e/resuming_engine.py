@@ -31,10 +31,12 @@ class Engine:
     refuses_partial: bool = False
     style: str = "two_flags"
     """How it is asked to go on: as vLLM, or by an assistant message at the end (`trailing`)."""
+    role_first: bool = True
     joins: bool = False
     """Two tokens to an event."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     hangs: asyncio.Event = field(default_factory=asyncio.Event)
+    goes_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def handler(self, seen: Seen, writer: asyncio.StreamWriter) -> None:
         body = json.loads(seen.body)
@@ -48,7 +50,7 @@ class Engine:
             return
         writer.write(SSE_HEAD)
         with_ids = bool(body.get("return_token_ids"))
-        if is_chat:
+        if is_chat and self.role_first:
             first = self._event({"role": "assistant", "content": ""}, is_chat)
             if with_ids:
                 first = event({**json.loads(first[6:]), "prompt_token_ids": list(range(PROMPT_TOKENS))})

@@ -24,7 +24,7 @@ class Failover(Section):
         description="A request that has lost its replica waits so long for another one that takes requests.",
     )
     stall_after_s: float = Field(
-        10.0,
+        30.0,
         gt=0,
         le=3600,
         description="A stream without a token for so long, and for stall_factor times its own longest pause before, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from inferry.core.replica import ReplicaState
 from inferry.gateway.account import Account
@@ -39,10 +39,10 @@ def another(
     )
 
 
-def has_ready_besides(deployment: ServedDeployment, replica_id: str) -> bool:
-    """Whether one that is well could take what is at this one."""
+def has_ready_besides(deployment: ServedDeployment, left: Collection[str]) -> bool:
+    """Whether one that is well, and not among those, could take a request."""
     return any(
-        slot.state is ReplicaState.READY and slot.id != replica_id
+        slot.state is ReplicaState.READY and not slot.barred and slot.id not in left
         for slot in deployment.balancer.slots.values()
     )
 

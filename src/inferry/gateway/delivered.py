@@ -71,9 +71,11 @@ class Delivered:
         if not isinstance(choices, list):
             self.odd = "an event has no choices"
             return
-        for choice in choices:
-            if isinstance(choice, dict):
+        try:
+            for choice in choices:
                 self._take_choice(choice)
+        except (AttributeError, KeyError, TypeError):  # a list, where an object should be
+            self.odd = "an event has choices of a shape of its own"
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
         index = choice.get("index", 0)

@@ -57,7 +57,7 @@ class Entering(Trying):
         if self._waits_since_s is not None:
             self._stop_waiting()
         self._whole_body.clear()
-        self._head = self.answer = None
+        self._head = self.answer = self._ids = None
         self._stale_retried = self._lost_replica = False
         if self.entry is not None:
             self.entry.withdraw()

@@ -120,6 +120,8 @@ class Exchange(Entering):
         limit_s = settings.idle_timeout_s if self.relaying else settings.first_byte_timeout_s
         if now_s - self.activity_s > limit_s:
             what = "in the middle of the answer" if self.relaying else "before the answer began"
+            assert self.replica_id is not None
+            self._gateway.on_replica_failure(self.replica_id, f"it was silent for {limit_s:g} s {what}")
             self._give_up(EngineTimeout(f"The engine was silent for {limit_s:g} s {what}."))
         elif self.relaying:
             self._look_for_stall(now_s)
@@ -180,6 +182,7 @@ class Exchange(Entering):
             return
         if status >= 500 and status != 503:  # that is loading, or full: no more
             self._gateway.on_replica_failure(self.replica_id, f"it answered with status {status}")
+        self._lost_replica = False
         if status in RETRIED and isinstance(self._decide_retry(), Retry):
             # Loading, full, or broken: somebody else may not be.
             self._leave()

@@ -12,16 +12,19 @@ from inferry.gateway.edge import Arrival
 from inferry.gateway.host import Host
 from inferry.gateway.outgoing import WayOut
 from inferry.gateway.reservation import Reservation
+from inferry.gateway.upstream import Dialing
 
 
 class Holding(BackPressure):
     """See the module."""
 
-    __slots__ = ("_ended", "_lost_replica", "_out", "_waits_since_s", "reservation")
+    __slots__ = ("_dialing", "_ended", "_lost_replica", "_out", "_waits_since_s", "reservation")
 
     def __init__(self, gateway: Host, route: Route, arrival: Arrival) -> None:
         super().__init__(gateway, route, arrival)
         self._ended = False
+        self._dialing: Dialing | None = None
+        """A connection is on its way."""
         self._out: WayOut | None = None
         self.reservation: Reservation | None = None
         """Of `slot`."""
@@ -67,6 +70,9 @@ class Holding(BackPressure):
 
     def _leave(self) -> None:
         """Close the connection, if there is one: its engine stops."""
+        if self._dialing is not None:
+            self._dialing.receiver = None
+            self._dialing = None
         if self._connection is not None:
             self._connection.abandon()
             self._connection = None

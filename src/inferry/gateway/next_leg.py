@@ -42,6 +42,11 @@ class Leg:
 
 
 @dataclass(frozen=True, slots=True)
+class NothingLeft:
+    """The client has the whole answer and why it ended; how long its prompt was can't be had any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class NotResumed:
     because: str
 
@@ -55,7 +60,7 @@ def next_leg(
     model: str | None = None,
     asks_ids: bool = False,
     ids: list[int] | None = None,
-) -> Leg | NotResumed:
+) -> Leg | NothingLeft | NotResumed:
     """`body`: what the first replica was asked. `tokens`: what the client has of them. `continuation`: of the engine that
     shall go on; `model`: how it calls the model, where that is another engine. `asks_ids`: the gateway has asked for token ids, not the client. `ids`: of the prompt and of these tokens,
     where they are known, and where the other replica has the same."""
@@ -76,7 +81,10 @@ def next_leg(
         left = _length_left(fields, tokens)
         reason = delivered.finished.get(0)
         if reason is not None or left == 0:
-            return _count(route, fields, delivered, tokens, continuation)
+            leg = _count(route, fields, delivered, tokens, continuation)
+            if isinstance(leg, Leg) or not _comes_out_the_same(fields):
+                return leg
+            return Leg(route, body, Replayed(delivered), REPLAY)
         go_on = continue_chat if route is CHAT else continue_completion
         plan = go_on(continuation, fields, delivered.text(_TEXT_PART), tokens)
         if not isinstance(plan, NotContinued):
@@ -96,7 +104,7 @@ def next_leg(
 
 def _count(
     route: Route, fields: dict[str, Any], delivered: Delivered, tokens: int, continuation: Continuation
-) -> Leg | NotResumed:
+) -> Leg | NothingLeft | NotResumed:
     """One more token is asked for, and thrown away."""
     reason = delivered.finished.get(0)
     # The sign that ended it is a token, too, and had no event.
@@ -107,6 +115,8 @@ def _count(
     go_on = continue_chat if route is CHAT else continue_completion
     plan = go_on(continuation, without, delivered.text(_TEXT_PART), tokens)
     if isinstance(plan, NotContinued):
+        if reason is not None:
+            return NothingLeft()
         return NotResumed(plan.because)
     body = {**plan.body, **(lengths or {"max_tokens": 1})}
     splice = Counted(delivered, tokens, unseen, "length" if reason is None else None)

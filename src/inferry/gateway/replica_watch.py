@@ -14,6 +14,7 @@ from inferry.core.health_settings import Health
 from inferry.core.outcome import Ending, Outcome
 from inferry.core.replica import ReplicaProgress, ReplicaState, ReplicaView
 from inferry.gateway.account import Account
+from inferry.gateway.back_pressure import BackPressure
 from inferry.gateway.replica_progress import progress_of
 from inferry.gateway.served import ServedDeployment
 from inferry.policy.breaker import Breaker, BreakerState
@@ -107,11 +108,13 @@ class ReplicaWatch:
         if watched is None:
             return
         now_s = self._now_s()
-        if account.relaying:
+        if account.whole:
             watched.heard_s = now_s
-        if outcome.error_code == "engine_timeout":  # the only failure that was not told as it happened
-            self._count_failure(watched.slot.id, "no answer in time")
-        elif account.status < 500 and (account.whole or outcome.ending is Ending.COMPLETED):
+        elif (
+            isinstance(account, BackPressure) and account.has_heard
+        ):  # a client that leaves is no sign of life
+            watched.heard_s = max(watched.heard_s or 0.0, account.activity_s)
+        if account.status < 500 and (account.whole or outcome.ending is Ending.COMPLETED):
             ttft_s = None
             if account.first_byte_s is not None and outcome.stream and not account.resumes:
                 ttft_s = account.first_byte_s - account.sent_s

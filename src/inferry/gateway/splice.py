@@ -55,7 +55,11 @@ class Splice:
             self._fix_usage(usage)
         choices = fields.get("choices")
         if isinstance(choices, list) and choices:
-            fields["choices"] = kept = [each for each in choices if self._keeps(each)]
+            try:
+                fields["choices"] = kept = [each for each in choices if self._keeps(each)]
+            except (AttributeError, KeyError, TypeError):  # a list, where an object should be
+                self.differs = "sent choices of a shape of its own"
+                return b""
             if not kept and not usage:
                 return b""
         return b"data: " + _encode(fields) + b"\n\n"

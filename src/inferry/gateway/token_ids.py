@@ -81,11 +81,7 @@ class TokenIds:
             return None
         return [*self._prompt, *self._answer[: self._told]]
 
-    def _without_ids(self, event: bytes) -> bytes:
-        fields = event_fields(event)
-        choices = None if fields is None else fields.get("choices")
-        if fields is None or not isinstance(choices, list):
-            return event
+    def _take(self, fields: dict[str, Any], choices: list[Any]) -> None:
         prompt = fields.pop("prompt_token_ids", None)
         for choice in choices:
             prompt = choice.pop("prompt_token_ids", None) or prompt
@@ -95,6 +91,16 @@ class TokenIds:
                 self._told = len(self._answer)
         if self._prompt is None:
             self._prompt = prompt
+
+    def _without_ids(self, event: bytes) -> bytes:
+        fields = event_fields(event)
+        choices = None if fields is None else fields.get("choices")
+        if fields is None or not isinstance(choices, list):
+            return event
+        try:
+            self._take(fields, choices)
+        except (AttributeError, TypeError):  # a list, where an object should be
+            self._broken = True
         return b"data: " + _encode(fields) + b"\n\n"
 
 

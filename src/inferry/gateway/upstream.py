@@ -224,6 +224,25 @@ class UpstreamConnection(asyncio.Protocol):
             receiver.on_upstream_failed(error, stale)
 
 
+class Dialing:
+    """The receiver of a dial, until it is forgotten: what comes of it then is for the next who needs a connection."""
+
+    __slots__ = ("receiver",)
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver: Receiver | None = receiver
+
+    def on_connected(self, connection: UpstreamConnection) -> None:
+        if self.receiver is None:
+            connection.pool.put_back(connection)
+        else:
+            self.receiver.on_connected(connection)
+
+    def on_upstream_failed(self, error: EngineError, stale: bool) -> None:
+        if self.receiver is not None:
+            self.receiver.on_upstream_failed(error, stale)
+
+
 class UpstreamPool:
     """All connections to one endpoint. Opened when needed; idle ones are reused, the latest first."""
 
@@ -260,13 +279,13 @@ class UpstreamPool:
             connection.transport.close()
         return None
 
-    def dial(self, receiver: Receiver) -> None:
+    def dial(self, receiver: Receiver | Dialing) -> None:
         """Open a connection for `receiver`, which hears of it by on_connected or on_upstream_failed."""
         task = self.loop.create_task(self._dial(receiver))
         self._dials.add(task)
         task.add_done_callback(self._dials.discard)
 
-    async def _dial(self, receiver: Receiver) -> None:
+    async def _dial(self, receiver: Receiver | Dialing) -> None:
         endpoint = self.endpoint
         try:
             async with asyncio.timeout(self._connect_timeout_s):

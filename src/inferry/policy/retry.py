@@ -49,8 +49,8 @@ def decide_resume(*, wanted: bool, resumes: int, resumes_max: int) -> Retry | Gi
 class RetryBudget:
     """Bounds extra attempts of one deployment by its requests: a failure of everything must not multiply the load.
 
-    Within WINDOW_S, extra attempts may be `load_factor_max - 1` times the requests that were begun then or are under
-    way, and FREE besides. The same idea as the retry budgets of Finagle and Envoy; those in flight count, so that all
+    Within WINDOW_S, extra attempts may be `load_factor_max - 1` times the requests that were begun then, or are under
+    way if those are more, and FREE besides. The same idea as the retry budgets of Finagle and Envoy; those in flight count, so that all
     streams of a replica that dies may go on at once.
     """
 
@@ -67,16 +67,21 @@ class RetryBudget:
             begun[-1][1] += 1.0
         else:
             begun.append([now_s, 1.0])
-            while now_s - begun[0][0] > WINDOW_S:
-                self._begun_count -= int(begun.popleft()[1])
+            self._forget(now_s)
         self._begun_count += 1
 
     def take(self, now_s: float, in_flight: int, load_factor_max: float) -> bool:
         """One extra attempt, if there is room for it."""
+        self._forget(now_s)
         extra = self._extra
         while extra and now_s - extra[0] > WINDOW_S:
             extra.popleft()
-        if len(extra) >= (load_factor_max - 1.0) * (self._begun_count + in_flight) + FREE:
+        if len(extra) >= (load_factor_max - 1.0) * max(self._begun_count, in_flight) + FREE:
             return False
         extra.append(now_s)
         return True
+
+    def _forget(self, now_s: float) -> None:
+        begun = self._begun
+        while begun and now_s - begun[0][0] > WINDOW_S:
+            self._begun_count -= int(begun.popleft()[1])
