@@ -107,7 +107,8 @@ class ModelSwap:
         }
 
     async def load(self, name: str) -> None:
-        """Returns when it serves. Raises LifecycleRefused where it can't be loaded."""
+        """Returns when it serves. Raises LifecycleRefused where it can't be loaded. Cancelled before its load has
+        begun, it is not loaded for this."""
         model = self._model(name)
         model.refused_until_s = -math.inf
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -179,6 +180,7 @@ class ModelSwap:
         if use.held or use.sent > model.sent:
             model.used_s = now_s
         model.held, model.sent = use.held, use.sent
+        model.forget_leavers()
         if model.phase not in (Phase.LOADING, Phase.LOADED):
             return
         failure = self._around.loader.failure(model.name)

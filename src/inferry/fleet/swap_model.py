@@ -65,6 +65,10 @@ class SwapModel:
     def is_wanted(self) -> bool:
         return self.wanted_since_s is not None
 
+    def forget_leavers(self) -> None:
+        """Who asked by hand and left wants nothing any more."""
+        self.by_hand = [each for each in self.by_hand if not each.done()]
+
     def settle(self, refused: str | None = None) -> None:
         """Answer those who asked by hand: it serves, or why it won't."""
         waiting, self.by_hand = self.by_hand, []

@@ -56,6 +56,7 @@ class Town:
         self.failures: dict[str, str] = {}
         self.uses: dict[str, Use] = {}
         self.told: list[tuple[str, str, float | None]] = []
+        self.looks = 0
         self.holds_unload = asyncio.Event()
         self.holds_unload.set()
         self.swap = ModelSwap(
@@ -89,7 +90,13 @@ class Town:
 
     async def use(self) -> dict[str, Use]:
         await asyncio.sleep(0)
+        self.looks += 1
         return self.uses
+
+    async def looked(self) -> None:
+        """Let the swap look a few times more."""
+        before = self.looks
+        await until(lambda: self.looks >= before + 3)
 
     def is_loaded(self, name: str) -> bool:
         return name in self.states
@@ -175,9 +182,13 @@ async def test_nobody_takes_memory_that_another_one_waits_for() -> None:
         town.swap.want("large")
         await until(lambda: town.phase("a") == "unloading")
         town.swap.want("small")
-        await until(lambda: ("small", "'large' is before it", None) in town.told)
+        await until(lambda: any(name == "small" for name, _, _ in town.told))
+        assert town.told[-1] == ("small", "'large' is before it", None)
+        assert (town.loads, town.phase("small")) == (["a"], "unloaded")
         town.holds_unload.set()
-        await until(lambda: town.loads == ["a", "large"])
+        await until(lambda: len(town.loads) == 2)
+        assert town.loads == ["a", "large"]
+        assert town.phase("small") == "unloaded"
 
 
 async def test_who_wants_nothing_any_more_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,6 +205,28 @@ async def test_who_wants_nothing_any_more_is_forgotten(monkeypatch: pytest.Monke
         town.holds_unload.set()
         await until(lambda: town.phase("a") == "unloaded")
         await asyncio.sleep(0.05)
+        assert town.loads == ["a"]
+
+
+async def test_who_asked_by_hand_and_left_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as one who asked is there, the model is wanted; when the last one has left, nobody gets it."""
+    monkeypatch.setattr("inferry.fleet.model_swap.TICK_S", 0.02)
+    town = Town(plan("a", 8), plan("b", 8), budget_gib=8)
+    async with running(town):
+        await town.loaded("a")
+        monkeypatch.setattr("inferry.fleet.model_swap.WANTED_FOR_S", 0.0)
+        town.holds_unload.clear()
+        first, last = (asyncio.create_task(town.swap.load("b")) for _ in range(2))
+        await until(lambda: town.phase("a") == "unloading")
+        first.cancel()
+        await town.looked()
+        assert town.swap._models["b"].is_wanted
+        last.cancel()
+        await town.looked()
+        assert not town.swap._models["b"].is_wanted
+        town.holds_unload.set()
+        await until(lambda: town.phase("a") == "unloaded")
+        await town.looked()
         assert town.loads == ["a"]
 
 
