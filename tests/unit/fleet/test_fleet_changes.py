@@ -336,8 +336,11 @@ async def test_a_caller_that_leaves_does_not_stop_the_change() -> None:
         await until(lambda: house.states()["chat-1"] == "draining")
         change.cancel()
         await asyncio.wait([change])
+        assert (change.cancelled(), house.runtime.stops) == (True, [])
         house.in_flight.clear()
-        await until(lambda: house.states() == {"chat-0": "ready"})
+        await until(lambda: not house.fleet._changes)
+        assert house.states() == {"chat-0": "ready"}
+        assert (house.runtime.stops, house.gone) == ([("chat-1", 7.0)], ["chat-1"])
 
 
 @pytest.mark.parametrize("drains", [True, False])
