@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException, Request
 from pydantic import BaseModel, Field
 
 
@@ -14,14 +16,23 @@ class LoadAnswer(BaseModel):
 
 
 def make_load_router(
-    load: Callable[[str], Awaitable[None]], unload: Callable[[str], Awaitable[None]]
+    load: Callable[[str], Coroutine[Any, Any, None]], unload: Callable[[str], Awaitable[None]]
 ) -> APIRouter:
-    """Both return when it is done, and raise LifecycleRefused with the reason."""
+    """Both return when it is done, and raise LifecycleRefused with the reason. `load` is cancelled when its caller
+    leaves."""
     router = APIRouter(prefix="/deployments/{name}")
 
     @router.post("/load")
-    async def post_load(name: str) -> LoadAnswer:
-        await load(name)
+    async def post_load(name: str, request: Request) -> LoadAnswer:
+        loading, leaving = asyncio.create_task(load(name)), asyncio.create_task(_left(request))
+        try:
+            await asyncio.wait([loading, leaving], return_when=asyncio.FIRST_COMPLETED)
+            if not loading.done():
+                raise HTTPException(499)  # nobody reads it
+            await loading
+        finally:
+            loading.cancel()
+            leaving.cancel()
         return LoadAnswer(deployment=name, message=f"'{name}' is loaded.")
 
     @router.post("/unload")
@@ -33,3 +44,9 @@ def make_load_router(
         )
 
     return router
+
+
+async def _left(request: Request) -> None:
+    """Returns when the caller has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -123,6 +123,9 @@ class Town:
     def phase(self, name: str) -> str:
         return self.swap.states()[name].phase.value
 
+    def is_wanted(self, name: str) -> bool:
+        return self.swap._models[name].is_wanted
+
     async def loaded(self, name: str) -> None:
         """Ask for it and let it come up."""
         self.swap.want(name)
@@ -201,7 +204,7 @@ async def test_who_wants_nothing_any_more_is_forgotten(monkeypatch: pytest.Monke
         town.holds_unload.clear()
         town.swap.want("b")
         await until(lambda: town.phase("a") == "unloading")
-        await until(lambda: not town.swap._models["b"].is_wanted)
+        await until(lambda: not town.is_wanted("b"))
         town.holds_unload.set()
         await until(lambda: town.phase("a") == "unloaded")
         await asyncio.sleep(0.05)
@@ -220,10 +223,10 @@ async def test_who_asked_by_hand_and_left_is_forgotten(monkeypatch: pytest.Monke
         await until(lambda: town.phase("a") == "unloading")
         first.cancel()
         await town.looked()
-        assert town.swap._models["b"].is_wanted
+        assert town.is_wanted("b")
         last.cancel()
         await town.looked()
-        assert not town.swap._models["b"].is_wanted
+        assert not town.is_wanted("b")
         town.holds_unload.set()
         await until(lambda: town.phase("a") == "unloaded")
         await town.looked()
