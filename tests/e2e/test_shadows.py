@@ -13,6 +13,7 @@ import pytest
 from inferry.core.filter_settings import Filter
 from inferry.core.limits import Limits
 from inferry.core.outcome import Ending, Outcome
+from inferry.core.public_names import PublicName
 
 from .gateway_harness import Seen, upstream
 from .named_gateway import Named, answers, named_gateway, refuses
@@ -235,3 +236,50 @@ async def test_a_fault_of_ours_in_a_copy_stays_there(start: Start, monkeypatch: 
         assert (await named.ask()).text == "one"
         await named.outcome(4)
         assert len(new.seen) == 1
+
+
+async def test_a_copy_that_can_not_begin_gives_its_place_back(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault before there is anything that could end: the client is answered, and the next request is copied."""
+
+    def broken(lines: bytes) -> None:
+        raise RuntimeError("a fault")
+
+    async with (
+        upstream(answers("one")) as one,
+        upstream(answers("new")) as new,
+        start({"v1": [one.port], "new": [new.port]}, shadowed(concurrent_max=1)) as named,
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr("inferry.gateway.shadow._headers", broken)
+            assert (await named.ask()).text == "one"
+        assert (await named.ask()).text == "one"
+        assert named.gateway.metrics.shadows_left_out == {}
+        await named.outcome(3)
+        assert len(new.seen) == 1
+
+
+async def test_copies_stay_counted_when_the_file_changes(start: Start) -> None:
+    """One that began before takes one of the places that the new file gives, until it is over."""
+    release = asyncio.Event()
+
+    async def later(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        await answers("new")(seen, writer)
+
+    async with (
+        upstream(answers("one")) as one,
+        upstream(later) as new,
+        start({"v1": [one.port], "new": [new.port]}, shadowed(concurrent_max=4)) as named,
+    ):
+        assert (await named.ask()).status == 200
+        changed = shadowed(concurrent_max=2)["chat"]
+        named.rename({"chat": PublicName.model_validate(changed)})
+        for _ in range(3):
+            assert (await named.ask()).status == 200
+        assert named.gateway.metrics.shadows_left_out == {"new": 2}
+        release.set()
+        await named.outcome(6)
+        [target] = named.gateway.public_names.splits["chat"].shadows
+        assert target.under_way == 0

@@ -12,7 +12,7 @@ import msgspec
 
 from inferry.core.api_key import ApiKey
 from inferry.core.errors import UnknownModel
-from inferry.core.public_names import PublicName
+from inferry.core.public_names import PublicName, Shadow
 from inferry.core.request import InferenceRequest, Route
 from inferry.core.suggest import did_you_mean
 from inferry.gateway.account import Account
@@ -63,11 +63,21 @@ def user_of(body: bytes) -> str | None:
 class SplitName:
     """One name of `names:`, live."""
 
-    def __init__(self, name: str, spec: PublicName, deployments: Mapping[str, ServedDeployment]) -> None:
+    def __init__(
+        self,
+        name: str,
+        spec: PublicName,
+        deployments: Mapping[str, ServedDeployment],
+        before: SplitName | None = None,
+    ) -> None:
+        """`before`: what the name was until now; its copies that are under way stay counted."""
         self.name = name
         self.spec = spec
         self.members = {each: deployments[each] for each in spec.members}
-        self.shadows = [ShadowTarget(each, deployments[each.deployment]) for each in spec.shadow]
+        targets = {} if before is None else {each.deployment: each for each in before.shadows}
+        self.shadows: Sequence[ShadowTarget] = [
+            _target(each, deployments[each.deployment], targets) for each in spec.shadow
+        ]
         self._weights = {each.deployment: each.weight for each in spec.split}
         self.takers = [each for name, each in self.members.items() if self._weights[name]]
         """Those whose turn comes."""
@@ -165,6 +175,16 @@ class SplitName:
         return is_free and route.path in deployment.routes
 
 
+def _target(
+    spec: Shadow, deployment: ServedDeployment, before: Mapping[ServedDeployment, ShadowTarget]
+) -> ShadowTarget:
+    target = before.get(deployment)
+    if target is None:
+        return ShadowTarget(spec, deployment)
+    target.configure(spec)
+    return target
+
+
 class PublicNames:
     """Owned by the gateway's event loop; configured anew with each change of the file."""
 
@@ -188,7 +208,7 @@ class PublicNames:
         for name, spec in names.items():
             split = before.get(name)
             if split is None or not split.still_is(spec, deployments):
-                split = SplitName(name, spec, deployments)
+                split = SplitName(name, spec, deployments, split)
             split.look_again()
             self.splits[name] = split
         self.all = (*self.splits, *self._deployments)

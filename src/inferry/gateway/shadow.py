@@ -93,10 +93,15 @@ class Shadows:
 
     def _begin(self, request: InferenceRequest, original: Arrival, target: ShadowTarget) -> None:
         gateway = self._gateway
-        arrival = gateway.edge.arrive(b"POST", _headers(original.forward), None)
-        exchange = ShadowExchange(
-            gateway, request, arrival, target.deployment, gateway.callers.shadow, target.on_over
-        )
+        try:
+            arrival = gateway.edge.arrive(b"POST", _headers(original.forward), None)
+            exchange = ShadowExchange(
+                gateway, request, arrival, target.deployment, gateway.callers.shadow, target.on_over
+            )
+        except Exception:
+            log.exception("shadow_broke", deployment=target.deployment.name)
+            target.on_over()
+            return
         try:
             exchange.run()
         except Exception:

@@ -10,7 +10,7 @@ _COPY = "copy"
 
 
 class ShadowTarget:
-    """One entry of `shadow:`, live. Owned by the gateway's event loop."""
+    """One entry of `shadow:`, live. It outlives changes of its spec. Owned by the gateway's event loop."""
 
     __slots__ = ("_concurrent_max", "_shares", "deployment", "under_way")
 
@@ -18,6 +18,10 @@ class ShadowTarget:
         self.deployment = deployment
         self.under_way = 0
         """Copies that are not over yet."""
+        self.configure(spec)
+
+    def configure(self, spec: Shadow) -> None:
+        """Copies under way stay counted."""
         self._concurrent_max = spec.concurrent_max
         self._shares = Shares({_COPY: spec.units, "none": PERCENT_UNITS - spec.units})
 
