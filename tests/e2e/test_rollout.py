@@ -178,7 +178,7 @@ def test_a_rollout_is_undone_when_it_is_over(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_version_that_answers_500_is_taken_back(tmp_path: Path) -> None:
-    """Such answers go to the clients as they are, and a few do; then the canary is set aside and taken back."""
+    """Old replicas answer instead, so no client sees one; the canary is set aside and taken back all the same."""
     file = a_file(canary_s=60)
     inferry = Inferry(tmp_path)
     inferry.write(yaml.safe_dump(file))
@@ -197,5 +197,4 @@ def test_a_version_that_answers_500_is_taken_back(tmp_path: Path) -> None:
             assert states(up) == {"chat-0": "ready", "chat-1": "ready", "chat-2": "ready"}
             assert rollout_of(up)["phase"] == "rolled_back"
             assert "requests failed at the new version" in rollout_of(up)["because"]
-        assert 3 <= len(load.faults) <= 50
-        assert {fault.split()[1] for fault in load.faults} == {"500"}
+        assert load.faults == []

@@ -101,14 +101,12 @@ def test_a_failing_replica_is_set_aside_and_its_failures_are_told(house: House) 
     assert house.gateway.snapshot().barred == {"chat-0": 1}
 
 
-def test_silence_counts_too_and_being_full_does_not(house: House) -> None:
-    """No answer in time is a failure; "full" and "loading" (503) are neither that nor a success."""
+def test_being_full_does_not_count(house: House) -> None:
+    """"Full" and "loading" (503) are neither failures nor successes."""
     for _ in range(5):
         house.ends("chat-0", 503)
     assert house.chosen(6) == {"chat-0", "chat-1"}
-    for _ in range(3):
-        house.ends("chat-0", 504, code="engine_timeout")
-    assert house.chosen(6) == {"chat-1"}
+    assert house.gateway.watch.failures()["chat-0"] == 0
 
 
 def test_one_trial_brings_it_back(house: House) -> None:

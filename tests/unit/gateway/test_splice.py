@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from inferry.core.request import CHAT, COMPLETIONS, RESPONSES
 from inferry.engines.continuation import continuation_of
 from inferry.gateway.delivered import CALL, CONTENT, Delivered, Part
-from inferry.gateway.next_leg import COUNT, REPLAY, TEXT, Leg, NotResumed, next_leg
+from inferry.gateway.next_leg import COUNT, REPLAY, TEXT, Leg, NothingLeft, NotResumed, next_leg
 from inferry.gateway.sound_part import sound_part
 from inferry.gateway.splice import Continued, Replayed, shift_usage
 
@@ -113,7 +113,7 @@ def test_another_engine_says_no_more_in_events_than_the_first() -> None:
     assert found == {"id": "one", "created": 7, "choices": more}
 
 
-def leg_of(delivered: Delivered, tokens: int, **body: Any) -> Leg | NotResumed:
+def leg_of(delivered: Delivered, tokens: int, **body: Any) -> Leg | NothingLeft | NotResumed:
     fields = {"model": "m", "messages": [{"role": "user", "content": "q"}], **body}
     return next_leg(CHAT, json.dumps(fields).encode(), delivered, tokens, VLLM)
 

@@ -42,7 +42,8 @@ def test_the_load_grows_by_no_more_than_the_factor(
     for index in range(begun):
         budget.begin(index * spread_s / max(begun, 1))
     count = taken(budget, spread_s, in_flight, factor)
-    assert (factor - 1) * (begun + in_flight) + FREE <= count < (factor - 1) * (begun + in_flight) + FREE + 1
+    allowed = (factor - 1) * max(begun, in_flight) + FREE
+    assert allowed <= count < allowed + 1
 
 
 def test_what_is_long_ago_does_not_count() -> None:
@@ -51,8 +52,7 @@ def test_what_is_long_ago_does_not_count() -> None:
     for _ in range(100):
         budget.begin(0.0)
     assert taken(budget, 0.0, 0, 2.0) == 100 + FREE
-    budget.begin(WINDOW_S + 5)
-    assert taken(budget, WINDOW_S + 5, 0, 2.0) == 1 + FREE
+    assert taken(budget, WINDOW_S + 5, 0, 2.0) == FREE
 
 
 def test_a_resume_needs_leave() -> None:
