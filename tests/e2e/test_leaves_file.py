@@ -56,7 +56,8 @@ async def test_who_runs_ends_and_who_waits_is_told(load_wait_s: float | None) ->
                 await asyncio.sleep(0.005)
             gateway.configure(gateway.settings, [gateway.deployments["chat"].spec], {}, 2, {})
             status, _, body = split_response(await second)
-            assert (status, b"'big' has left the deployment file" in body) == (503, True)
+            assert (status, b"no_ready_replica" in body) == (503, True)
+            assert b"'big' has left the deployment file" in body
             gateway.apply(view(one.port, deployment="big", state=ReplicaState.DRAINING))
             go.set()
         assert split_response(first.result())[0] == 200

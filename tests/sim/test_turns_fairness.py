@@ -12,7 +12,7 @@ from operator import attrgetter
 
 import pytest
 
-from inferry.core.errors import ModelNotLoaded, QueueFull, QueueTimeout
+from inferry.core.errors import NoReadyReplica, QueueFull, QueueTimeout
 from inferry.core.gateway_settings import Queue
 from inferry.core.limits import Priority
 from inferry.gateway.turns import Answer, Ticket, Turns
@@ -69,7 +69,7 @@ class Job:
         self.engine.records[self.load.name].waiting -= 1
         self.engine.begin(self)
 
-    def on_refused(self, error: ModelNotLoaded | QueueFull | QueueTimeout) -> None:
+    def on_refused(self, error: NoReadyReplica | QueueFull | QueueTimeout) -> None:
         record = self.engine.records[self.load.name]
         record.waiting -= 1
         record.refused += 1
@@ -293,7 +293,7 @@ class Soul:
     def on_turn(self) -> None:
         self.turns_had += 1
 
-    def on_refused(self, error: ModelNotLoaded | QueueFull | QueueTimeout) -> None:
+    def on_refused(self, error: NoReadyReplica | QueueFull | QueueTimeout) -> None:
         assert error.retry_after_s is not None
         assert error.retry_after_s >= 1
         self.refusals += 1

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from inferry.core.api_key import Caller
-from inferry.core.errors import InferryError, InvalidRequest, ModelNotLoaded
+from inferry.core.errors import InferryError, InvalidRequest, NoReadyReplica
 from inferry.core.request import InferenceRequest, Route
 from inferry.gateway.admission import Admission, Admitted, Pending, Refused
 from inferry.gateway.callers import Callers
@@ -287,7 +287,7 @@ class Entry:
         else:
             self._ask_turn()
 
-    def on_not_loaded(self, error: ModelNotLoaded) -> None:
+    def on_not_loaded(self, error: NoReadyReplica) -> None:
         self._applicant.on_refused(error)
 
     # --- the end --------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from inferry.core.errors import ModelNotLoaded, QueueFull
+from inferry.core.errors import ModelNotLoaded, NoReadyReplica, QueueFull
 
 ASK_AGAIN_S = 1.0
 RETRY_AFTER_S = 5.0
@@ -26,7 +26,7 @@ class ParkedRequest(Protocol):
     def on_loaded(self) -> None:
         """A replica serves."""
 
-    def on_not_loaded(self, error: ModelNotLoaded) -> None: ...
+    def on_not_loaded(self, error: NoReadyReplica) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class LoadNews:
     """It will not be loaded now; worth another try after so long. None: it is on its way."""
 
 
-def left_file(deployment: str) -> ModelNotLoaded:
+def left_file(deployment: str) -> NoReadyReplica:
     """The error for those who wait at a deployment that is removed."""
-    return ModelNotLoaded(f"'{deployment}' has left the deployment file: it takes no requests any more.")
+    return NoReadyReplica(f"'{deployment}' has left the deployment file: it takes no requests any more.")
 
 
 class Parked:
@@ -64,7 +64,7 @@ class Parked:
     def __len__(self) -> int:
         return len(self._since_s)
 
-    def add(self, request: ParkedRequest, now_s: float) -> ModelNotLoaded | QueueFull | None:
+    def add(self, request: ParkedRequest, now_s: float) -> NoReadyReplica | QueueFull | None:
         """It waits from now on; or why it can't."""
         if self.has_left:
             return left_file(self._deployment)
@@ -121,7 +121,7 @@ class Parked:
                 )
         self._ask(now_s)
 
-    def _refuse_all(self, error: ModelNotLoaded) -> None:
+    def _refuse_all(self, error: NoReadyReplica) -> None:
         for request in list(self._since_s):
             if self._take_out(request):
                 request.on_not_loaded(error)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from enum import Enum
 from typing import Protocol
 
-from inferry.core.errors import ModelNotLoaded, QueueFull, QueueTimeout
+from inferry.core.errors import NoReadyReplica, QueueFull, QueueTimeout
 from inferry.core.gateway_settings import Queue
 from inferry.core.limits import Priority
 from inferry.policy.fairness import FairQueue, Share
@@ -41,7 +41,7 @@ class Waiter(Protocol):
     def on_turn(self) -> None:
         """The wait is over: the slot is taken."""
 
-    def on_refused(self, error: ModelNotLoaded | QueueFull | QueueTimeout) -> None:
+    def on_refused(self, error: NoReadyReplica | QueueFull | QueueTimeout) -> None:
         """The wait is over, without a slot: too long, somebody else came before, or no slot will be free."""
 
 
@@ -52,7 +52,7 @@ class _Nobody:
     def on_turn(self) -> None:
         raise AssertionError("a ticket that is over had its turn")
 
-    def on_refused(self, error: ModelNotLoaded | QueueFull | QueueTimeout) -> None:
+    def on_refused(self, error: NoReadyReplica | QueueFull | QueueTimeout) -> None:
         raise AssertionError("a ticket that is over was refused")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from inferry.core.errors import InferryError, ModelNotLoaded, QueueFull
+from inferry.core.errors import InferryError, NoReadyReplica, QueueFull
 from inferry.core.gateway_settings import Queue
 from inferry.core.replica import ReplicaState
 from inferry.gateway.parked import LoadNews, Parked
@@ -21,12 +21,12 @@ class Request:
     def __init__(self, log: list[str], name: str = "r") -> None:
         self.log = log
         self.name = name
-        self.error: ModelNotLoaded | QueueFull | None = None
+        self.error: NoReadyReplica | QueueFull | None = None
 
     def on_loaded(self) -> None:
         self.log.append(self.name)
 
-    def on_not_loaded(self, error: ModelNotLoaded) -> None:
+    def on_not_loaded(self, error: NoReadyReplica) -> None:
         self.error = error
 
     def on_turn(self) -> None:
@@ -186,7 +186,7 @@ async def test_who_waits_at_a_deployment_that_leaves_the_file_is_told_at_once() 
     gateway.apply(view(0, ReplicaState.DRAINING, deployment="b"))
     assert log[1:] == ["third: 'b' has left the deployment file: it takes no requests any more."]
     refused = deployment.parked.add(Request(log), 2.0)
-    assert isinstance(refused, ModelNotLoaded)
+    assert isinstance(refused, NoReadyReplica)
     assert (refused.status, deployment.waiting) == (503, 0)
     gateway.gone("b-0")
     assert gateway._leaving == {}

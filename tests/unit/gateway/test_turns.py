@@ -6,7 +6,7 @@ import gc
 import weakref
 from typing import Literal
 
-from inferry.core.errors import InferryError, ModelNotLoaded, QueueFull, QueueTimeout
+from inferry.core.errors import InferryError, NoReadyReplica, QueueFull, QueueTimeout
 from inferry.core.gateway_settings import Queue
 from inferry.core.limits import Priority
 from inferry.gateway.turns import SAMPLES_MIN, Answer, Ticket, Turns, share_of
@@ -22,7 +22,7 @@ class Client:
     def on_turn(self) -> None:
         self.heard.append("turn")
 
-    def on_refused(self, error: ModelNotLoaded | QueueFull | QueueTimeout) -> None:
+    def on_refused(self, error: NoReadyReplica | QueueFull | QueueTimeout) -> None:
         self.heard.append(error)
 
 

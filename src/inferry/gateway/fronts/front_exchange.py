@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from inferry.core.api_key import ApiKey
-from inferry.core.errors import InferryError, InvalidRequest, ModelNotLoaded, Rejected
+from inferry.core.errors import InferryError, InvalidRequest, NoReadyReplica, Rejected
 from inferry.core.outcome import Ending
 from inferry.core.request import Route
 from inferry.gateway.edge import Arrival
@@ -106,7 +106,7 @@ class FrontExchange(Exchange):
         assert self._wakes is not None
         self._say_awake(self._wakes)
 
-    def on_not_loaded(self, error: ModelNotLoaded) -> None:
+    def on_not_loaded(self, error: NoReadyReplica) -> None:
         self._fail(error, Ending.FAILED)
 
     def _end(self, ending: Ending, status: int, error_code: str | None) -> None:
