@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from inferry.core.deployment import ENGINE_TYPES
 from inferry.core.deployment_base import Restart
+from inferry.core.failover_settings import Failover
 from inferry.core.filter_settings import Classifier, Filter
 from inferry.core.gateway_settings import (
     Admin,
@@ -101,6 +102,7 @@ def reference() -> str:
         ("health: outliers", Outliers),
         ("restart", Restart),
         ("rollout", Rollout),
+        ("failover", Failover),
         ("queue", Queue),
         ("price", Price),
         ("prompt_truth", PromptTruth),

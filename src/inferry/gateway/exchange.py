@@ -145,6 +145,7 @@ class Exchange(Entering):
         assert deployment is not None
         assert self.entry is not None
         self.activity_s = self._gateway.now_s()
+        self._path = self.route.path  # a front knows its route only now
         if self.entered_s is None:  # the time at a deployment that it had to leave was no waiting
             self.entered_s = self.activity_s
         try:

@@ -134,8 +134,9 @@ class GatewayMetrics:
             self.tokens[name, "completion"] += outcome.completion_tokens
             if outcome.replica_id is not None:
                 self.replica_tokens[outcome.replica_id] += outcome.completion_tokens
-        if outcome.attempts > 1:
-            self.retries[name] = self.retries.get(name, 0) + outcome.attempts - 1
+        retries = outcome.attempts - 1 - outcome.resumes
+        if retries > 0:
+            self.retries[name] = self.retries.get(name, 0) + retries
 
     def count_resume(self, name: str, cause: str, way: str | None) -> None:
         """A stream of deployment `name` has lost its replica, and goes on by `way`; None: it can't."""
