@@ -258,6 +258,7 @@ def test_an_unknown_path_is_a_404(engine: Running) -> None:
     assert answer.json()["error"]["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_partial_answer_is_continued(engine: Running, streamed: bool) -> None:
     """Given its first half as a trailing assistant message, it goes on from there.

@@ -157,6 +157,7 @@ def test_a_hung_core_behind_a_healthy_front_is_found(tmp_path: Path) -> None:
         assert clients.endings == ["whole"] * 3  # at its next life
 
 
+@pytest.mark.slow
 def test_an_engine_that_answers_with_errors_is_set_aside(tmp_path: Path) -> None:
     """Probes go well and every request fails with 500: after failures_max of them it is asked no more."""
     breaker = "health: {breaker: {failures_max: 3, open_s: 60}}"
@@ -209,6 +210,7 @@ class _StandIn(BaseHTTPRequestHandler):
         """Not to the terminal."""
 
 
+@pytest.mark.slow
 def test_nobody_is_probed_while_tokens_flow(tmp_path: Path) -> None:
     """What the gateway hears of a stream reaches the fleet: an endpoint is asked how it is when it is idle."""
     with ThreadingHTTPServer(("127.0.0.1", 0), _StandIn) as standin:

@@ -152,6 +152,7 @@ def test_an_ollama_client_loads_a_model_as_it_is_used_to(swapping: Swapping) -> 
     assert swapping.state("b") == "loaded"
 
 
+@pytest.mark.slow
 def test_by_hand(swapping: Swapping) -> None:
     """`inferry load` and `unload` do what they say, or say why not."""
     done = swapping.inferry.run("load", "c")

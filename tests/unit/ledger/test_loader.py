@@ -443,6 +443,7 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_killed_at_every_step(store_url: str, journals: Path) -> None:
     """SIGKILL before and after every statement, commit and file call of a load: nothing lost, nothing twice."""
     deaths = 0
