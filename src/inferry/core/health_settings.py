@@ -21,7 +21,10 @@ class Breaker(Section):
     )
     window_s: float = Field(10.0, ge=1, le=600, description="See share_max.")
     open_s: float = Field(
-        2.0, ge=0.1, le=600, description="Until one request is let through as a trial; doubled by each that fails."
+        2.0,
+        ge=0.1,
+        le=600,
+        description="Until one request is let through as a trial; doubled by each that fails.",
     )
     open_max_s: float = Field(60.0, ge=0.1, le=3600, description="The most that it doubles to.")
 
@@ -33,7 +36,10 @@ class Outliers(Section):
         0.5, ge=0, le=1, description="The most of a deployment's replicas to set aside at once. 0: none ever."
     )
     requests_min: int = Field(
-        20, ge=1, le=100_000, description="Requests of the last window_s before anything is said of a replica."
+        20,
+        ge=1,
+        le=100_000,
+        description="Requests of the last window_s before anything is said of a replica.",
     )
     window_s: float = Field(30.0, ge=1, le=600, description="What is compared.")
     failures_over: float = Field(
@@ -80,7 +86,10 @@ class Health(Section):
         "four times its longest pause so far.",
     )
     slow_start_s: float = Field(
-        10.0, ge=0, le=3600, description="After it became ready, its share of requests grows for so long. 0: not."
+        10.0,
+        ge=0,
+        le=3600,
+        description="After it became ready, its share of requests grows for so long. 0: not.",
     )
     breaker: Breaker = Field(default_factory=lambda: Breaker())
     outliers: Outliers = Field(default_factory=lambda: Outliers())

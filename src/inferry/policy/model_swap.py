@@ -98,9 +98,10 @@ def is_idle_too_long(holder: Holder, idle_unload_s: float | None, now_s: float) 
 
 
 def in_gib(count_bytes: int) -> str:
-    """`1.5 GiB`; below a tenth of one, `80 MiB`."""
-    gib = count_bytes / 2**30
-    return f"{gib:.1f} GiB" if gib >= 0.1 else f"{count_bytes / 2**20:.0f} MiB"
+    """`1.5 GiB`; `600 MiB` where a tenth of a GiB would round: rounded ones do not add up."""
+    tenths = count_bytes * 10 / 2**30
+    is_exact = tenths >= 1 and tenths == int(tenths)
+    return f"{tenths / 10:.1f} GiB" if is_exact or tenths >= 100 else f"{count_bytes / 2**20:.0f} MiB"
 
 
 def _may_go(holder: Holder, now_s: float) -> bool:

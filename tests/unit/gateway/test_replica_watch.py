@@ -102,7 +102,7 @@ def test_a_failing_replica_is_set_aside_and_its_failures_are_told(house: House) 
 
 
 def test_being_full_does_not_count(house: House) -> None:
-    """"Full" and "loading" (503) are neither failures nor successes."""
+    """ "Full" and "loading" (503) are neither failures nor successes."""
     for _ in range(5):
         house.ends("chat-0", 503)
     assert house.chosen(6) == {"chat-0", "chat-1"}
