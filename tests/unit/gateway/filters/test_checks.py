@@ -121,8 +121,8 @@ ANSWERS: list[tuple[tuple[int, bytes] | None, dict[str, Any], bool]] = [
     ((200, b"{}"), {}, True),
     ((200, b'{"results":[]}'), {}, True),
     ((200, b"x" * 2_000_000), {"on_error": "pass"}, False),
-    (None, {"timeout_s": 0.05}, True),
-    (None, {"timeout_s": 0.05, "on_error": "pass"}, False),
+    (None, {"timeout_s": 0.5}, True),
+    (None, {"timeout_s": 0.5, "on_error": "pass"}, False),
 ]
 
 
