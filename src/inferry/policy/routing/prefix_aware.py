@@ -143,9 +143,22 @@ class PrefixAware(Policy):
         best: _Replica | None = None
         best_price = 0.0
         best_depth = 0
+        # Where all can be looked at, those with nothing cached are simply all: what others save makes them cheaper
+        # still in their own group.
+        all_few = self._few if bits == self._candidates else ()
         for depth, saved, group in self._groups(facts, bits):
-            for each in self._few if group == self._candidates and self._few else self._some(group):
-                price = each.load + (whole - saved * each.trust.share if saved else whole) * each.inverse
+            if saved:
+                for each in self._some(group):
+                    price = each.load + (whole - saved * each.trust.share) * each.inverse
+                    if (
+                        best is None
+                        or price < best_price
+                        or (price == best_price and each.recent < best.recent)
+                    ):
+                        best, best_price, best_depth = each, price, depth
+                continue
+            for each in all_few or self._some(group):
+                price = each.load + whole * each.inverse
                 if best is None or price < best_price or (price == best_price and each.recent < best.recent):
                     best, best_price, best_depth = each, price, depth
         assert best is not None
@@ -220,7 +233,8 @@ class PrefixAware(Policy):
         if now_s >= self._scaled_until_s:
             self._rescale(now_s)
         replica.recent += computed * self._scale
-        replica.weigh()
+        load = replica.waiting_tokens + REQUEST_TOKENS * (slot.in_flight + slot.others)
+        replica.load = load * replica.inverse
 
     def on_first_byte(self, slot: Slot, facts: RouteFacts, ttft_s: float, now_s: float) -> None:
         replica = self._replicas.get(slot)

@@ -127,8 +127,13 @@ class PrefixIndex:
         blocks_max = self._each_max
         if shelf.block_tokens:
             blocks_max = min(blocks_max, int(shelf.capacity_tokens / shelf.block_tokens))
+        owners, others = self._owners, ~shelf.bit
         for _ in range(min(len(blocks) - blocks_max, most)):
-            self._disown(blocks.popitem(last=False)[0], shelf.bit)
+            block = blocks.popitem(last=False)[0]
+            if left := owners[block] & others:
+                owners[block] = left
+            else:
+                del owners[block]
 
     def _disown(self, block: int, bit: int) -> None:
         left = self._owners[block] & ~bit
