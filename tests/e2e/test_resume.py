@@ -143,6 +143,16 @@ async def test_one_after_the_other(start: Start) -> None:
         assert (outcome.resumes, outcome.attempts) == (2, 3)
 
 
+def die_of_failures(running: Running, ports: list[int]) -> None:
+    """Each failure is the end of an engine, and the fleet says so."""
+
+    def on_failure(replica_id: str, reason: str) -> None:
+        index = int(replica_id.rpartition("-")[2])
+        running.gateway.apply(view(ports[index], index, state=ReplicaState.FAILED))
+
+    running.gateway.watch._tell_failure = on_failure
+
+
 @pytest.mark.parametrize("tokens", [0, 1])
 async def test_a_request_that_kills_engines_does_not_kill_all(start: Start, tokens: int) -> None:
     """Three engines in a row die as soon as they have it: the fourth is spared."""
@@ -150,6 +160,7 @@ async def test_a_request_that_kills_engines_does_not_kill_all(start: Start, toke
     async with AsyncExitStack() as stack:
         ports = [(await stack.enter_async_context(upstream(each.handler))).port for each in engines]
         running = await stack.enter_async_context(start(ports, attempts_max=5))
+        die_of_failures(running, ports)
         body = json.dumps({"model": "chat", "stream": True, **BODIES[CHAT]}).encode()
         answer = await raw(running.port, post(CHAT, body))
         assert b"engines end as soon as they have this request" in answer

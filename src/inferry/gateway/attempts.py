@@ -14,6 +14,7 @@ from inferry.policy.retry import GiveUp, Retry, decide_retry
 NEWS_S = 3.0
 """Until then, the fleet knows of a replica that died; and begins to start it again, or gives it up."""
 _COMING = frozenset({ReplicaState.PENDING, ReplicaState.STARTING, ReplicaState.WARMING})
+_SERVES = frozenset({ReplicaState.READY, ReplicaState.SUSPECT, ReplicaState.DRAINING})
 _UNCERTAIN = frozenset({ReplicaState.READY, ReplicaState.SUSPECT, ReplicaState.FAILED})
 
 
@@ -45,6 +46,12 @@ def has_ready_besides(deployment: ServedDeployment, left: Collection[str]) -> bo
         slot.state is ReplicaState.READY and not slot.barred and slot.id not in left
         for slot in deployment.balancer.slots.values()
     )
+
+
+def has_died(deployment: ServedDeployment, gateway: Host, replica_id: str, pool: UpstreamPool) -> bool:
+    """Whether the replica that was behind `pool` is gone, or is another one by now."""
+    slot = deployment.balancer.slots.get(replica_id)
+    return gateway.pools.get(replica_id) is not pool or slot is None or slot.state not in _SERVES
 
 
 def in_flight(deployment: ServedDeployment) -> int:

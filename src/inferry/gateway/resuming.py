@@ -12,7 +12,7 @@ import structlog
 from inferry.core.errors import EngineBroke, EngineError
 from inferry.core.request import Route
 from inferry.engines.continuation import NOWHERE
-from inferry.gateway.attempts import in_flight, spent
+from inferry.gateway.attempts import has_died, in_flight, spent
 from inferry.gateway.edge import Arrival
 from inferry.gateway.holding import Holding
 from inferry.gateway.host import Host
@@ -64,8 +64,8 @@ class Resuming(Holding):
         """What it asks for can't be gone on with."""
         self._leg_reads = self._leg_tokens = 0
         """What the client had when this replica began."""
-        self._deaths = 0
-        """Engines in a row that died soon after they got the request."""
+        self._deaths: list[tuple[str, UpstreamPool]] = []
+        """Replicas in a row that were lost soon after they got the request."""
 
     @abstractmethod
     def forward(self, data: bytes, complete: bool) -> None: ...
@@ -198,11 +198,19 @@ class Resuming(Holding):
         )
 
     def _is_deadly(self) -> bool:
-        """Whether one engine after the other dies as soon as it has this request. To be asked once for each."""
-        if self._lost_replica:
-            tokens = 0 if self.answer is None else self.answer.tokens_so_far
-            self._deaths = self._deaths + 1 if tokens - self._leg_tokens < SHORT_TOKENS else 1
-        return self._deaths > DEATHS_MAX
+        """Whether one engine after the other dies as soon as it has this request. To be asked once for each that was
+        lost; one whose connection broke and that serves on has not died."""
+        if not self._lost_replica:
+            return False
+        assert self.deployment is not None
+        assert self.replica_id is not None
+        assert self._pool is not None
+        tokens = 0 if self.answer is None else self.answer.tokens_so_far
+        if tokens - self._leg_tokens >= SHORT_TOKENS:
+            self._deaths.clear()
+        dead = [each for each in self._deaths if has_died(self.deployment, self._gateway, *each)]
+        self._deaths.append((self.replica_id, self._pool))
+        return len(dead) >= DEATHS_MAX
 
     def _count_given_up(self, error: EngineError) -> None:
         if (
