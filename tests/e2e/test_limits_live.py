@@ -261,6 +261,7 @@ def test_every_minute_is_within_the_limits(one: tuple[Up, str], engine: Engine) 
 # --- two hosts ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_hosts_share_a_limit_and_say_when_they_cannot(tmp_path: Path, upstream: Upstream) -> None:
     """50 clients over both get one limit; without Redis, `closed` refuses what has limits with 503 and nothing else;
     with a new, empty Redis, what was spent stays spent, and other keys go on."""

@@ -57,6 +57,7 @@ REQUESTS: list[tuple[Route, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 def test_our_count_is_the_engine_s(tmp_path: Path, sample_model: Path) -> None:
     """For chats with system prompts, code, digits, other scripts, forged control tokens and parts, and on every route
     with a prompt: the tokens that the GGUF file's own template and vocabulary give are those the engine computes."""
