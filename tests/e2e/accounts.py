@@ -65,11 +65,13 @@ def _check_one(ask: Ask, row: dict[str, Any] | None, tried: list[Attempt], findi
         return "never entered"
     billed = (row["prompt_tokens"], row["completion_tokens"])
     if row["ending"] == "completed":
-        # Replicas that failed before the answer began come first; the last one gave it.
         last = tried[-1]
         assert last.finished
         assert row["usage_from"] == "engine"
-        assert billed == (last.prompt_tokens, last.completion_tokens)
+        if row["resumes"]:
+            _check_resumed(ask, billed, tried)
+        else:  # replicas that failed before the answer began come first; the last one gave it
+            assert billed == (last.prompt_tokens, last.completion_tokens)
         if ask.whole:
             assert ask.usage() in (None, billed)
         return "completed" if ask.whole else "completed, client gone"
@@ -83,11 +85,14 @@ def _check_one(ask: Ask, row: dict[str, Any] | None, tried: list[Attempt], findi
         assert billed == (None, None)
         return f"{case}, call"
     completion = row["completion_tokens"] or 0
-    # Only what the last replica gave can have gone on: before, the answer had not begun.
-    generated = tried[-1].completion_tokens if tried else 0
+    # What the last replica gave can have gone on; and where one went on with a stream, what those before it gave.
+    # (A crash's record does not tell: then by what it counted.)
+    went_on = row["resumes"] or (crashed and tried and completion > tried[-1].completion_tokens)
+    parts = tried if went_on else tried[-1:]
+    generated = sum(attempt.completion_tokens for attempt in parts)
     assert ask.tokens_seen() <= completion <= generated
     unread = generated - completion
-    assert unread <= UNREAD_TOKENS_MAX
+    assert unread <= UNREAD_TOKENS_MAX * max(len(parts), 1)
     findings.unread_tokens_max = max(findings.unread_tokens_max, unread)
     if not completion:
         assert (row["usage_from"], billed) == ("none", (None, None))
@@ -95,6 +100,17 @@ def _check_one(ask: Ask, row: dict[str, Any] | None, tried: list[Attempt], findi
     assert row["usage_from"] == "counted"
     assert row["prompt_tokens"] > 0
     return case
+
+
+def _check_resumed(ask: Ask, billed: tuple[int, int], tried: list[Attempt]) -> None:
+    """One bill for all parts: the prompt that the client sent, and the tokens that it got."""
+    first, last = tried[0], tried[-1]
+    prompt, completion = billed
+    assert prompt == first.prompt_tokens
+    assert ask.tokens_seen() <= completion <= sum(attempt.completion_tokens for attempt in tried)
+    # The last engine went on behind what was there, or said all of it again, or was only asked for the count.
+    went_on = prompt + completion == last.prompt_tokens + last.completion_tokens
+    assert went_on or last.completion_tokens in (completion, 1)
 
 
 def _check_sums(inferry: Inferry, rows: list[dict[str, Any]]) -> None:

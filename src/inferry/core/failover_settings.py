@@ -32,7 +32,7 @@ class Failover(Section):
     )
     stall_factor: float = Field(10.0, ge=1, le=1000, description="See stall_after_s.")
     load_factor_max: float = Field(
-        2.0,
+        3.0,
         ge=1,
         le=10,
         description="Retries and resumes may make so many attempts of the requests of the last 10 s; beyond, failures "

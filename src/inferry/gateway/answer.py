@@ -15,7 +15,7 @@ from inferry.core.outcome import UsageFrom
 from inferry.core.request import InferenceRequest
 from inferry.gateway.delivered import Delivered
 from inferry.gateway.progress import TokenEvents
-from inferry.gateway.sse import EventGate, ends_with_done, is_json, without_usage
+from inferry.gateway.sse import EventGate, each_event, ends_with_done, is_json, without_usage
 from inferry.gateway.usage import TAIL_BYTES_MAX, Usage, finish_reason, read_completion, read_usage
 from inferry.gateway.verdict import judge_reason, may_hold_error, read_error
 
@@ -203,7 +203,7 @@ class Answer:
         found = self._completion[0] if self._completion is not None else read_usage(self._tail())
         if self.is_stream and (found is None or found.prompt_tokens is None):
             # Anthropic's streams say it in their first event.
-            first = read_usage([self._first])
+            first = self._usage_at_first()
             if first is not None:
                 found = found or Usage()
                 found.prompt_tokens, found.cached_tokens = first.prompt_tokens, first.cached_tokens
@@ -217,6 +217,14 @@ class Answer:
             return Usage(), UsageFrom.NONE
         prompt = prompt_estimate if known.prompt_tokens is None else known.prompt_tokens
         return Usage(prompt, tokens, known.cached_tokens), UsageFrom.COUNTED
+
+    def _usage_at_first(self) -> Usage | None:
+        """Of the first event that tells a prompt's; the whole answer may have come in that one read."""
+        for event in each_event(self._first):
+            usage = read_usage([event])
+            if usage is not None and usage.prompt_tokens is not None:
+                return usage
+        return None
 
     def prompt_tokens(self) -> int | None:
         """As the engine counted them, if its answer has said so by now."""

@@ -38,7 +38,7 @@ class Resuming(Holding):
     """See the module."""
 
     __slots__ = (
-        "_asked", "_body", "_deaths", "_elsewhere", "_ids", "_leg_reads", "_leg_tokens", "_path", "_pool",
+        "_asked", "_body", "_deaths", "_elsewhere", "_full", "_ids", "_leg_reads", "_leg_tokens", "_path", "_pool",
         "_refuses_text", "_splice", "_stays", "_tried",
     )  # fmt: skip
 
@@ -64,6 +64,8 @@ class Resuming(Holding):
         """What it asks for can't be gone on with."""
         self._leg_reads = self._leg_tokens = 0
         """What the client had when this replica began."""
+        self._full: set[str] = set()
+        """Of the tried ones, those that took no more: they may, a second later."""
         self._deaths: list[tuple[str, UpstreamPool]] = []
         """Replicas in a row that were lost soon after they got the request."""
 
@@ -188,6 +190,9 @@ class Resuming(Holding):
             self._lost_replica = False
             if isinstance(self._go_on(EngineBroke("no replica came back"), None), Retry):
                 return
+        for replica_id in self._full:
+            self._tried.pop(replica_id, None)
+        self._full.clear()
         super().look_again()
 
     def _may_try_more(self) -> bool:

@@ -164,12 +164,21 @@ class Trying(Resuming):
             return
         self._leave()
         error = EngineBroke(f"it does not go on with the answer (status {status})")
-        if status not in _FULL and (status not in _REFUSED or self._refuses_text):
+        if status in _FULL:  # it is well, and takes no more now: the same to the next one
+            assert self.replica_id is not None
+            assert self._pool is not None
+            self._tried[self.replica_id] = self._pool
+            self._full.add(self.replica_id)
+            self._lost_replica = True
+            self._release_slot(failed=False)
+            self._try_next()
+            return
+        if status not in _REFUSED or self._refuses_text:
             self._on_failure(error)
             return
-        # It is well. It takes no more now, or no partial answers: a template may insist on the user's turn.
-        self._refuses_text = self._refuses_text or status in _REFUSED
-        decision = self._go_on(error, None, again=status in _REFUSED)
+        # It is well, and takes no partial answers: a template may insist on the user's turn.
+        self._refuses_text = True
+        decision = self._go_on(error, None, again=True)
         if isinstance(decision, GiveUp):
             assert self.replica_id is not None
             self._count_given_up(error)
