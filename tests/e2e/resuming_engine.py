@@ -31,7 +31,6 @@ class Engine:
     refuses_partial: bool = False
     style: str = "two_flags"
     """How it is asked to go on: as vLLM, or by an assistant message at the end (`trailing`)."""
-    role_first: bool = True
     joins: bool = False
     """Two tokens to an event."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -50,7 +49,7 @@ class Engine:
             return
         writer.write(SSE_HEAD)
         with_ids = bool(body.get("return_token_ids"))
-        if is_chat and self.role_first:
+        if is_chat:
             first = self._event({"role": "assistant", "content": ""}, is_chat)
             if with_ids:
                 first = event({**json.loads(first[6:]), "prompt_token_ids": list(range(PROMPT_TOKENS))})

@@ -29,7 +29,7 @@ from inferry.gateway.errors import of_replica
 from inferry.gateway.host import Host
 from inferry.gateway.reservation import reserve
 from inferry.gateway.response_head import is_event_stream
-from inferry.gateway.resuming import DEADLY, Resuming
+from inferry.gateway.resuming import Resuming
 from inferry.gateway.token_ids import TokenIds
 from inferry.gateway.upstream import Dialing, Headers, UpstreamConnection
 from inferry.policy.retry import GiveUp, Retry
@@ -201,8 +201,6 @@ class Trying(Resuming):
         assert self._pool is not None
         self._tried[self.replica_id] = self._pool
         self._head = None
-        if self._is_deadly():
-            return GiveUp(DEADLY)
         decision = another(self, self._tried, self._gateway, may_wait=self._may_wait())
         if isinstance(decision, Retry) and not self._may_try_more():
             return GiveUp("too much fails now to try another one (failover.load_factor_max)")
