@@ -30,7 +30,7 @@ log = structlog.get_logger()
 DEADLY = "engines end as soon as they have this request"
 SHORT_TOKENS = 16
 """An engine that dies after fewer tokens may have died of them."""
-DEATHS_MAX = 2
+DEATHS_MAX = 3
 """So many engines in a row that died so soon are bad luck. One more, and the request is not tried on the next."""
 
 
