@@ -33,7 +33,8 @@ pytestmark = [
 
 SIDES = pytest.mark.parametrize("side", [0, 1], ids=["engine", "llamacpp"])
 QUESTION = [{"role": "user", "content": "Where is the Eiffel Tower?"}]
-ENDLESS = {"prompt": "1 2 3 4 5 6 7 8 9 10 11 12", "temperature": 0, "max_tokens": 1800, "stream": True}
+LENGTH = 1800
+ENDLESS = {"prompt": "1 2 3 4 5 6 7 8 9 10 11 12", "temperature": 0, "max_tokens": LENGTH, "stream": True}
 """At temperature 0 the model counts on and on. Where arithmetic is another (bfloat16 by some CPUs), it might end sooner."""
 NO_END = {"ignore_eos": True}
 """For engines that know it: all that count their requests."""
@@ -143,21 +144,41 @@ def test_half_an_answer_is_gone_on_with(pair: Pair) -> None:
 
 @SIDES
 def test_a_client_that_leaves_stops_its_engine(pair: Pair, side: int) -> None:
-    """When a stream's client is gone in the middle, the engine ends that request, and the ledger says cancelled."""
+    """When a stream's client is gone in the middle, the engine ends that request long before its length, and the ledger
+    says cancelled.
+
+    The processes of vLLM's engine spin on two cores while it works, so that its own server may see the closed connection
+    only after seconds, at worst after the answer: a server starved so is asked again.
+    """
     name = pair.names[side]
-    fields = {"model": name, **ENDLESS, **(NO_END if pair.counts_its_requests(name) else {})}
+    seen = []
+    for _ in range(5):
+        seen.append(left_in_the_middle(pair, name))
+        cancelled, kept, generated = seen[-1]
+        if cancelled == 1 and 8 <= kept < LENGTH and (generated or kept) < LENGTH:
+            return
+    raise AssertionError(f"(cancelled, tokens in the ledger, tokens the engine generated): {seen}")
+
+
+def left_in_the_middle(pair: Pair, name: str) -> tuple[int, int, int | None]:
+    """How many requests the ledger then has more as cancelled, with how many tokens, and how many the engine says to
+    have generated for it (None: it counts nothing)."""
+    counts = pair.counts_its_requests(name)
+    before, engine_before = total(pair, name), pair.counts(name) if counts else None
+    fields = {"model": name, **ENDLESS, **(NO_END if counts else {})}
     with pair.client.stream("POST", "/v1/completions", json=fields) as answer:
         assert answer.status_code == 200
         pieces = (line for line in answer.iter_lines() if '"text"' in line)
         assert len(list(itertools.islice(pieces, 8))) == 8
-        wait_for(f"{name} is at work", lambda: not is_idle(pair, name), 10)
-    wait_for(f"{name} has nothing to do", lambda: is_idle(pair, name), 30)
-    try:
-        wait_for("the ledger has it", lambda: total(pair, name)["cancelled"] == 1, 20)
-    except AssertionError as error:
-        error.add_note(str(total(pair, name)))
-        raise
-    assert total(pair, name)["completion_tokens"] >= 8
+    wait_for(f"{name} has nothing to do", lambda: is_idle(pair, name), 60 if counts else 30)
+    wait_for("the ledger has it", lambda: total(pair, name)["requests"] == before["requests"] + 1, 20)
+    after = total(pair, name)
+    generated = grown("tokens_generated", engine_before, pair.counts(name)) if engine_before else None
+    return (
+        after["cancelled"] - before["cancelled"],
+        after["completion_tokens"] - before["completion_tokens"],
+        generated,
+    )
 
 
 def is_idle(pair: Pair, name: str) -> bool:
