@@ -1,0 +1,175 @@
+"""What is known of each request of a run: when things happened, what came, and how it is judged.
+
+All times are seconds of the monotonic clock since the run's start, the same in all worker processes.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from msgspec import Struct
+
+from inferry.bench.plan import Api
+
+
+class Verdict(StrEnum):
+    """All but OK and ABANDONED are failures, and infinitely late."""
+
+    OK = "ok"
+    ABANDONED = "abandoned"  # by the client, as planned: in no percentile, and no failure
+    CONNECT = "connect"  # no connection, or lost before the answer began
+    HTTP_ERROR = "http_error"  # a status other than 200
+    STREAM_ERROR = "stream_error"  # an error frame in the stream, whatever came after it
+    TRUNCATED = "truncated"  # the connection ended before the answer did
+    NO_FINISH = "no_finish"  # a proper end of the stream, and nobody said why the answer ends
+    EMPTY = "empty"  # ended well, and said nothing
+    WRONG_LENGTH = (
+        "wrong_length"  # not as many tokens as asked for, though the end was said to be the length's
+    )
+    MALFORMED = "malformed"  # not HTTP, not JSON, not the API's form
+    TIMEOUT = "timeout"
+    UNSENT = "unsent"  # was due, and the client did not get to it
+
+
+TokenSource = Literal["usage_per_chunk", "ids", "usage", "chunks", "none"]
+"""How the tokens of a chunk are known: usage in every chunk; token ids; spread by the text over what usage says in
+the end; a chunk taken for a token, since nobody says; no tokens in this API."""
+
+
+class Ask(Struct, frozen=True, kw_only=True):
+    """One request that is to be sent. Made from plan and seed alone, the same in every process."""
+
+    number: int
+    """From 0, in the order of the run."""
+    due_s: float | None
+    """When it is to be sent; None: when a user of the closed loop is free, or `think_s` after request `after`."""
+    text: str | None = None
+    token_ids: tuple[int, ...] | None = None
+    """Instead of a text, for APIs that take them."""
+    messages: tuple[tuple[str, str], ...] | None = None
+    """Instead of a text: pairs of role and content. A text alone is one message of the user."""
+    input_tokens: int | None = None
+    """As asked for by the workload; None: not known."""
+    output_tokens: int | None = None
+    """At most, and with ignore_eos exactly. None: the engine's default."""
+    shared_tokens: int = 0
+    """Of the prompt's beginning, that an earlier request of the run had too: what a cache could have."""
+    session: int | None = None
+    after: int | None = None
+    think_s: float = 0.0
+    abandon_after_s: float | None = None
+
+
+class Raw(Struct, frozen=True, kw_only=True):
+    """An exchange as the client saw it, before anybody has read it. Bodies are read after the run's busy time."""
+
+    number: int
+    due_s: float
+    """Of a closed loop: when its user was free."""
+    sent_s: float | None = None
+    """When the request was written to an open connection."""
+    connect_s: float = 0.0
+    """Spent on a new connection, before `sent_s`; 0: one was open."""
+    status: int | None = None
+    content_type: str = ""
+    pieces: tuple[tuple[float, bytes], ...] = ()
+    """The body as it came, with the time of each read. Chunked framing is taken off."""
+    first_byte_s: float | None = None
+    """Of the head."""
+    ended_s: float | None = None
+    whole: bool = False
+    """HTTP's own end was seen: Content-Length reached, or the last chunk."""
+    trouble: Verdict | None = None
+    """CONNECT, TIMEOUT, MALFORMED, ABANDONED, UNSENT: what the client itself knows."""
+    reason: str = ""
+
+
+class RequestRecord(Struct, frozen=True, kw_only=True):
+    """One request, read and judged."""
+
+    number: int
+    verdict: Verdict
+    reason: str = ""
+    """Of a failure, for people."""
+    warmup: bool = False
+    due_s: float
+    sent_s: float | None = None
+    connect_s: float = 0.0
+    first_byte_s: float | None = None
+    first_token_s: float | None = None
+    """Text, reasoning or tool call; not a role, not an empty piece."""
+    first_answer_s: float | None = None
+    """The first that is no reasoning."""
+    last_token_s: float | None = None
+    ended_s: float | None = None
+    status: int | None = None
+    input_tokens: int | None = None
+    """As the server counts them, else as asked."""
+    input_asked: int | None = None
+    output_tokens: int = 0
+    """With the reasoning's."""
+    output_asked: int | None = None
+    reasoning_tokens: int = 0
+    cached_tokens: int | None = None
+    """Of the prompt, as the server says; None: it does not."""
+    shared_tokens: int = 0
+    finish_reason: str | None = None
+    token_source: TokenSource = "none"
+    chunk_s: tuple[float, ...] = ()
+    """When chunks with tokens came."""
+    chunk_tokens: tuple[float, ...] = ()
+    """How many each had; whole numbers unless spread by the text."""
+    session: int | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.verdict not in (Verdict.OK, Verdict.ABANDONED)
+
+
+class ClientAudit(Struct, frozen=True, kw_only=True):
+    """How one worker process did its own part. Milliseconds; shares from 0 to 1."""
+
+    process: int
+    wall_s: float
+    cpu_s: float
+    lag_ms_p50: float
+    lag_ms_p99: float
+    lag_ms_max: float
+    """By how much a timer of the event loop was late, looked at every few milliseconds."""
+    slip_ms_p50: float
+    slip_ms_p99: float
+    slip_ms_max: float
+    """From when requests were due to when they were sent, connecting not counted. Closed loops: 0."""
+    connections: int
+    """Opened in all."""
+    unsent: int = 0
+
+
+class EngineSample(Struct, frozen=True, kw_only=True):
+    """One look at one engine's metrics during a run, under our names."""
+
+    at_s: float
+    replica: str
+    running: int | None = None
+    waiting: int | None = None
+    kv_cache_use: float | None = None
+    preemptions: int | None = None
+    """Since the engine's start, as are the hits and queries."""
+    prefix_hit_tokens: int | None = None
+    prefix_query_tokens: int | None = None
+    power_w: float | None = None
+
+
+class RunRecord(Struct, frozen=True, kw_only=True):
+    """All of one run: what the report is made from."""
+
+    api: Api
+    started_wall_s: float
+    """For people; nothing is computed from it."""
+    duration_s: float
+    """From the first request that was due to the last end."""
+    requests: tuple[RequestRecord, ...]
+    audits: tuple[ClientAudit, ...] = ()
+    samples: tuple[EngineSample, ...] = ()
+    notes: tuple[str, ...] = ()
