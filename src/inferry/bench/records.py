@@ -173,3 +173,41 @@ class RunRecord(Struct, frozen=True, kw_only=True):
     audits: tuple[ClientAudit, ...] = ()
     samples: tuple[EngineSample, ...] = ()
     notes: tuple[str, ...] = ()
+    stopped_early: bool = False
+    """By a person: what was under way then is ABANDONED, what was not yet due is not here."""
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """How far a run is, about once a second: all workers together."""
+
+    at_s: float
+    """Since the run's start; negative: it has not begun."""
+    sent: int = 0
+    ended: int = 0
+    """With those that failed."""
+    failed: int = 0
+    """As far as the client knows before it has read any body."""
+    under_way: int = 0
+    unsent: int = 0
+    first_piece_ms: float | None = None
+    """Median, since the last look, from sending to the body's first bytes; None: nothing came."""
+    reading: bool = False
+    """All answers are in, and are now read and judged."""
+
+
+class Calibration(Struct, frozen=True, kw_only=True):
+    """What the client adds by itself: the same workload's shape against a server that answers at once."""
+
+    overhead_ms_p50: float
+    """From sending to the answer's first bytes: the client, that server, and the loopback between them."""
+    overhead_ms_p99: float
+    requests_per_s: float
+    """At which this was measured."""
+    requests_per_s_max: float
+    """Ended per second with all connections kept busy: client and server shared the machine, so alone the client
+    does more."""
+    tokens_per_s_max: float
+    """At the same time."""
+    output_tokens: int
+    """Of each answer."""
+    processes: int
