@@ -54,12 +54,11 @@ def init(
 @app.command()
 def check(file: File = DEFAULT_FILE) -> None:
     """Say whether the file is right, and everything that is not."""
-    from inferry.cli.serving import make_serving
-    from inferry.cli.weights import models_here
+    from inferry.cli.config_check import check_file
     from inferry.core.home import inferry_home
 
     loaded = load_file(file, os.environ)
-    make_serving(loaded.config, models_here(loaded.config, inferry_home(os.environ)))
+    check_file(loaded, inferry_home(os.environ))
     config = loaded.config
     several = f"; {len(config.names)} name(s) over them: {', '.join(config.names)}" if config.names else ""
     names = ", ".join(config.deployments)

@@ -48,6 +48,19 @@ class LoadedFile:
     variables: Set[str]
     """The names of all variables that the file refers to, set or not."""
 
+    def place(self, at: KeyPath) -> str:
+        """`inferry.yaml:7`: the line of the key at `at`, or of the nearest group around it that is written."""
+        return f"{self.path.name}:{_nearest_line(self.lines, at)}"
+
+    def placed(self, message: str) -> str:
+        """`message` with file and line before each of its lines that begins with a key of the file."""
+        return "\n".join(self._placed(line) for line in message.splitlines())
+
+    def _placed(self, line: str) -> str:
+        # A message may name a key that is not written: the longest known beginning counts. Names may hold dots.
+        begins = [at for at in self.lines if at and re.match(rf"{re.escape(_dotted(at))}(?![\w-])", line)]
+        return f"{self.place(max(begins, key=len))}: {line}" if begins else line
+
 
 def load_file(path: Path, environ: Mapping[str, str]) -> LoadedFile:
     """Read and check the deployment file at `path`.
@@ -167,10 +180,7 @@ class _Reader:
 
     def place(self, at: KeyPath) -> str:
         """`inferry.yaml:7: deployments.chat.replicas`, with the nearest line that is known."""
-        known = at
-        while known and known not in self.lines:
-            known = known[:-1]
-        line = self.lines.get(known, 1)
+        line = _nearest_line(self.lines, at)
         return f"{self.file_name}:{line}: {_dotted(at)}" if at else f"{self.file_name}:{line}"
 
 
@@ -228,6 +238,12 @@ def _resolve(
     if at in found.written:
         found.resolved[at] = result
     return result
+
+
+def _nearest_line(lines: Mapping[KeyPath, int], at: KeyPath) -> int:
+    while at and at not in lines:
+        at = at[:-1]
+    return lines.get(at, 1)
 
 
 # --- wording ------------------------------------------------------------------------------------------
