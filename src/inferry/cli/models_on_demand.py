@@ -32,7 +32,7 @@ class ModelsOnDemand:
         self._swap = ModelSwap(
             Surroundings(
                 loader=fleet.loading,
-                plans=lambda: serving().plans,
+                plans=lambda: fleet.scaled(serving().plans),
                 budget_bytes=lambda: serving().config.host.memory_budget,
                 views=fleet.views,
                 use=self._use,
@@ -41,6 +41,7 @@ class ModelsOnDemand:
             self._needs,
             clock,
         )
+        fleet.lifecycle.check_memory = self._swap.check_scale
         self.want = self._swap.want
         self.load = self._swap.load
         self.unload = self._swap.unload

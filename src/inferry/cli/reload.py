@@ -21,6 +21,7 @@ from inferry.core.config_file import LoadedFile, load_file
 from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import ConfigError, InferryError, LifecycleRefused
 from inferry.core.file_change import Effect, compare
+from inferry.fleet.memory_need import check_budget
 from inferry.fleet.plan import DeploymentPlan
 from inferry.gateway.messages import Configuration
 from inferry.models.progress import SilentProgress
@@ -38,6 +39,8 @@ class Fleet(Protocol):
     async def apply(self, plans: tuple[DeploymentPlan, ...], drain_s: float) -> dict[str, str]: ...
 
     def failures(self) -> list[str]: ...
+
+    def scaled(self, plans: tuple[DeploymentPlan, ...]) -> list[DeploymentPlan]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +166,19 @@ class Reloader:
         paths = await asyncio.to_thread(
             fetch_models, loaded.config, self._home, self._environ, SilentProgress()
         )
-        return await asyncio.to_thread(make_serving, loaded.config, paths, self._last_generation + 1)
+        serving = await asyncio.to_thread(make_serving, loaded.config, paths, self._last_generation + 1)
+        self._check_scaled(serving)
+        return serving
+
+    def _check_scaled(self, serving: Serving) -> None:
+        """The file fits in its memory budget; so must what runs, where numbers by hand hold beside it."""
+        scaled = {plan.name: plan for plan in self._fleet.scaled(serving.plans)}
+        try:
+            check_budget(serving.config.host.memory_budget, scaled)
+        except ConfigError as error:
+            raise ConfigError(
+                f"{error.message} Numbers of replicas by hand count: see inferry status."
+            ) from error
 
     async def _put_back(self, before: Serving) -> None:
         """What was in force, again. The gateways first: they must know a deployment before its replicas."""

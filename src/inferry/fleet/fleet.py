@@ -122,7 +122,7 @@ class Fleet:
         async def work(around: Surroundings) -> dict[str, str]:
             async with self._changing:
                 self._require_running()
-                kept = await self._reconciler.reconcile([self._scales.over(plan) for plan in plans], around)
+                kept = await self._reconciler.reconcile(self.scaled(plans), around)
                 self._scales.settle(plans, kept)
                 return kept
 
@@ -175,6 +175,10 @@ class Fleet:
         """Returns when each replica that we run is ready or has been given up, or when the fleet is stopped."""
         for member in self._reconciler.members():
             await member.keeper.settled.wait()
+
+    def scaled(self, plans: Sequence[DeploymentPlan]) -> list[DeploymentPlan]:
+        """What a file wants, with the numbers of replicas by hand where they hold."""
+        return [self._scales.over(plan) for plan in plans]
 
     def failures(self) -> list[str]:
         """One message for each replica that stays down: `chat-0: the engine ...`, with its last log lines."""

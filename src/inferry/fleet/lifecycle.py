@@ -15,8 +15,9 @@ from inferry.core.errors import LifecycleRefused, RolloutFailed, UnknownReplica
 from inferry.core.suggest import did_you_mean
 from inferry.fleet.hand_scale import HandScales, with_replicas
 from inferry.fleet.member import Member
+from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.reconciler import Reconciler, start_in_turn
-from inferry.fleet.replica_set import ReplicaSet
+from inferry.fleet.replica_set import ReplicaSet, seats
 from inferry.fleet.rollout import Rollout, Surroundings
 from inferry.fleet.rollout_progress import RolloutPhase, RolloutProgress
 
@@ -53,6 +54,8 @@ class Lifecycle:
         self._reconciler = reconciler
         self._scales = scales
         self._do = do
+        self.check_memory: Callable[[DeploymentPlan], None] = lambda plan: None
+        """Raises LifecycleRefused if a plan with more replicas than now takes more memory than there is."""
 
     async def scale(self, name: str, replicas: int, drain_s: float) -> Done:
         """Another number of replicas, until the file says another one than now. Returns when surplus ones have
@@ -64,8 +67,10 @@ class Lifecycle:
         async def work(around: Surroundings) -> Done:
             async with self._alone(there, f"is being scaled to {replicas}"):
                 before = set(there.members)
-                self._scales.set(name, replicas)
                 plan = with_replicas(there.plan, replicas)
+                if len(seats(plan)) > len(seats(there.plan)):
+                    self.check_memory(plan)
+                self._scales.set(name, replicas)
                 there.change(plan, self._reconciler.threads_for(plan))
                 await there.retire(there.surplus(), around.leaving, f"scaled to {replicas} by hand")
                 await start_in_turn(there.add_missing(), around.group)

@@ -24,6 +24,7 @@ from inferry.core.errors import ConfigError, LifecycleRefused
 from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.fleet.memory_need import MemoryNeeds
 from inferry.fleet.plan import DeploymentPlan
+from inferry.fleet.scale_budget import check_scale
 from inferry.fleet.swap_model import LoadState, Phase, SwapModel, Use
 from inferry.policy.model_swap import (
     CannotLoad,
@@ -122,6 +123,21 @@ class ModelSwap:
         if model.phase is Phase.UNLOADED:
             raise LifecycleRefused(f"'{name}' is not loaded.")
         await asyncio.shield(self._unload(model, "unloaded by hand"))
+
+    def check_scale(self, plan: DeploymentPlan) -> None:
+        """`plan` has more replicas than what it runs now. Raises LifecycleRefused if that is too much memory: beside
+        what is loaded, or, if it is always loaded, beside one that could then never be."""
+        holders, model = self._holders(plan.name), self._models.get(plan.name)
+        always = [each for each in holders if not each.on_demand]
+        need, budget_bytes = self._needs.of(plan), self._around.budget_bytes()
+        if model is not None and model.phase is Phase.UNLOADED:
+            check_scale(plan, need, always, budget_bytes, [])
+            return
+        check_scale(plan, need, holders, budget_bytes, [each.name for each in holders if each.on_demand])
+        for other in self._around.plans():
+            if model is None and other.name in self._models:
+                one = Holder(other.name, self._needs.of(other).need_bytes, True)
+                check_scale(plan, need, [*always, one], budget_bytes, [])
 
     def _model(self, name: str) -> SwapModel:
         self._follow_file()

@@ -9,9 +9,10 @@ import pytest
 from inferry.core.errors import ConfigError, LifecycleRefused, RolloutFailed, UnknownReplica
 from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.rollout_settings import Rollout
+from inferry.fleet.plan import DeploymentPlan
 
 from .fakes import until
-from .test_fleet_changes import SLOW, House, chat, outside, running
+from .test_fleet_changes import SLOW, House, chat, outside, plans, running
 
 CANARY = Rollout(settle_s=0, canary_s=60)
 
@@ -28,6 +29,25 @@ async def test_scaled_up_and_down() -> None:
         assert done.ended == ("chat-2", "chat-3")
         assert done.message.endswith("The file says the same.")
         assert lifecycle.scaled_by_hand("chat") is None
+
+
+async def test_scaling_asks_for_memory_first() -> None:
+    """Only where there are to be more; refused, nothing has changed."""
+
+    def refuse(plan: DeploymentPlan) -> None:
+        raise LifecycleRefused(f"no room for {plan.deployment.model_dump()['replicas']}")
+
+    async with running(House(chat=chat(2))) as house:
+        house.fleet.lifecycle.check_memory = refuse
+        with pytest.raises(LifecycleRefused, match="no room for 3"):
+            await house.fleet.lifecycle.scale("chat", 3, 5)
+        assert house.fleet.lifecycle.scaled_by_hand("chat") is None
+        assert len(house.states()) == 2
+        await house.fleet.lifecycle.scale("chat", 1, 5)
+        assert list(house.states()) == ["chat-0"]
+        assert [
+            each.deployment.model_dump()["replicas"] for each in house.fleet.scaled(plans({"chat": chat(2)}))
+        ] == [1]
 
 
 async def test_a_number_by_hand_holds_until_the_file_says_another() -> None:

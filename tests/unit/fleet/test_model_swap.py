@@ -30,11 +30,13 @@ def plan(
     load: str = "on_demand",
     loaded_min_s: float = 0.0,
     idle_unload_s: float | None = None,
+    replicas: int = 1,
 ) -> DeploymentPlan:
     deployment = SimulatedDeployment.model_validate(
         {
             "engine": "simulated",
             "load": load,
+            "replicas": replicas,
             "memory": gib * GIB,
             "loaded_min_s": loaded_min_s,
             "idle_unload_s": idle_unload_s,
@@ -356,3 +358,29 @@ async def test_a_fault_of_ours_at_one_model_is_no_end_of_all(monkeypatch: pytest
             await town.swap.load("a")
         await town.loaded("b")
         assert town.phase("a") == "unloaded"
+
+
+async def test_no_scaling_past_the_budget() -> None:
+    """Refused with the sum, the budget and the ways out: beside what is loaded, and where one that loads on demand
+    could never be loaded any more. An unloaded one only has to fit beside what is always loaded."""
+    town = Town(plan("always", 2, load="at_start"), plan("a", 3), plan("b", 1), budget_gib=8)
+    async with running(town):
+        town.swap.check_scale(plan("always", 2, load="at_start", replicas=2))
+        with pytest.raises(LifecycleRefused) as refused:
+            town.swap.check_scale(plan("always", 2, load="at_start", replicas=3))
+        assert refused.value.message == (
+            "Too much memory: 3 replica(s) of 'always' need 6.0 GiB, others 3.0 GiB ('a' 3.0 GiB). That is 9.0 GiB, "
+            "and host.memory_budget is 8.0 GiB. Nothing was changed: scale to 2 at most, or raise host.memory_budget "
+            "in the file."
+        )
+        await town.loaded("a")
+        await town.loaded("b")
+        with pytest.raises(LifecycleRefused, match=r"unload others first \(inferry unload a\)"):
+            town.swap.check_scale(plan("always", 2, load="at_start", replicas=3))
+        town.swap.check_scale(plan("b", 1, replicas=3))
+        with pytest.raises(LifecycleRefused, match="scale to 3 at most"):
+            town.swap.check_scale(plan("b", 1, replicas=4))
+        await town.swap.unload("b")
+        town.swap.check_scale(plan("b", 1, replicas=6))
+        with pytest.raises(LifecycleRefused, match="scale to 6 at most"):
+            town.swap.check_scale(plan("b", 1, replicas=7))
