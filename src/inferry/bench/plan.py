@@ -98,10 +98,12 @@ class Synthetic(Struct, frozen=True, tag="synthetic", kw_only=True):
     input_tokens: Lengths
     output_tokens: Lengths
     prefix_tokens: int = 0
-    """At the beginning, shared by all of a group."""
+    """Of the input tokens, those at the beginning, shared by all of a group."""
     prefix_groups: int = 1
     unique: bool = True
     """A nonce at the beginning of what is not shared: without it, two runs with one seed ask the same."""
+    by_ids: bool = False
+    """Token ids instead of text, for completions: exact with any tokenizer."""
 
 
 class FromFile(Struct, frozen=True, tag="file", kw_only=True):
@@ -121,6 +123,8 @@ class FromTrace(Struct, frozen=True, tag="trace", kw_only=True):
     block_tokens: int = 512
     """That one hash id of a Mooncake trace stands for."""
     tokens_scale: float = 1.0
+    by_ids: bool = False
+    """Token ids instead of text, for completions."""
 
 
 class Sessions(Struct, frozen=True, tag="sessions", kw_only=True):

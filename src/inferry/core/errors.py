@@ -84,6 +84,12 @@ class RolloutFailed(ConfigError):
     code = "rollout_failed"
 
 
+class BadBenchPlan(ConfigError):
+    """A load that the bench can't make: a number out of its range, a file that is not of its format."""
+
+    code = "bad_bench_plan"
+
+
 # --- the client must act ------------------------------------------------------------------------------
 
 
