@@ -1,0 +1,117 @@
+"""Whom `inferry bench` asks: a URL as it is written, or a deployment of the Inferry that runs here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from inferry.cli.config import DEFAULT_FILE
+from inferry.cli.key_variable import bearer_headers
+from inferry.core.errors import ConfigError
+from inferry.core.home import inferry_home
+from inferry.core.suggest import did_you_mean
+
+OUR_KEYS = ("INFERRY_KEY", "INFERRY_API_KEY")
+KEYS = (*OUR_KEYS, "OPENAI_API_KEY")
+LOOK_TIMEOUT_S = 10.0
+LISTED_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class EngineAt:
+    """One engine behind the target: who it is in the report, where it listens, and its process here, if known."""
+
+    replica: str
+    url: str
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Where requests go, under which name, and who answers them in the end."""
+
+    base_url: str
+    model: str
+    key_variable: str | None
+    engine: str | None = None
+    """Of a deployment; None: a URL, and nobody has said."""
+    replicas: tuple[EngineAt, ...] = ()
+    deployment: str | None = None
+
+
+def resolve(target: str, api: str, model: str | None, key_variable: str | None, port: int | None) -> Asked:
+    """Looks at who is there. Raises ConfigError that names the way out."""
+    if "://" in target or ":" in target or "/" in target:
+        base_url = checked_url(target, api)
+        variable = _variable(key_variable, KEYS)
+        return Asked(base_url, model or only_model(base_url, variable), variable)
+    return _deployment(target, model, key_variable, port)
+
+
+def checked_url(text: str, api: str) -> str:
+    """Without a slash at its end."""
+    url = text.rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise ConfigError(f"TARGET {text}: begin it with http:// or https://, for instance http://{url}")
+    path = url.partition("://")[2].partition("/")[2]
+    if not path and api != "tgi":
+        raise ConfigError(f"TARGET {text}: a base URL has the path of its API. Did you mean {url}/v1?")
+    return url
+
+
+def only_model(base_url: str, variable: str | None) -> str:
+    """The one that GET /models lists."""
+    import httpx
+
+    headers = bearer_headers(os.environ, variable) if variable else {}
+    try:
+        answer = httpx.get(f"{base_url}/models", headers=headers, timeout=LOOK_TIMEOUT_S)
+        if answer.status_code in (401, 403):
+            raise ConfigError(
+                f"{base_url} wants an API key ({answer.status_code}). Put it into an environment variable, "
+                f"{' or '.join(KEYS)}, or name yours with --key-variable."
+            )
+        names = [str(each["id"]) for each in answer.json()["data"]] if answer.is_success else []
+    except httpx.ConnectError as error:
+        raise ConfigError(f"Nobody listens at {base_url} ({error}).") from error
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as error:
+        raise ConfigError(f"{base_url} lists no models ({error}). Name one with --model.") from error
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise ConfigError(f"{base_url}/models lists none ({answer.status_code}). Name one with --model.")
+    shown = ", ".join(names[:LISTED_MAX]) + (", ..." if len(names) > LISTED_MAX else "")
+    raise ConfigError(f"{base_url} has several models: {shown}. Name one with --model.")
+
+
+def _deployment(name: str, model: str | None, key_variable: str | None, port: int | None) -> Asked:
+    from inferry.admin.client import ControlClient
+    from inferry.admin.run_record import find
+
+    status = ControlClient(find(inferry_home(os.environ), port, DEFAULT_FILE)).status()
+    for deployment in status.deployments:
+        if deployment.name == name:
+            replicas = tuple(
+                EngineAt(each.id, each.url, each.pid) for each in deployment.replicas if each.url is not None
+            )
+            base_url, variable = f"{status.url}/v1", _variable(key_variable, OUR_KEYS)
+            return Asked(base_url, model or name, variable, deployment.engine, replicas, name)
+    known = [each.name for each in status.deployments]
+    raise ConfigError(
+        f"TARGET {name}: no deployment of {status.url} has that name.{did_you_mean(name, known)} "
+        "For a server elsewhere, write its URL."
+    )
+
+
+def _variable(
+    given: str | None, usual: tuple[str, ...], environ: Mapping[str, str] = os.environ
+) -> str | None:
+    """The name of the variable that holds the key; None: there is none."""
+    if given is not None:
+        if not environ.get(given, "").strip():
+            raise ConfigError(
+                f"--key-variable {given}: the environment has no such variable, or it is empty."
+            )
+        return given
+    return next((name for name in usual if environ.get(name, "").strip()), None)
