@@ -55,10 +55,13 @@ def init(
 def check(file: File = DEFAULT_FILE) -> None:
     """Say whether the file is right, and everything that is not."""
     from inferry.cli.config_check import check_file
+    from inferry.cli.config_warnings import warnings_of
     from inferry.core.home import inferry_home
 
     loaded = load_file(file, os.environ)
     check_file(loaded, inferry_home(os.environ))
+    for warning in warnings_of(loaded):
+        typer.echo(f"warning: {warning}", err=True)
     config = loaded.config
     several = f"; {len(config.names)} name(s) over them: {', '.join(config.names)}" if config.names else ""
     names = ", ".join(config.deployments)

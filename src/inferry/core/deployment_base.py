@@ -17,7 +17,7 @@ from inferry.core.model_ref import parse_model_ref
 from inferry.core.prompt_truth_settings import PromptTruth
 from inferry.core.rollout_settings import Rollout
 from inferry.core.routing_settings import Routing
-from inferry.core.section import Section, bound_bytes
+from inferry.core.section import Section, bound_bytes, not_above
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ALIAS = re.compile(r"[\w./:@+-]{1,200}", re.ASCII)
@@ -36,6 +36,11 @@ class Restart(Section):
         "0 and 1 mean: never restart.",
     )
     window_s: float = Field(120.0, gt=0, le=86400, description="See crashes_max.")
+
+    @model_validator(mode="after")
+    def _backoff_has_room(self) -> Self:
+        not_above(self, "backoff_initial_s", "backoff_max_s")
+        return self
 
 
 def _alias(value: str) -> str:

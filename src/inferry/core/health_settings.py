@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
 
-from inferry.core.section import Section
+from pydantic import Field, model_validator
+
+from inferry.core.section import Section, not_above
 
 
 class Breaker(Section):
@@ -28,6 +30,11 @@ class Breaker(Section):
     )
     open_max_s: float = Field(60.0, ge=0.1, le=3600, description="The most that it doubles to.")
 
+    @model_validator(mode="after")
+    def _open_has_room(self) -> Self:
+        not_above(self, "open_s", "open_max_s")
+        return self
+
 
 class Outliers(Section):
     """When a replica is set aside for being far worse than its peers."""
@@ -50,6 +57,11 @@ class Outliers(Section):
     )
     aside_s: float = Field(10.0, ge=0.1, le=600, description="For how long; doubled each time in a row.")
     aside_max_s: float = Field(300.0, ge=0.1, le=3600, description="The most that it doubles to.")
+
+    @model_validator(mode="after")
+    def _aside_has_room(self) -> Self:
+        not_above(self, "aside_s", "aside_max_s")
+        return self
 
 
 class Health(Section):
@@ -93,3 +105,8 @@ class Health(Section):
     )
     breaker: Breaker = Field(default_factory=lambda: Breaker())
     outliers: Outliers = Field(default_factory=lambda: Outliers())
+
+    @model_validator(mode="after")
+    def _handed_over_before_stuck(self) -> Self:
+        not_above(self, "hand_over_after_s", "stuck_after_s")
+        return self

@@ -27,6 +27,16 @@ class Section(BaseModel):
         }
 
 
+def not_above(section: Section, first: str, most: str) -> None:
+    """Raises ValueError if the number `first` is written, and is above `most`: only what is written contradicts."""
+    low, high = getattr(section, first), getattr(section, most)
+    if first in section.model_fields_set and low > high:
+        default = "" if most in section.model_fields_set else ", its default"
+        raise ValueError(
+            f"'{first}' is {low:g}, which is more than '{most}' ({high:g}{default}): lower it, or raise '{most}'"
+        )
+
+
 def bound_bytes(schema: dict[str, Any]) -> None:
     """Write a ByteSize's bounds as JSON Schema has them; pydantic writes them in words that it has not."""
     schema["anyOf"][1] |= {"minimum": schema.pop("ge"), "maximum": schema.pop("le")}

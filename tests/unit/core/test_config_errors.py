@@ -188,6 +188,26 @@ def problems(text: str) -> list[str]:
             "caller's key",
         ),
         (
+            CHAT + "    health: {hand_over_after_s: 20}\n",
+            "4: deployments.chat.health: 'hand_over_after_s' is 20, which is more than 'stuck_after_s' (10, its "
+            "default): lower it, or raise 'stuck_after_s'",
+        ),
+        (
+            CHAT + "    health:\n      breaker: {open_s: 9, open_max_s: 3}\n",
+            "5: deployments.chat.health.breaker: 'open_s' is 9, which is more than 'open_max_s' (3): lower it, or "
+            "raise 'open_max_s'",
+        ),
+        (
+            CHAT + "    health:\n      outliers: {aside_s: 301}\n",
+            "5: deployments.chat.health.outliers: 'aside_s' is 301, which is more than 'aside_max_s' (300, its "
+            "default): lower it, or raise 'aside_max_s'",
+        ),
+        (
+            CHAT + "    restart: {backoff_initial_s: 2, backoff_max_s: 1}\n",
+            "4: deployments.chat.restart: 'backoff_initial_s' is 2, which is more than 'backoff_max_s' (1): lower it, "
+            "or raise 'backoff_max_s'",
+        ),
+        (
             OUTSIDE + "    endpoints: [http://h/v1]\n    weights: {http://i/v1: 2}\n",
             "6: deployments.out.weights: a weight is for a URL that is not in 'endpoints': write it as it stands there",
         ),

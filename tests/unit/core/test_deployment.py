@@ -16,6 +16,7 @@ from inferry.cli.config import EXAMPLE
 from inferry.core.config_file import parse_text
 from inferry.core.deployment import ENGINE_TYPES, DeploymentFile
 from inferry.core.gateway_settings import Gateway, is_loopback, split_listen
+from inferry.core.health_settings import Breaker, Health
 from inferry.core.remote_engines import split_endpoint
 
 
@@ -286,3 +287,9 @@ def test_every_number_and_list_has_bounds(engine: str) -> None:
                 if option.get("type") == "array" and "maxItems" not in option:
                     unbounded.append(name)
     assert unbounded == []
+
+
+def test_a_bound_below_a_default_is_no_contradiction() -> None:
+    """Only what is written contradicts: a lower `stuck_after_s` alone is taken, and works before the default."""
+    assert Health(stuck_after_s=1).hand_over_after_s == 2
+    assert Breaker(open_max_s=1).open_s == 2
