@@ -25,8 +25,13 @@ class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stream: bool = True
     ignore_eos: bool = True
     """Asks engines that know it to go on to the wanted length."""
+    usage_per_chunk: bool = True
+    """Asks for `stream_options.continuous_usage_stats`: then tokens are known chunk by chunk. vLLM, SGLang and
+    TensorRT-LLM know it, most others pass it over; OpenAI's own service refuses what it does not know."""
+    length_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What chat calls the wanted length: OpenAI's reasoning models take the second only, Ollama and TGI the first."""
     extra: dict[str, object] = {}
-    """More fields of every request's body."""
+    """More fields of every request's body. An object is merged into ours of that name, null takes ours out."""
 
 
 # --- when ---------------------------------------------------------------------------------------------
