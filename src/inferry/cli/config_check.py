@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from inferry.cli.engines_model import what_is_wrong
@@ -21,8 +23,19 @@ def check_file(loaded: LoadedFile, home: Path) -> None:
         make_serving(loaded.config, here)
     except ConfigError as error:
         problems += error.message.splitlines()
-    if problems:
-        raise ConfigError(loaded.placed("\n".join(problems)))
+    with errors_placed(loaded):
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+
+@contextmanager
+def errors_placed(loaded: LoadedFile) -> Iterator[None]:
+    """A ConfigError from within gets file and line before each key that it begins with."""
+    try:
+        yield
+    except ConfigError as error:
+        error.message = loaded.placed(error.message)
+        raise
 
 
 def _wrong_models(loaded: LoadedFile, here: dict[str, Path | None]) -> list[str]:

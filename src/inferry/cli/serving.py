@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inferry.cli.weights import WITH_WEIGHTS
 from inferry.core.deployment import Deployment, DeploymentFile
 from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
@@ -53,7 +54,12 @@ def make_serving(
         path = model_paths.get(name)
         plans.append(DeploymentPlan(name, deployment, adapter, path))
         served.append(_spec(name, deployment, adapter, config.gateway.filters, path))
-    check_budget(config.host.memory_budget, {plan.name: plan for plan in plans})
+    to_fetch = {
+        name
+        for name, deployment in config.deployments.items()
+        if isinstance(deployment, WITH_WEIGHTS) and name not in model_paths
+    }
+    check_budget(config.host.memory_budget, {plan.name: plan for plan in plans}, to_fetch)
     compile_filters(served)
     for tls in (config.gateway.tls, config.admin.tls):
         if tls is not None:

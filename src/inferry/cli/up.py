@@ -33,15 +33,22 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background.")] = False,
 ) -> None:
     """Start the engines and the gateway of a deployment file, and keep them alive."""
+    from inferry.cli.config_check import errors_placed
+    from inferry.core.config_file import load_file
+
+    loaded = load_file(file, os.environ)
+    with errors_placed(loaded):
+        _start(file, loaded, port, detach)
+
+
+def _start(file: Path, loaded: LoadedFile, port: int | None, detach: bool) -> None:
     from inferry.admin.run_record import make_run_folder
     from inferry.cli.models import rich_progress
     from inferry.cli.stack import Place
     from inferry.cli.weights import check_engines, fetch_models
-    from inferry.core.config_file import load_file
     from inferry.core.gateway_settings import split_listen
     from inferry.gateway.server import bind_sockets
 
-    loaded = load_file(file, os.environ)
     check_engines(loaded.config, os.environ)
     host, wanted = loaded.config.gateway.host, loaded.config.gateway.port
     # The port first: it is cheap to find out that it is taken, and models can take long to fetch.

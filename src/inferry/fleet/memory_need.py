@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +11,7 @@ from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.replica_set import needs_replacing, seats
-from inferry.policy.model_swap import CannotLoad, Holder, decide_load
+from inferry.policy.model_swap import CannotLoad, Holder, decide_load, in_gib
 
 WEIGHT_ENDINGS = (".safetensors", ".gguf", ".bin", ".pt")
 
@@ -80,8 +80,13 @@ def weights_size(path: Path | None) -> int:
     return next((sizes[ending] for ending in WEIGHT_ENDINGS if ending in sizes), 0)
 
 
-def check_budget(budget_bytes: int | None, plans: Mapping[str, DeploymentPlan]) -> None:
-    """Raises ConfigError for what no swapping can make fit, or what can't be reckoned with."""
+def check_budget(
+    budget_bytes: int | None, plans: Mapping[str, DeploymentPlan], to_fetch: Collection[str] = ()
+) -> None:
+    """Raises ConfigError for what no swapping can make fit, or what can't be reckoned with, all of it.
+
+    `to_fetch`: deployments whose weights are not here yet; what they need will be known by then.
+    """
     managed = [plan for plan in plans.values() if isinstance(plan.deployment, ManagedBase)]
     if budget_bytes is None:
         return
@@ -91,20 +96,25 @@ def check_budget(budget_bytes: int | None, plans: Mapping[str, DeploymentPlan]) 
         for plan in managed
         if not plan.deployment.on_demand
     ]
-    together = decide_load(0, budget_bytes, always, 0.0)
-    if isinstance(together, CannotLoad):
-        raise ConfigError(
+    always_bytes = sum(each.need_bytes for each in always)
+    problems = []
+    if always_bytes > budget_bytes:
+        problems.append(
             f"host.memory_budget is too small for what is always loaded ({', '.join(h.name for h in always)}): "
-            "give it more, or let some load on demand (load: on_demand)."
+            f"they need {in_gib(always_bytes)}, which is {in_gib(always_bytes - budget_bytes)} more than the "
+            f"{in_gib(budget_bytes)}. Give it more, or let some load on demand (load: on_demand)."
         )
     for plan in managed:
         if not plan.deployment.on_demand:
             continue
-        if needs[plan.name].source is NeedSource.UNKNOWN:
-            raise ConfigError(
+        need = needs[plan.name]
+        if need.source is NeedSource.UNKNOWN and plan.name not in to_fetch:
+            problems.append(
                 f"deployments.{plan.name}.memory: host.memory_budget is set, and nobody knows what '{plan.name}' "
                 "needs. Say what one replica takes, as 8GiB."
             )
-        decision = decide_load(needs[plan.name].need_bytes, budget_bytes, always, 0.0)
-        if isinstance(decision, CannotLoad):
-            raise ConfigError(f"deployments.{plan.name} can never be loaded: {decision.because}.")
+        decision = decide_load(need.need_bytes, budget_bytes, always, 0.0)
+        if isinstance(decision, CannotLoad) and always_bytes <= budget_bytes:
+            problems.append(f"deployments.{plan.name} can never be loaded: {decision.because}.")
+    if problems:
+        raise ConfigError("\n".join(problems))

@@ -150,9 +150,9 @@ def _why_not_yet(holders: Sequence[Holder], now_s: float) -> str:
 
 def _too_big(need_bytes: int, budget_bytes: int, always: Sequence[Holder], always_bytes: int) -> str:
     text = f"it needs {in_gib(need_bytes)}, and host.memory_budget is {in_gib(budget_bytes)}"
-    if not always_bytes:
-        return text
-    return f"{text}, of which {in_gib(always_bytes)} are for what is always loaded ({_listed(always)})"
+    if always_bytes:
+        text = f"{text}, of which {in_gib(always_bytes)} are for what is always loaded ({_listed(always)})"
+    return f"{text}: {in_gib(need_bytes + always_bytes - budget_bytes)} are missing"
 
 
 def _listed(holders: Sequence[Holder]) -> str:

@@ -54,3 +54,36 @@ def test_lines_of_what_is_found_late(run: Run) -> None:
         "  a.b:\n    engine: simulated\n    prompt_truth: {tokenizer: nowhere}\n",
     )
     assert refused.err.startswith("error: inferry.yaml:5: deployments.a.b.prompt_truth: ")
+
+
+# --- memory -------------------------------------------------------------------------------------------
+
+
+BUDGET = "host: {memory_budget: 8GiB}\ndeployments:\n"
+
+
+def test_a_memory_budget_that_is_too_small(run: Run) -> None:
+    """The budget's line, what is needed, and how much is missing."""
+    refused = checked(run, BUDGET + "  a: {engine: simulated, memory: 5GiB, replicas: 2}\n")
+    assert refused.err == (
+        "error: inferry.yaml:1: host.memory_budget is too small for what is always loaded (a): they need 10.0 GiB, "
+        "which is 2.0 GiB more than the 8.0 GiB. Give it more, or let some load on demand (load: on_demand).\n"
+    )
+
+
+def test_a_model_that_never_fits(run: Run) -> None:
+    """Each such deployment has its line, and how much is missing."""
+    big = "engine: simulated, load: on_demand, memory: 9GiB"
+    refused = checked(run, BUDGET + f"  a: {{{big}}}\n  b: {{{big}}}\n")
+    needs = "it needs 9.0 GiB, and host.memory_budget is 8.0 GiB: 1.0 GiB are missing."
+    assert refused.err == (
+        f"error: inferry.yaml:3: deployments.a can never be loaded: {needs}\n"
+        f"inferry.yaml:4: deployments.b can never be loaded: {needs}\n"
+    )
+
+
+def test_the_need_of_a_missing_file_is_not_asked_for(run: Run) -> None:
+    """Only that the file is missing: what it needs would be known if it were there."""
+    refused = checked(run, BUDGET + "  a: {engine: llamacpp, model: 'file:no.gguf', load: on_demand}\n")
+    assert refused.err.count("\n") == 1
+    assert "no.gguf does not exist" in refused.err

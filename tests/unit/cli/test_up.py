@@ -27,7 +27,7 @@ def test_a_missing_embedded_engine_is_said_once(run: Run, monkeypatch: pytest.Mo
     shown = run("up", "--port", "0")
     assert (shown.code, shown.out) == (1, "")
     assert shown.err.startswith(
-        "error: deployments.a, deployments.b: the embedded llama.cpp is not installed."
+        "error: inferry.yaml:2: deployments.a, deployments.b: the embedded llama.cpp is not installed."
     )
     assert "pip install 'inferry[local]'" in shown.err
     assert "make setup" in shown.err
@@ -54,7 +54,7 @@ def test_a_model_of_the_wrong_kind_is_said_before_the_start(
     )
     shown = run("up", "--port", "0")
     assert shown.code == 1
-    assert "deployments.a.model: " in shown.err
+    assert "error: inferry.yaml:2: deployments.a.model: " in shown.err
     assert told in shown.err
 
 
@@ -72,8 +72,10 @@ def test_what_no_engine_could_start_with_is_said_before_anything_is_fetched(run:
     shown = run("up", "--port", "0")
     assert (shown.code, shown.out) == (1, "")
     first, second = shown.err.rstrip().splitlines()
-    assert first.startswith("error: deployments.a.extra_args: '--disable-log-requests' is gone")
-    assert second.startswith("deployments.b")
+    assert first.startswith(
+        "error: inferry.yaml:2: deployments.a.extra_args: '--disable-log-requests' is gone"
+    )
+    assert second.startswith("inferry.yaml:3: deployments.b")
     assert "no-ollama" in second
 
 

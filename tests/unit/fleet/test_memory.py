@@ -66,12 +66,29 @@ def test_a_file_that_can_never_work_is_refused() -> None:
     """Too much that is always loaded; a model that is larger than what is left; one of unknown size."""
     check_budget(None, by_name(plan("a", load="on_demand")))
     check_budget(8 * GIB, by_name(plan("a", memory="6GiB"), plan("b", load="on_demand", memory="2GiB")))
-    with pytest.raises(ConfigError, match=r"too small for what is always loaded \(a\)"):
+    too_small = r"always loaded \(a\): they need 10.0 GiB, which is 2.0 GiB more than the 8.0 GiB"
+    with pytest.raises(ConfigError, match=too_small):
         check_budget(8 * GIB, by_name(plan("a", memory="5GiB", standby=1)))
     with pytest.raises(ConfigError, match=r"deployments.b can never be loaded: it needs 3.0 GiB"):
         check_budget(8 * GIB, by_name(plan("a", memory="6GiB"), plan("b", load="on_demand", memory="3GiB")))
     with pytest.raises(ConfigError, match=r"deployments.b.memory: .* nobody knows"):
         check_budget(8 * GIB, by_name(plan("b", load="on_demand")))
+
+
+def test_weights_that_are_yet_to_come_are_not_judged() -> None:
+    """What a model needs is known once its weights are here: until then nobody must say it."""
+    check_budget(8 * GIB, by_name(plan("b", load="on_demand")), to_fetch={"b"})
+
+
+def test_all_that_does_not_fit_is_told_at_once() -> None:
+    """Each deployment that can't be loaded has its line."""
+    plans = by_name(*(plan(name, load="on_demand", memory="9GiB") for name in "ab"))
+    with pytest.raises(ConfigError) as caught:
+        check_budget(8 * GIB, plans)
+    assert [line.partition(" can")[0] for line in caught.value.message.splitlines()] == [
+        "deployments.a",
+        "deployments.b",
+    ]
 
 
 def test_what_a_process_group_holds() -> None:

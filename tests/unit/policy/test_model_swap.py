@@ -100,12 +100,12 @@ def test_one_that_loads_or_leaves_is_waited_for() -> None:
 def test_what_can_never_fit_is_refused_with_the_figures() -> None:
     """Larger than the budget, or than what deployments that are always loaded leave of it."""
     assert decide_load(9 * GIB, 8 * GIB, [], 0) == CannotLoad(
-        "it needs 9.0 GiB, and host.memory_budget is 8.0 GiB"
+        "it needs 9.0 GiB, and host.memory_budget is 8.0 GiB: 1.0 GiB are missing"
     )
     always = Holder("chat", 5 * GIB, False, loaded_s=0)
     assert decide_load(4 * GIB, 8 * GIB, [always], 0) == CannotLoad(
         "it needs 4.0 GiB, and host.memory_budget is 8.0 GiB, of which 5.0 GiB are for what is always loaded "
-        "('chat')"
+        "('chat'): 1.0 GiB are missing"
     )
 
 
