@@ -129,6 +129,8 @@ class ReplicaView:
     """Of its engine; None while there is none to judge."""
     standby: bool = False
     """It is kept warm for when another one is missed, and gets no requests until then."""
+    drained: bool = False
+    """Taken out by hand: nothing is started in its place until somebody brings it back."""
 
 
 @dataclass(frozen=True, slots=True)

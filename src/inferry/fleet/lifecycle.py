@@ -82,9 +82,9 @@ class Lifecycle:
         """Take a replica, or all of a deployment, out: its engine ends when it holds no requests."""
         there, found = self._find(target)
         members = [member for member in found if not member.is_parked]
-        _must_be_loaded(there)
-        if not members:
+        if found and not members:
             raise LifecycleRefused(f"'{target}' is drained already. Bring it back: inferry undrain {target}")
+        _must_be_loaded(there)
 
         async def work(around: Surroundings) -> Done:
             async with self._alone(there, f"drains {target}"):
@@ -112,7 +112,12 @@ class Lifecycle:
                 there.forget_parked(members, around.leaving)
                 await start_in_turn(there.add_missing(), around.group)
                 done = _done(there, before, "")
-            return replace(done, message=f"{', '.join(done.started)} started.", ended=())
+            message = f"{', '.join(done.started)} started."
+            if not there.is_loaded:
+                message = (
+                    f"'{there.plan.name}' is drained no more: the next request loads it, or 'inferry load'."
+                )
+            return replace(done, message=message, ended=())
 
         return await self._do(work, 0.0)
 
@@ -163,9 +168,9 @@ class Lifecycle:
         if not isinstance(there.plan.deployment, ManagedBase):
             raise LifecycleRefused(f"The engines of '{there.plan.name}' are others': restart them there.")
         members = [member for member in found if not member.is_parked]
-        _must_be_loaded(there)
-        if not members:
+        if found and not members:
             raise LifecycleRefused(f"'{target}' is drained. Bring it back: inferry undrain {target}")
+        _must_be_loaded(there)
 
         async def work(around: Surroundings) -> Done:
             async with self._alone(there, f"{verb} of {target}"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from inferry.fleet.lifecycle import Doer
+from inferry.fleet.member import Member
 from inferry.fleet.reconciler import Reconciler
+from inferry.fleet.replica_set import ReplicaSet
 from inferry.fleet.rollout import Surroundings
 
 
@@ -15,14 +17,14 @@ class Loading:
         self._do = do
 
     def is_loaded(self, name: str) -> bool:
-        """Whether it has replicas, or is to have some."""
+        """Whether it has replicas that are not drained, or is to have some."""
         there = self._reconciler.sets.get(name)
-        return there is not None and (there.is_loaded or bool(there.members))
+        return there is not None and (there.is_loaded or bool(_running(there)))
 
     def failure(self, name: str) -> str | None:
         """Why none of its replicas will ever come up, in one line; None while there is hope."""
         there = self._reconciler.sets.get(name)
-        members = [] if there is None else [each for each in there.members.values() if not each.is_parked]
+        members = [] if there is None else _running(there)
         failures = [member.keeper.failure for member in members]
         if not failures or None in failures:
             return None
@@ -47,7 +49,7 @@ class Loading:
 
     async def unload(self, name: str, because: str) -> None:
         """No new requests for it; returns when its replicas have finished those that they hold, within
-        `drain_max_s`, and have ended."""
+        `drain_max_s`, and have ended. Those that were drained by hand stay so."""
 
         async def work(around: Surroundings) -> None:
             there = self._reconciler.sets.get(name)
@@ -55,7 +57,12 @@ class Loading:
                 return
             async with there.held("is being unloaded"):
                 there.is_loaded = False
-                await there.retire(list(there.members.values()), around.leaving, because)
+                await there.retire(_running(there), around.leaving, because)
                 there.start_ids_anew()
 
         await self._do(work, 0.0)
+
+
+def _running(there: ReplicaSet) -> list[Member]:
+    """All but those that were drained by hand."""
+    return [member for member in there.members.values() if not member.is_parked]

@@ -24,6 +24,7 @@ from inferry.core.errors import ConfigError, LifecycleRefused
 from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.fleet.memory_need import MemoryNeeds
 from inferry.fleet.plan import DeploymentPlan
+from inferry.fleet.replica_set import seats
 from inferry.fleet.scale_budget import check_scale
 from inferry.fleet.swap_model import LoadState, Phase, SwapModel, Use
 from inferry.policy.model_swap import (
@@ -102,7 +103,11 @@ class ModelSwap:
         """Of deployments that load on demand."""
         plans = {plan.name: plan for plan in self._around.plans()}
         return {
-            model.name: LoadState(model.phase, model.says, self._needs.of(plans[model.name]))
+            model.name: LoadState(
+                model.phase,
+                model.how_to_undrain if self._is_drained(plans[model.name]) else model.says,
+                self._needs.of(plans[model.name]),
+            )
             for model in self._models.values()
             if model.name in plans
         }
@@ -147,7 +152,14 @@ class ModelSwap:
                 f"'{name}' is not loaded on demand: only deployments with 'load: on_demand' can be loaded and "
                 f"unloaded by hand. Of those there are: {', '.join(sorted(self._models)) or 'none'}."
             )
+        if any(self._is_drained(plan) for plan in self._around.plans() if plan.name == name):
+            raise LifecycleRefused(f"'{name}' is {model.how_to_undrain}.")
         return model
+
+    def _is_drained(self, plan: DeploymentPlan) -> bool:
+        """All of its replicas were taken out by hand."""
+        drained = [view for view in self._around.views() if view.deployment == plan.name and view.drained]
+        return len(drained) >= len(seats(plan))
 
     def _note_wanted(self, model: SwapModel) -> None:
         model.wanted_s = self._clock.now_s()
@@ -243,6 +255,8 @@ class ModelSwap:
             plan = plans[model.name]
             if not model.by_hand and now_s - model.wanted_s > WANTED_FOR_S:
                 model.wanted_since_s = None
+            elif self._is_drained(plan):
+                self._refuse_drained(model)
             elif now_s < model.refused_until_s:
                 self._refuse(model, model.says, model.refused_until_s - now_s, now_s)
             elif model.phase is Phase.UNLOADED:
@@ -319,6 +333,12 @@ class ModelSwap:
         model.wanted_since_s = None
         self._around.tell(model.name, because, for_s)
         model.settle(f"'{model.name}' can't be loaded: {because}.")
+
+    def _refuse_drained(self, model: SwapModel) -> None:
+        """Nothing is remembered: as soon as it is brought back, requests may wait for it again."""
+        model.wanted_since_s = None
+        self._around.tell(model.name, "its operator has drained it", AFTER_FAILURE_S)
+        model.settle(f"'{model.name}' is {model.how_to_undrain}.")
 
     # --- doing it -------------------------------------------------------------------------------------
 

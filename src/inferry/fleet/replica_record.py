@@ -75,6 +75,10 @@ class ReplicaRecord:
                 log.info("replica_role", replica=self._view.id, standby=standby)
                 self._on_change(self._view)
 
+    def take_out(self) -> None:
+        """By hand, for good. Published with the next change."""
+        self._view = replace(self._view, drained=True)
+
     def judge(self, verdict: HealthVerdict) -> None:
         """What its signs of life say. Not published: readers of `view` see it, and each move tells of it."""
         if verdict is not self._view.verdict:

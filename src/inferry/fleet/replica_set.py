@@ -100,7 +100,8 @@ class ReplicaSet:
             return [member for member in members if member.endpoint not in wanted]
         members.reverse()
         members.sort(key=lambda member: not _has_no_engine(member))  # stable
-        return members[: max(len(members) - len(self.seats()), 0)]
+        # Not `self.seats()`: drained ones keep their places while its model is not loaded.
+        return members[: max(len(members) - len(seats(self.plan)), 0)]
 
     def change(self, plan: DeploymentPlan, threads: int) -> None:
         """Hand all members the settings that can change while they run."""
@@ -157,6 +158,7 @@ class ReplicaSet:
 
         for member in members:
             member.is_parked = True
+            member.keeper.record.take_out()
         await self._each(members, go)
 
     def forget_parked(self, members: Sequence[Member], leaving: Leaving) -> None:
@@ -193,10 +195,11 @@ class ReplicaSet:
         await asyncio.shield(member.ending())
 
     def start_ids_anew(self) -> None:
-        """All replicas have left, and nobody remembers them: the next ones are called the same. Models that come and
-        go many times a day would leave metrics and logs of thousands of replicas behind."""
-        assert not self.members
-        self._free_indexes = list(range(self._used))
+        """All replicas but drained ones have left, and nobody remembers them: the next ones are called the same.
+        Models that come and go many times a day would leave metrics and logs of thousands of replicas behind."""
+        assert all(member.is_parked for member in self.members.values())
+        kept = {int(replica_id.rpartition("-")[2]) for replica_id in self.members}
+        self._free_indexes = [index for index in range(self._used) if index not in kept]
 
     def _missing(self) -> list[Endpoint | None]:
         wanted = self.seats()

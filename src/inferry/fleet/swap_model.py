@@ -62,6 +62,10 @@ class SwapModel:
         return f"loads with the first request, or by: inferry load {self.name}"
 
     @property
+    def how_to_undrain(self) -> str:
+        return f"drained by hand, and takes no requests until: inferry undrain {self.name}"
+
+    @property
     def is_wanted(self) -> bool:
         return self.wanted_since_s is not None
 

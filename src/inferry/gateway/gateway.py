@@ -35,6 +35,7 @@ from inferry.gateway.health import deployments_health
 from inferry.gateway.host import Active
 from inferry.gateway.in_turn import InTurn
 from inferry.gateway.metrics import GatewayMetrics
+from inferry.gateway.no_replica import no_replica_error
 from inferry.gateway.parked import LoadNews
 from inferry.gateway.prompt_truth import PromptChecks
 from inferry.gateway.public_names import PublicNames
@@ -53,7 +54,6 @@ from inferry.policy.routing import Slot
 log = structlog.get_logger()
 
 SWEEP_S = 1.0
-NO_REPLICA_RETRY_S = 2.0
 _NO_TENANTS: Mapping[str, Tenant] = {}
 _NO_NAMES: Mapping[str, PublicName] = {}
 
@@ -184,18 +184,8 @@ class Gateway:
         return self.public_names.visible_to(key)
 
     def no_replica(self, deployment: ServedDeployment, because: str) -> NoReadyReplica:
-        """The error that says why, with what the probes said last. What engines print is not for clients."""
-        shown = (ReplicaState.STARTING, ReplicaState.SUSPECT)
-        reasons = {
-            view.message.partition("\n")[0][:200]
-            for view in self.views.values()
-            if view.deployment == deployment.name and view.state in shown and view.message
-        }
-        why = f"{because} ({'; '.join(sorted(reasons)[:3])})" if reasons else because
-        return NoReadyReplica(
-            f"'{deployment.name}' has no replica that takes requests now: {why}. Try again soon.",
-            retry_after_s=NO_REPLICA_RETRY_S,
-        )
+        views = [view for view in self.views.values() if view.deployment == deployment.name]
+        return no_replica_error(deployment.name, views, because)
 
     def on_sent(self, account: Account, replica_id: str, attempts: int) -> int:
         """The request goes to a replica: note it where a crash of this process finds it."""

@@ -86,7 +86,7 @@ async def test_a_drained_replica_keeps_its_place() -> None:
         assert house.states() == {"chat-0": "stopped", "chat-1": "ready"}
         view = house.fleet.views()[0]
         assert view.message == "drained by hand; bring it back with: inferry undrain chat-0"
-        assert (view.endpoint, view.pid) == (None, None)
+        assert (view.endpoint, view.pid, view.drained) == (None, None, True)
         await house.apply(chat=chat(2, grace_s=3))
         assert house.states() == {"chat-0": "stopped", "chat-1": "ready"}
         with pytest.raises(LifecycleRefused, match="'chat-0' is drained already"):
@@ -126,6 +126,30 @@ async def test_a_whole_deployment_is_drained_and_comes_back() -> None:
         assert set(house.states().values()) == {"stopped"}
         assert (await house.fleet.lifecycle.undrain("chat")).started == ("chat-2", "chat-3")
         assert house.states() == {"chat-2": "ready", "chat-3": "ready"}
+
+
+async def test_drained_replicas_stay_drained_when_a_model_is_unloaded() -> None:
+    """They keep their places and ids through unload, load and a change of the file; the rest comes and goes."""
+    on_demand = chat(2).model_copy(update={"load": "on_demand"})
+    async with running(House(chat=on_demand)) as house:
+        fleet = house.fleet
+        await asyncio.sleep(0)
+        await fleet.loading.load("chat")
+        await until(lambda: set(house.states().values()) == {"ready"})
+        await fleet.lifecycle.drain("chat-0", 5)
+        await fleet.loading.unload("chat", "by hand")
+        assert house.states() == {"chat-0": "stopped"}
+        assert not fleet.loading.is_loaded("chat")
+        await house.apply(chat=on_demand.model_copy(update={"stop_grace_s": 3}))
+        await fleet.loading.load("chat")
+        await until(lambda: house.states() == {"chat-0": "stopped", "chat-1": "ready"})
+        await fleet.loading.unload("chat", "by hand")
+        done = await fleet.lifecycle.undrain("chat")
+        assert done.message == "'chat' is drained no more: the next request loads it, or 'inferry load'."
+        assert house.states() == {}
+        await fleet.loading.load("chat")
+        await until(lambda: set(house.states().values()) == {"ready"})
+        assert sorted(house.states()) == ["chat-1", "chat-2"]
 
 
 async def test_endpoints_of_others_are_drained_and_come_back() -> None:

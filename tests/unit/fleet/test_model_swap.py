@@ -56,6 +56,7 @@ class Town:
         self.unloads: list[str] = []
         self.together_max = 0
         self.failures: dict[str, str] = {}
+        self.drained: set[str] = set()
         self.uses: dict[str, Use] = {}
         self.told: list[tuple[str, str, float | None]] = []
         self.looks = 0
@@ -86,6 +87,7 @@ class Town:
                 since_wall_s=0.0,
                 restarts=0,
                 message="reads the weights" if state is ReplicaState.STARTING else "",
+                drained=name in self.drained,
             )
             for name, state in self.states.items()
         ]
@@ -384,3 +386,26 @@ async def test_no_scaling_past_the_budget() -> None:
         town.swap.check_scale(plan("b", 1, replicas=6))
         with pytest.raises(LifecycleRefused, match="scale to 6 at most"):
             town.swap.check_scale(plan("b", 1, replicas=7))
+
+
+async def test_who_asks_for_a_drained_model_hears_it_at_once() -> None:
+    """Loaded or not, nothing waits for it, nothing is loaded, and by hand the way out is told; brought back, it is
+    asked for again without a pause."""
+    town = Town(plan("a", 1), budget_gib=None)
+    async with running(town):
+        await town.loaded("a")
+        town.drained, town.states["a"] = {"a"}, ReplicaState.STOPPED
+        town.swap.want("a")
+        await until(lambda: ("a", "its operator has drained it", 15.0) in town.told)
+        assert not town.is_wanted("a")
+        for verb in (town.swap.load, town.swap.unload):
+            with pytest.raises(LifecycleRefused, match="until: inferry undrain a"):
+                await verb("a")
+        assert (
+            town.swap.states()["a"].says == "drained by hand, and takes no requests until: inferry undrain a"
+        )
+        town.drained.clear()
+        town.told.clear()
+        town.swap.want("a")
+        await until(lambda: bool(town.told))
+        assert town.told[0][2] is None

@@ -191,6 +191,21 @@ def test_why_none_says_what_probes_say_and_no_more(gateway: Gateway) -> None:
     assert ": 1 failed, 1 starting (answers 401, so it refuses our key). Try" in text
 
 
+def test_a_drained_deployment_says_so(gateway: Gateway) -> None:
+    """Not that it is worth another try soon; while one of its replicas was not drained, it is about that one."""
+    for index in (0, 1):
+        gateway.apply(replace(view(index, S.STOPPED), drained=True))
+    error = gateway.no_replica(gateway.deployments["chat"], "2 stopped")
+    assert error.message.startswith("'chat' is drained: ")
+    assert "soon" not in error.message
+    assert error.retry_after_s == 15
+    gateway.apply(view(1, S.FAILED))
+    assert (
+        "1 failed, 1 stopped. Try"
+        in gateway.no_replica(gateway.deployments["chat"], "1 failed, 1 stopped").message
+    )
+
+
 def test_adapters_that_come_while_engines_run(gateway: Gateway) -> None:
     """Their names lead to the deployment, a change of the file keeps them, and they go as they came."""
     gateway.set_adapters({"chat": {"chat/law": "law"}, "gone": {"gone/x": "x"}})
