@@ -3,66 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
 from inferry.core.deployment import ENGINE_TYPES, DeploymentFile
-from inferry.core.deployment_base import Restart
-from inferry.core.filter_settings import Classifier, Filter
-from inferry.core.gateway_settings import (
-    Admin,
-    Cors,
-    Gateway,
-    Ledger,
-    Price,
-    Queue,
-    SharedLimits,
-    Tenant,
-    Tls,
-    Traces,
-)
-from inferry.core.health_settings import Breaker, Health, Outliers
-from inferry.core.host_settings import Host
-from inferry.core.limits import Limits
-from inferry.core.prompt_truth_settings import PromptTruth
-from inferry.core.public_names import PublicName, Shadow, Share
-from inferry.core.rollout_settings import Rollout
-from inferry.core.routing_settings import Routing
-
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "gateway": Gateway,
-    "routing": Routing,
-    "health": Health,
-    "breaker": Breaker,
-    "outliers": Outliers,
-    "restart": Restart,
-    "rollout": Rollout,
-    "admin": Admin,
-    "ledger": Ledger,
-    "host": Host,
-    "tls": Tls,
-    "cors": Cors,
-    "shared_limits": SharedLimits,
-    "traces": Traces,
-    "limits": Limits,
-    "key_limits": Limits,
-    "queue": Queue,
-    "price": Price,
-    "classifier": Classifier,
-    "prompt_truth": PromptTruth,
-}
-_OF_NAMES: dict[str, type[BaseModel]] = {"split": Share, "shadow": Shadow}
 
 
 def section_at(at: tuple[str | int, ...], tree: Mapping[str, Any]) -> type[BaseModel] | None:
-    """The type whose keys may stand directly below the path `at`."""
-    if not at:
-        return DeploymentFile
-    if len(at) == 2 and at[0] == "deployments":
-        return ENGINE_TYPES.get(str(tree["deployments"][at[1]].get("engine")))
-    if len(at) == 2 and at[0] == "tenants":
-        return Tenant
-    if at[0] == "names":
-        return PublicName if len(at) == 2 else _OF_NAMES.get(str(at[-2]))
-    return Filter if at[-2:-1] == ("filters",) else _SECTIONS.get(str(at[-1]))
+    """The type whose keys may stand directly below the path `at`, as the types say; None: no keys do."""
+    kind: Any = DeploymentFile
+    if len(at) >= 2 and at[0] == "deployments":
+        kind = ENGINE_TYPES.get(str(tree["deployments"][at[1]].get("engine")))
+        at = at[2:]
+    for part in at:
+        kind = _below(kind, part)
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _below(kind: Any, part: str | int) -> Any:
+    """The type of what stands below the key, or at the index, `part` of a `kind`."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = kind.model_fields.get(str(part))
+        return None if field is None else _bare(field.annotation)
+    return _bare(get_args(kind)[-1]) if get_origin(kind) in (dict, list) else None
+
+
+def _bare(annotation: Any) -> Any:
+    """`annotation` without what is checked about it, and without `| None`."""
+    if get_origin(annotation) is Annotated:
+        return _bare(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        options = [each for each in get_args(annotation) if each is not NoneType]
+        return _bare(options[0]) if len(options) == 1 else None
+    return annotation

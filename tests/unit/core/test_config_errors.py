@@ -285,3 +285,53 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(text: str, key: str) ->
     [problem] = problems(CHAT + text)
     assert problem.startswith(f"inferry.yaml:4: {key}: a password in the file would be stored in clear")
     assert "hunter2" not in problem
+
+
+VLLM = "deployments:\n  chat:\n    engine: vllm\n    model: hf:a/b\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "slip", "meant"),
+    [
+        (VLLM + "    failover: {stall_s: 1}\n", "deployments.chat.failover.stall_s", "stall_after_s"),
+        (
+            VLLM + "    speculative: {method: ngram, token: 4}\n",
+            "deployments.chat.speculative.token",
+            "tokens",
+        ),
+        (
+            VLLM + "    health: {breaker: {failure_max: 4}}\n",
+            "deployments.chat.health.breaker.failure_max",
+            "failures_max",
+        ),
+        (
+            VLLM + "    filters: [{name: a, classifier: {url: 'http://h/', timeout: 4}}]\n",
+            "deployments.chat.filters.0.classifier.timeout",
+            "timeout_s",
+        ),
+        (CHAT + "gateway: {cors: {origins: ['*'], max_age: 1}}\n", "gateway.cors.max_age", "max_age_s"),
+        (CHAT + "gateway: {key_limits: {choice_max: 1}}\n", "gateway.key_limits.choice_max", "choices_max"),
+        (CHAT + "tenants: {a: {wight: 1}}\n", "tenants.a.wight", "weight"),
+        (
+            CHAT + "tenants: {a: {limits: {tokens_per_days: 1}}}\n",
+            "tenants.a.limits.tokens_per_days",
+            "tokens_per_day",
+        ),
+        (
+            CHAT + "names: {n: {split: [{deployment: chat, wait: 1}]}}\n",
+            "names.n.split.0.wait",
+            "weight",
+        ),
+    ],
+)
+def test_keys_of_nested_sections_can_be_misspelt(text: str, slip: str, meant: str) -> None:
+    """However deep a key stands, a slip leads back to it."""
+    [line] = problems(text)
+    assert line.endswith(f": {slip}: there is no such key. Did you mean '{meant}'?")
+
+
+@pytest.mark.parametrize("section", ["failover", "routing", "health", "queue", "limits", "price", "rollout"])
+def test_a_key_unlike_all_others_is_answered_with_those(section: str) -> None:
+    """Where nothing is near, the section's own keys are listed."""
+    [line] = problems(VLLM + f"    {section}: {{zzzz: 1}}\n")
+    assert " there is no such key. Known: " in line
