@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+from inferry.core.load_traces import TracedRequest, read_mooncake
 from inferry.policy.routing import Balancer, PolicyName
 from inferry.simulate.fleet import SimulatedFleet
 from inferry.simulate.replay import quantile
 from inferry.simulate.replica import EngineTiming
 from inferry.simulate.timeline import Timeline
-from inferry.simulate.traces import TracedRequest, read_mooncake
 
 REPLICAS = 8
 SLOW = 2

@@ -25,10 +25,10 @@ from typing import IO, get_args
 from benchmarks.gateway.contenders import NotStarted, free_port, stop, wait_ready
 from benchmarks.gateway.installs import PINNED, NotInstalled, environment
 from benchmarks.routing_quality_http import Figures, Scale, engines, replay_at
+from inferry.core.load_traces import TracedRequest, read_mooncake
 from inferry.policy.routing import Balancer, PolicyName
 from inferry.simulate.replay import hit_ratio_bound, replay, saturation_speed
 from inferry.simulate.replica import EngineTiming
-from inferry.simulate.traces import TracedRequest, read_mooncake
 
 REPLICAS = 8
 LOADS = (0.4, 0.8, 1.0)

@@ -15,9 +15,9 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from benchmarks.gateway.contenders import free_port, stop, wait_ready
+from inferry.core.load_traces import TracedRequest
 from inferry.simulate.replay import quantile
 from inferry.simulate.replica import EngineTiming
-from inferry.simulate.traces import TracedRequest
 
 BLOCK_CHARS_PER_TOKEN = 17
 """A space and the 16 letters of the simulated engine's longest token: with 64 tokens per block of a trace, a block

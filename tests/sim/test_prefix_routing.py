@@ -14,11 +14,11 @@ from typing import get_args
 
 import pytest
 
+from inferry.core.load_traces import TracedRequest, read_azure, read_mooncake
 from inferry.core.routing_settings import PolicyName, Routing
 from inferry.policy.routing import Balancer
 from inferry.simulate.replay import Replay, hit_ratio_bound, replay, saturation_speed
 from inferry.simulate.replica import EngineTiming
-from inferry.simulate.traces import TracedRequest, read_azure, read_mooncake
 
 TRACES = Path(os.environ.get("INFERRY_TEST_TRACES") or Path(__file__).parents[3] / "shared/data/traces")
 LOADS = (pytest.param(0.4, marks=pytest.mark.slow), 0.8, pytest.param(1.0, marks=pytest.mark.slow))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
+from inferry.core.load_traces import TracedRequest
 from inferry.core.replica import ReplicaState
 from inferry.policy.routing import Balancer, NoReplica, RouteFacts, Seen, Slot
 from inferry.simulate.replica import EngineTiming, SimulatedReplica, SimulatedRequest
 from inferry.simulate.timeline import Timeline
-from inferry.simulate.traces import TracedRequest
 
 
 class SimulatedFleet:

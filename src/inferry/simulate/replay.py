@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inferry.core.load_traces import TracedRequest
 from inferry.policy.routing import Balancer
 from inferry.simulate.fleet import SimulatedFleet
 from inferry.simulate.replica import EngineTiming, SimulatedRequest
 from inferry.simulate.timeline import Timeline
-from inferry.simulate.traces import TracedRequest
 
 
 @dataclass(frozen=True, slots=True)

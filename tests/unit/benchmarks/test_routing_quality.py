@@ -8,7 +8,7 @@ from itertools import takewhile
 import pytest
 from benchmarks.routing_quality_http import Scale, body_of
 
-from inferry.simulate.traces import TracedRequest
+from inferry.core.load_traces import TracedRequest
 from inferry.testing.simulated_words import TokenTable
 
 SCALE = Scale(tokens=8)

@@ -1,0 +1,137 @@
+"""Published traces of LLM services as requests: when, how long, and which prompts begin alike.
+
+Formats: Mooncake's (FAST'25, github.com/kvcache-ai/Mooncake) as JSON lines with `timestamp` in ms and one hash id
+per 512 tokens of prompt, chained; Azure's (github.com/Azure/AzurePublicDataset, 2023 and 2024) as CSV with a time
+and the two lengths; BurstGPT's (github.com/HPMLL/BurstGPT) as CSV with seconds and the two lengths. Files may be
+compressed with gzip.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from inferry.core.clock import wall_s_of
+
+TraceFormat = Literal["mooncake", "burstgpt", "azure"]
+
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class TracedRequest:
+    """One line of a trace. `at_s` counts from the trace's first request."""
+
+    at_s: float
+    prompt_tokens: int
+    answer_tokens: int
+    blocks: tuple[int, ...] = ()
+
+
+class TraceError(ValueError):
+    """A trace's file is not what it should be; the text names file, line and cause."""
+
+
+def read_mooncake(path: Path) -> list[TracedRequest]:
+    """In order of arrival. Raises TraceError, OSError."""
+    requests = []
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            entry = json.loads(line)
+            requests.append(
+                TracedRequest(
+                    entry["timestamp"] / 1000,
+                    int(entry["input_length"]),
+                    int(entry["output_length"]),
+                    tuple(int(block) for block in entry["hash_ids"]),
+                )
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise TraceError(f"{path}, line {number}: no request of a Mooncake trace: {error!r}") from None
+    return _from_zero(requests)
+
+
+def read_azure(path: Path) -> list[TracedRequest]:
+    """In order of arrival; it says nothing of what prompts have in common. Raises TraceError, OSError."""
+    return _from_csv(path, "an Azure", _AZURE, _azure_row)
+
+
+def read_burstgpt(path: Path) -> list[TracedRequest]:
+    """In order of arrival, without the requests that failed: they have 0 response tokens. Nothing is said of what
+    prompts have in common. Raises TraceError, OSError."""
+    requests = _from_csv(path, "a BurstGPT", _BURSTGPT, _burstgpt_row)
+    return _from_zero([each for each in requests if each.answer_tokens])
+
+
+def trace_format(path: Path) -> TraceFormat:
+    """By the first line. Raises TraceError if it is of none, OSError."""
+    first = next(iter(_lines(path)), "")
+    if first.startswith("{"):
+        return "mooncake"
+    columns = {name.strip() for name in first.split(",")}
+    if columns.issuperset(_AZURE):
+        return "azure"
+    if columns.issuperset(_BURSTGPT):
+        return "burstgpt"
+    raise TraceError(
+        f"{path}, line 1: neither a Mooncake trace (JSON lines) nor one of Azure ({', '.join(_AZURE)}) or BurstGPT "
+        f"({', '.join(_BURSTGPT)}): {first[:80]!r}"
+    )
+
+
+_AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+_BURSTGPT = ("Timestamp", "Request tokens", "Response tokens")
+
+
+def _azure_row(row: dict[str, str]) -> TracedRequest:
+    at_s = wall_s_of(row["TIMESTAMP"].strip())
+    return TracedRequest(at_s, int(row["ContextTokens"]), int(row["GeneratedTokens"]))
+
+
+def _burstgpt_row(row: dict[str, str]) -> TracedRequest:
+    at_s = float(row["Timestamp"])
+    if not math.isfinite(at_s):
+        raise ValueError(row["Timestamp"])
+    return TracedRequest(at_s, int(row["Request tokens"]), int(row["Response tokens"]))
+
+
+def _from_csv(
+    path: Path, whose: str, columns: Sequence[str], read: Callable[[dict[str, str]], TracedRequest]
+) -> list[TracedRequest]:
+    requests = []
+    lines = csv.reader(_lines(path))
+    head = [name.strip() for name in next(lines, [])]
+    if missing := [name for name in columns if name not in head]:
+        raise TraceError(f"{path}, line 1: {whose} trace has a column '{missing[0]}'")
+    for row in lines:
+        try:
+            requests.append(read(dict(zip(head, row, strict=False))))
+        except (ValueError, KeyError) as error:
+            raise TraceError(
+                f"{path}, line {lines.line_num}: no request of {whose} trace: {error!r}"
+            ) from None
+    return _from_zero(requests)
+
+
+def _lines(path: Path) -> list[str]:
+    data = path.read_bytes()
+    try:
+        return (gzip.decompress(data) if data.startswith(_GZIP) else data).decode("utf-8-sig").splitlines()
+    except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise TraceError(f"{path} is no text: {error}") from None
+
+
+def _from_zero(requests: Sequence[TracedRequest]) -> list[TracedRequest]:
+    ordered = sorted(requests, key=lambda request: request.at_s)
+    begin_s = ordered[0].at_s if ordered else 0.0
+    return [
+        TracedRequest(each.at_s - begin_s, each.prompt_tokens, each.answer_tokens, each.blocks)
+        for each in ordered
+    ]
