@@ -106,7 +106,8 @@ class Synthetic(Struct, frozen=True, tag="synthetic", kw_only=True):
     """Of the input tokens, those at the beginning, shared by all of a group."""
     prefix_groups: int = 1
     unique: bool = True
-    """A nonce at the beginning of what is not shared: without it, two runs with one seed ask the same."""
+    """The run's nonce is in all of it, so that no earlier run has left it in a cache. Without: two runs with one seed
+    ask the same."""
     by_ids: bool = False
     """Token ids instead of text, for completions: exact with any tokenizer."""
 
