@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inferry.cli.config_extras import check_extras
 from inferry.cli.weights import WITH_WEIGHTS
 from inferry.core.deployment import Deployment, DeploymentFile
 from inferry.core.deployment_base import ManagedBase
@@ -48,6 +49,7 @@ def make_serving(
     Raises ConfigError where an engine can't be run as the file says, a filter is wrong, a certificate can't be
     used, or something that one of them needs is missing: told here, nothing has been started yet.
     """
+    check_extras(config)
     plans, served = [], []
     for name, deployment in config.deployments.items():
         adapter = adapter_for(name, deployment)

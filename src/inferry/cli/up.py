@@ -43,12 +43,14 @@ def up(
 
 def _start(file: Path, loaded: LoadedFile, port: int | None, detach: bool) -> None:
     from inferry.admin.run_record import make_run_folder
+    from inferry.cli.config_extras import check_extras
     from inferry.cli.models import rich_progress
     from inferry.cli.stack import Place
     from inferry.cli.weights import check_engines, fetch_models
     from inferry.core.gateway_settings import split_listen
     from inferry.gateway.server import bind_sockets
 
+    check_extras(loaded.config)
     check_engines(loaded.config, os.environ)
     host, wanted = loaded.config.gateway.host, loaded.config.gateway.port
     # The port first: it is cheap to find out that it is taken, and models can take long to fetch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,44 @@ def test_the_need_of_a_missing_file_is_not_asked_for(run: Run) -> None:
     refused = checked(run, BUDGET + "  a: {engine: llamacpp, model: 'file:no.gguf', load: on_demand}\n")
     assert refused.err.count("\n") == 1
     assert "no.gguf does not exist" in refused.err
+
+
+# --- libraries ----------------------------------------------------------------------------------------
+
+CHAT = "deployments: {chat: {engine: simulated}}\n"
+
+
+@pytest.mark.parametrize("verb", [("config", "check"), ("up", "--port", "0")])
+@pytest.mark.parametrize(
+    ("library", "section", "key", "extra"),
+    [
+        (
+            "redis",
+            "gateway: {shared_limits: {redis: 'redis://h:1/0'}}",
+            "gateway.shared_limits.redis",
+            "redis",
+        ),
+        ("opentelemetry", "gateway: {traces: {endpoint: 'http://h:1/'}}", "gateway.traces", "otel"),
+        ("psycopg", "ledger: {url: 'postgresql://h/db'}", "ledger.url", "postgres"),
+    ],
+)
+def test_a_library_that_is_not_installed(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    library: str,
+    section: str,
+    key: str,
+    extra: str,
+    verb: tuple[str, ...],
+) -> None:
+    """The key's line and the command that brings it, before anything is started."""
+    for module in [name for name in sys.modules if name.partition(".")[0] == library]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, library, None)
+    Path("inferry.yaml").write_text(CHAT + section + "\n")
+    refused = run(*verb)
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err == (
+        f"error: inferry.yaml:2: {key} needs a library that is not installed. "
+        f"Install it: pip install 'inferry[{extra}]'\n"
+    )
