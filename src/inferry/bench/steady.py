@@ -1,0 +1,221 @@
+"""When a run was in its steady state, and whether its latencies hold still.
+
+The steady window is the longest stretch in which about as many requests are under way as in most of the run: it
+leaves out the filling at the beginning. Rates are taken over it. Latencies that go on rising or falling within it
+say how long the test was, not how fast the server is; then the run is not stationary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import groupby, pairwise
+from statistics import median
+
+from msgspec import Struct
+
+from inferry.bench.plan import Ramp, RunPlan, Steps
+from inferry.bench.records import RequestRecord, Verdict
+from inferry.bench.request_figures import Figures, figures
+from inferry.bench.statistics import Sample
+
+BINS = 40
+"""That the run is cut into, to look at how many requests are under way."""
+NEAR_SHARE = 0.25
+NEAR_DEVIATIONS = 3.0
+"""A bin is at the plateau within a quarter of it, or within three deviations: requests that come independently of
+each other and are all served at once are under way in numbers of a Poisson distribution, whose deviation is the
+root of its mean. 4 under way: up to 10 are near."""
+STEADY_SHARE = 0.5
+"""Of the run, that the window must have."""
+BATCHES = 20
+BATCH_LEAST = 5
+BATCHES_LEAST = 8
+"""The test for a trend looks at medians of batches: neighbours share a queue, so single requests would be counted as
+more evidence than they are. With fewer than 8 batches of 5 nothing is said."""
+TREND_Z = 2.807
+"""Two-sided chance of 0.5 %, for each of the two latencies that are looked at: 1 % for both."""
+TREND_SHARE = 0.2
+TREND_LEAST_MS = 1.0
+"""A trend matters that moves the latency, over the run, by a fifth of its median and a millisecond."""
+
+
+class Trend(Struct, frozen=True, kw_only=True):
+    """How one latency went over the run."""
+
+    z: float
+    """Mann and Kendall's: above 0 it rose; beyond 2.8 either way hardly by chance."""
+    change_ms: float | None
+    """From the run's beginning to its end (Theil and Sen's slope). None: into failures."""
+    matters: bool
+
+
+class Steadiness(Struct, frozen=True, kw_only=True):
+    """Seconds of the run's clock."""
+
+    from_s: float
+    to_s: float
+    """The window: the steady one, or all of the measured part."""
+    steady: bool
+    """Whether there is a steady one."""
+    in_flight_mean: float
+    """In the window."""
+    in_flight_max: int
+    """In all of the run."""
+    stationary: bool | None
+    """None: too few requests to say, or a load that changes by plan."""
+    ttft_trend: Trend | None = None
+    e2e_trend: Trend | None = None
+    reason: str = ""
+    """Why it is not stationary, or why nobody can say."""
+
+
+def look(plan: RunPlan | None, requests: Sequence[RequestRecord]) -> Steadiness:
+    """At a run's requests, the warm-up's among them. Needs at least one that is not the warm-up's."""
+    measured = [record for record in requests if not record.warmup]
+    first = min(record.due_s for record in measured)
+    last = max(record.due_s for record in measured)
+    spans = [span for record in requests if (span := _under_way(record))]
+    top = _in_flight_max(spans)
+    window = _window(spans, first, last)
+    steady = window is not None
+    if window is None:
+        window = first, max((end for _, end in spans), default=last)
+    from_s, to_s = window
+    mean = sum(_overlap(span, from_s, to_s) for span in spans) / (to_s - from_s) if to_s > from_s else 0.0
+    stationary, trends, reason = _judge(plan, measured)
+    return Steadiness(
+        from_s=from_s,
+        to_s=to_s,
+        steady=steady,
+        in_flight_mean=mean,
+        in_flight_max=top,
+        stationary=stationary,
+        ttft_trend=trends[0],
+        e2e_trend=trends[1],
+        reason=reason,
+    )
+
+
+# --- how many are under way ---------------------------------------------------------------------------
+
+
+def _under_way(record: RequestRecord) -> tuple[float, float] | None:
+    if record.sent_s is None or record.ended_s is None or record.ended_s <= record.sent_s:
+        return None
+    return record.sent_s, record.ended_s
+
+
+def _overlap(span: tuple[float, float], from_s: float, to_s: float) -> float:
+    return max(0.0, min(span[1], to_s) - max(span[0], from_s))
+
+
+def _in_flight_max(spans: Sequence[tuple[float, float]]) -> int:
+    # Ends sort before beginnings at the same time.
+    events = sorted([(start, 1) for start, _ in spans] + [(end, -1) for _, end in spans])
+    now = top = 0
+    for _, step in events:
+        now += step
+        top = max(top, now)
+    return top
+
+
+def _window(spans: Sequence[tuple[float, float]], first: float, last: float) -> tuple[float, float] | None:
+    width = (last - first) / BINS
+    if width <= 0:
+        return None
+    levels = [0.0] * BINS
+    for span in spans:
+        begin = max(0, math.floor((span[0] - first) / width))
+        end = min(BINS - 1, math.floor((span[1] - first) / width))
+        for number in range(begin, end + 1):
+            levels[number] += _overlap(span, first + number * width, first + (number + 1) * width) / width
+    plateau = median(levels)
+    reach = max(NEAR_SHARE * plateau, NEAR_DEVIATIONS * math.sqrt(plateau))
+    best_from = best_count = number = 0
+    for near, stretch in groupby(levels, key=lambda level: abs(level - plateau) <= reach):
+        count = len(list(stretch))
+        if near and count > best_count:
+            best_from, best_count = number, count
+        number += count
+    if plateau == 0 or best_count < STEADY_SHARE * BINS:
+        return None
+    return first + best_from * width, first + (best_from + best_count) * width
+
+
+# --- whether latencies hold still ---------------------------------------------------------------------
+
+
+def _judge(
+    plan: RunPlan | None, measured: Sequence[RequestRecord]
+) -> tuple[bool | None, tuple[Trend | None, Trend | None], str]:
+    if plan and isinstance(plan.arrivals, Ramp | Steps):
+        return None, (None, None), "the load changes by plan"
+    ttft = _trend(measured, lambda figures: figures.ttft_from_due_ms)
+    e2e = _trend(measured, lambda figures: figures.e2e_from_due_ms)
+    if ttft is None and e2e is None:
+        return None, (ttft, e2e), f"fewer than {BATCHES_LEAST * BATCH_LEAST} requests with latencies"
+    for trend, name in ((ttft, "time to first token"), (e2e, "end-to-end latency")):
+        if trend and trend.matters:
+            way = "rose" if trend.z > 0 else "fell"
+            by = "into failures" if trend.change_ms is None else f"by about {abs(trend.change_ms):.3g} ms"
+            words = f"not stationary: the {name} {way} {by} within the run, so it depends on the length of the test"
+            return False, (ttft, e2e), words
+    return True, (ttft, e2e), ""
+
+
+def _trend(measured: Sequence[RequestRecord], value: Callable[[Figures], float | None]) -> Trend | None:
+    """None: too few values. Failures are infinitely late."""
+    values = []
+    for record in sorted(measured, key=lambda record: record.due_s):
+        if record.verdict is Verdict.ABANDONED:
+            continue
+        known = math.inf if record.failed else value(figures(record))
+        if known is not None:
+            values.append(known)
+    count = min(BATCHES, len(values) // BATCH_LEAST)
+    if count < BATCHES_LEAST or math.isinf(min(values)):
+        return None
+    cuts = [len(values) * number // count for number in range(count + 1)]
+    medians = [median(values[start:end]) for start, end in pairwise(cuts)]
+    z = mann_kendall(medians)
+    change = theil_sen(medians) * count
+    whole = Sample(values).percentile(0.5) or 0.0
+    large = math.isinf(change) or abs(change) > max(TREND_LEAST_MS, TREND_SHARE * whole)
+    return Trend(z=z, change_ms=change if math.isfinite(change) else None, matters=abs(z) > TREND_Z and large)
+
+
+def mann_kendall(values: Sequence[float]) -> float:
+    """How many deviations the rises among all pairs exceed the falls; ties are corrected for.
+
+    1 to 10 in order: 3.94. Source: M. G. Kendall, Rank Correlation Methods, 4th ed., chapter 4.
+    """
+    score = sum(
+        (after > before) - (after < before)
+        for place, before in enumerate(values)
+        for after in values[place + 1 :]
+    )
+    count = len(values)
+    ties = sum(
+        size * (size - 1) * (2 * size + 5)
+        for size in (len(list(group)) for _, group in groupby(sorted(values)))
+    )
+    variance = (count * (count - 1) * (2 * count + 5) - ties) / 18
+    if score == 0 or variance <= 0:
+        return 0.0
+    return (score - math.copysign(1, score)) / math.sqrt(variance)
+
+
+def theil_sen(values: Sequence[float]) -> float:
+    """Median of the slopes between all pairs, per step; infinite when most pairs go from a value to none.
+
+    1, 2, 3, 4, 100: 1.0; one value that is off does not bend it. Source: P. K. Sen, Estimates of the regression
+    coefficient based on Kendall's tau, JASA 63 (1968).
+    """
+    slopes = [
+        (after - before) / steps
+        for place, before in enumerate(values)
+        for steps, after in enumerate(values[place + 1 :], 1)
+        if not (math.isinf(before) and math.isinf(after))
+    ]
+    return median(slopes) if slopes else 0.0
