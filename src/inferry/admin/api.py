@@ -31,6 +31,7 @@ class ShutdownAnswer(BaseModel):
 class ReloadAnswer(BaseModel):
     generation: int
     changes: list[str] = Field(description="Lines for people; empty: the file says what is in force already.")
+    by_watcher: bool = Field(False, description="It was applied when the file was saved, before this call.")
 
 
 def make_control_app(

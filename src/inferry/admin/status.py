@@ -73,6 +73,9 @@ class Status(BaseModel):
     started: float
     status: str
     generation: int = Field(description="How often the deployment file was applied.")
+    file_not_in_force: str | None = Field(
+        None, description="Why the deployment file as it is on disk is not what runs; null: it is."
+    )
     settled: bool = Field(description="Every replica came up at least once, or failed for good.")
     deployments: list[DeploymentStatus]
     names: list[NameStatus] = Field(
@@ -130,6 +133,7 @@ class StatusBoard:
         lifecycle: Lifecycle | None = None,
         loads: Mapping[str, LoadState] = NO_LOADS,
         names: Mapping[str, PublicName] = NO_NAMES,
+        file_not_in_force: str | None = None,
     ) -> Status:
         """The state of everything now. `models`: what each deployment serves, in words."""
         rollouts = [] if lifecycle is None else lifecycle.rollouts()
@@ -142,6 +146,7 @@ class StatusBoard:
                 "status": "draining" if draining else overall,
                 "settled": settled,
                 "generation": generation,
+                "file_not_in_force": file_not_in_force,
                 "deployments": [
                     DeploymentStatus(
                         name=name,

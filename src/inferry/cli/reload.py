@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +29,9 @@ from inferry.models.progress import SilentProgress
 log = structlog.get_logger()
 
 WATCH_S = 1.0
+UNDO_HOLDS = "This holds until the file changes or is reloaded."
+Stamp = tuple[int, int, int]
+"""Tells one version of a file from another."""
 
 
 class Gateways(Protocol):
@@ -50,6 +53,26 @@ class Reloaded:
     generation: int
     changes: list[str]
     """Lines for people."""
+    by_watcher: bool = False
+    """It was done when the file was saved, before anybody asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """The last time that the file was read."""
+
+    stamp: Stamp | None
+    number: int
+    outcome: Reloaded | InferryError
+
+    @property
+    def applied_by_watcher(self) -> bool:
+        return isinstance(self.outcome, Reloaded) and self.outcome.by_watcher and bool(self.outcome.changes)
+
+    def result(self) -> Reloaded:
+        if isinstance(self.outcome, InferryError):
+            raise self.outcome
+        return self.outcome
 
 
 class Reloader:
@@ -80,16 +103,38 @@ class Reloader:
         self._before_rollout: dict[str, LoadedFile] = {}
         """By deployment: what was in force before its engines were replaced last."""
         self._seen = self._stamp()
+        self._last = _Attempt(self._seen, 0, Reloaded(serving.generation, []))
+        self.not_in_force: str | None = None
+        """Why the file as it is on disk is not what runs; None: it is, as far as is known."""
 
     async def reload(self) -> Reloaded:
         """Read the file again and apply it. Returns when the fleet runs as it says.
 
-        Raises ConfigError that says why; then all is as it was, with the same generation.
+        A version that somebody else is at when this is called is not tried twice: the outcome is that one's. Raises
+        ConfigError that says why; then all is as it was, with the same generation.
         """
+        number = self._last.number
         async with self._changing:
-            self._seen = self._stamp()
+            last = self._last
+            is_same = last.stamp is not None and last.stamp == self._stamp()
+            if is_same and last.number > number:
+                return last.result()
+            done = await self._try()
+            return last.result() if is_same and last.applied_by_watcher and not done.changes else done
+
+    async def _try(self, *, by_watcher: bool = False) -> Reloaded:
+        """The file as it is now."""
+        stamp = self._seen = self._stamp()
+        try:
             loaded = await asyncio.to_thread(load_file, self.loaded.path, self._environ)
-            return await self._apply(loaded)
+            done = replace(await self._apply(loaded), by_watcher=by_watcher)
+        except InferryError as error:
+            self._last = _Attempt(stamp, self._last.number + 1, error)
+            self.not_in_force = error.message
+            raise
+        self._last = _Attempt(stamp, self._last.number + 1, done)
+        self.not_in_force = None
+        return done
 
     async def undo(self, name: str) -> Reloaded:
         """Have deployment `name` as it was before its engines were replaced last, until the file changes or is
@@ -104,7 +149,21 @@ class Reloader:
                 loaded = with_deployment_of(self.loaded, before, name)
             except ValueError as error:
                 raise LifecycleRefused(f"'{name}' can't be as it was beside the others: {error}") from error
-            return await self._apply(loaded)
+            done = await self._apply(loaded)
+            self._last = _Attempt(None, self._last.number + 1, done)
+            if await self._is_what_file_says():
+                self.not_in_force = None
+                return done
+            self.not_in_force = f"The rollout of '{name}' was undone by hand. {UNDO_HOLDS}"
+            note = f"{self.loaded.path.name} still says otherwise: change it there, too. {UNDO_HOLDS}"
+            return replace(done, changes=[*done.changes, note])
+
+    async def _is_what_file_says(self) -> bool:
+        try:
+            on_disk = await asyncio.to_thread(load_file, self.loaded.path, self._environ)
+        except InferryError:
+            return False
+        return compare(self.loaded, on_disk).is_empty
 
     async def watch_forever(self, say: Callable[[str], None]) -> None:
         """Reload whenever the file has changed and has been left alone since the last look."""
@@ -119,7 +178,10 @@ class Reloader:
     async def _reload_and_say(self, say: Callable[[str], None]) -> None:
         name = self.loaded.path.name
         try:
-            done = await self.reload()
+            async with self._changing:
+                if self._stamp() == self._seen:  # somebody has typed reload meanwhile
+                    return
+                done = await self._try(by_watcher=True)
         except InferryError as error:
             log.error("reload_refused", error=error.message)
             say(f"{name} has changed, but can't be applied; everything goes on as before:\n{error.message}")
@@ -205,7 +267,7 @@ class Reloader:
         )
         await self._gateways.configure(self.serving.for_gateway)
 
-    def _stamp(self) -> tuple[int, int, int] | None:
+    def _stamp(self) -> Stamp | None:
         try:
             found = self.loaded.path.stat()
         except OSError:

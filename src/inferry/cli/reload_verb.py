@@ -27,6 +27,7 @@ def reload(
     if not done.changes:
         typer.echo(f"Nothing to do: the file says what is in force already (generation {done.generation}).")
         return
-    typer.echo(f"Applied, generation {done.generation}:")
+    when = " already, when the file was saved" if done.by_watcher else ""
+    typer.echo(f"Applied{when}, generation {done.generation}:")
     for line in done.changes:
         typer.echo(f"  {line}")

@@ -204,6 +204,7 @@ class Stack:
             loads=self._models.states(),
             lifecycle=self.fleet.lifecycle,
             names=config.names,
+            file_not_in_force=self.reloader.not_in_force,
         )
 
     # --- life -----------------------------------------------------------------------------------------
@@ -339,7 +340,7 @@ class Stack:
 
     async def _reload(self) -> ReloadAnswer:
         done = await self.reloader.reload()
-        return ReloadAnswer(generation=done.generation, changes=done.changes)
+        return ReloadAnswer(generation=done.generation, changes=done.changes, by_watcher=done.by_watcher)
 
     async def _undo(self, name: str) -> str:
         if self.fleet.lifecycle.is_under_way(name):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 COLOURS = {"ready": "green", "failed": "red", "suspect": "yellow", "draining": "yellow", "stopped": "dim"}
 WATCH_S = 1.0
+REASON_LINES = 12
+"""Of why a file was refused; all of it is in the log."""
 
 
 def status(
@@ -89,7 +91,20 @@ def _table(status: Status) -> RenderableType:
                 notes.append(Text(f"{replica.id}: {replica.message}", style="yellow"))
         notes += [Text(note, style="yellow") for note in _notes(deployment)]
     head = Text(f"{status.url}/v1  {status.status}  pid {status.pid}  {status.file}", style="bold")
-    return Group(head, table, *notes, *names_tables(status.names))
+    file_notes = [Text(note, style="red") for note in _file_notes(status)]
+    return Group(head, *file_notes, table, *notes, *names_tables(status.names))
+
+
+def _file_notes(status: Status) -> list[str]:
+    """Why what runs is not what the file says, where that is so."""
+    if status.file_not_in_force is None:
+        return []
+    lines = status.file_not_in_force.splitlines()
+    cut = ["..."] if len(lines) > REASON_LINES else []
+    return [
+        "The file on disk is not in force; what ran before goes on:",
+        *(f"  {line}" for line in (*lines[:REASON_LINES], *cut)),
+    ]
 
 
 def _notes(deployment: DeploymentStatus) -> Iterator[str]:

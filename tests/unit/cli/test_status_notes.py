@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from inferry.admin.rollout_view import RolloutView
-from inferry.admin.status import DeploymentStatus
-from inferry.cli.status import _notes
+from inferry.admin.status import DeploymentStatus, Status
+from inferry.cli.status import _file_notes, _notes
 
 
 def a_status(**more: object) -> DeploymentStatus:
@@ -40,3 +40,26 @@ def a_rollout(phase: str, because: str) -> RolloutView:
 def test_what_goes_on_with_a_deployment(status: DeploymentStatus, notes: list[str]) -> None:
     """Numbers by hand, rollouts that are under way or were taken back; nothing of one that is done."""
     assert list(_notes(status)) == notes
+
+
+@pytest.mark.parametrize(
+    ("why", "notes"),
+    [
+        (None, []),
+        (
+            "inferry.yaml:3: no such key\nDid you mean 'model'?",
+            [
+                "The file on disk is not in force; what ran before goes on:",
+                "  inferry.yaml:3: no such key",
+                "  Did you mean 'model'?",
+            ],
+        ),
+    ],
+)
+def test_why_the_file_is_not_in_force(why: str | None, notes: list[str]) -> None:
+    """The reason, whole lines of it; nothing where the file is what runs."""
+    status = Status(
+        version="0", pid=1, file="inferry.yaml", url="http://h:1", started=0.0, status="ready", generation=1,
+        settled=True, deployments=[], file_not_in_force=why,
+    )  # fmt: skip
+    assert _file_notes(status) == notes
