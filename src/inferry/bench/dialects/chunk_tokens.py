@@ -1,0 +1,129 @@
+"""How many tokens came with each piece of an answer, and how that is known.
+
+The best that the server offers is taken:
+
+1. usage_per_chunk: each piece with text has the server's count up to there, so that differences are exact.
+2. ids: token ids, or one log-probability per token, came with each piece with text.
+3. usage: only the sum is known, from the end. It is spread over the pieces with text by their share of the
+   characters, though no piece gets less than one token: a text of its own is at least that. So no gap between tokens
+   can come out longer than the gap between pieces was, and where there are as many tokens as pieces, each has one.
+   Example: 8 tokens over texts of 2, 4 and 10 characters: by share 1, 2 and 5. With fewer tokens than pieces, each
+   piece has the same part of one, as nothing tells which of them belong together.
+4. chunks: nobody says. Each piece with text is taken for one token; this is too few where engines send several at
+   once.
+
+Where the server counts (1, 2), tokens without text of their own (half a letter, the end sign) stand where they came,
+but for those before the first text: a reader has seen nothing yet, so that they are the first text's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from inferry.bench.dialects.heard import Heard, Piece
+from inferry.bench.records import TokenSource
+
+
+class Counted(Struct, frozen=True, kw_only=True):
+    """Pieces with tokens, in order; `tokens` sums up to what the server said in all, if it said so."""
+
+    at_s: tuple[float, ...] = ()
+    tokens: tuple[float, ...] = ()
+    reasoning_tokens: int = 0
+    source: TokenSource = "none"
+
+    @property
+    def sum(self) -> int:
+        return round(sum(self.tokens))
+
+
+def count(heard: Heard) -> Counted:
+    """The tokens of each piece. Nothing said at all: no pieces."""
+    said = heard.said
+    if not said:
+        return Counted(source="none" if heard.output_tokens is None else "usage")
+    final = heard.output_tokens
+    # With several choices engines differ on whose tokens a piece's usage counts: its own choice's, or all.
+    totals = _from_totals(heard.pieces) if len(heard.finishes) <= 1 else None
+    ids = [piece.ids or 0 for piece in heard.pieces] if all(piece.ids is not None for piece in said) else None
+    told: tuple[tuple[list[int] | None, TokenSource], ...] = ((totals, "usage_per_chunk"), (ids, "ids"))
+    for added, source in told:
+        counted = None if added is None else _placed(heard.pieces, added)
+        if counted and final in (None, sum(tokens for _, tokens in counted)):
+            return _result(counted, source, heard)
+    if final is not None and final > 0:
+        shares = spread([piece.chars for piece in said], final)
+        return _result(list(zip(said, shares, strict=True)), "usage", heard)
+    return _result([(piece, 1.0) for piece in said], "chunks", heard)
+
+
+def spread(chars: Sequence[int], tokens: int) -> list[float]:
+    """`tokens` over texts by their share of `chars`, each at least 1, rule 3 above. All of `chars` are above 0."""
+    if tokens <= len(chars):
+        return [tokens / len(chars)] * len(chars)
+    left_tokens, left_chars = float(tokens), sum(chars)
+    shares = [1.0] * len(chars)
+    by_length = sorted(range(len(chars)), key=chars.__getitem__)
+    for rank, at in enumerate(by_length):
+        if chars[at] * left_tokens >= left_chars:  # a share of 1 or more, and so have all that are longer
+            for longer in by_length[rank:]:
+                shares[longer] = chars[longer] * left_tokens / left_chars
+            break
+        left_tokens -= 1.0
+        left_chars -= chars[at]
+    return shares
+
+
+def _from_totals(pieces: Sequence[Piece]) -> list[int] | None:
+    """Tokens that each piece added to the server's count; None where that has gaps or falls."""
+    added: list[int] = []
+    before = 0
+    for piece in pieces:
+        if piece.total is None:
+            if piece.chars:
+                return None
+            added.append(0)
+            continue
+        if piece.total < before:
+            return None
+        added.append(piece.total - before)
+        before = piece.total
+    return added
+
+
+def _placed(pieces: Sequence[Piece], added: Sequence[int]) -> list[tuple[Piece, float]]:
+    """Pieces with at least one token, the first of them with text. Nothing if that text had no token."""
+    result: list[tuple[Piece, float]] = []
+    waiting = 0
+    for piece, tokens in zip(pieces, added, strict=True):
+        if not result and not piece.chars:
+            waiting += tokens
+        elif not result and waiting + tokens == 0:
+            return []  # this server counts only at the end
+        elif tokens + waiting:
+            result.append((piece, float(tokens + waiting)))
+            waiting = 0
+    return result
+
+
+def _result(counted: list[tuple[Piece, float]], source: TokenSource, heard: Heard) -> Counted:
+    reasoning = heard.reasoning_tokens
+    if reasoning is None:
+        reasoning = round(sum(_reasoning(counted)))
+    return Counted(
+        at_s=tuple(piece.at_s for piece, _ in counted),
+        tokens=tuple(tokens for _, tokens in counted),
+        reasoning_tokens=reasoning,
+        source=source,
+    )
+
+
+def _reasoning(counted: Iterable[tuple[Piece, float]]) -> Iterable[float]:
+    """Of each piece's tokens, those of its reasoning; tokens without text go with the text before them."""
+    share = 0.0
+    for piece, tokens in counted:
+        if piece.chars:
+            share = piece.reasoning_chars / piece.chars
+        yield tokens * share
