@@ -85,6 +85,62 @@ def test_keys_that_do_something(text: str) -> None:
     assert warned(text) == []
 
 
+COSTLY = CHAT + "    limits: {cost_per_day: 5}\n    filters: [{name: f, terms: [x], tenants: [acmee]}]\n"
+NO_KEYS = "has no effect without keys ('gateway.auth: none'): write 'auth: keys' under 'gateway:', or drop it"
+NO_PRICE = "can't be used up: no deployment has a 'price'. Give them one, or drop it"
+
+
+@pytest.mark.parametrize(
+    ("text", "warnings"),
+    [
+        (
+            "gateway: {key_limits: {requests_per_minute: 5}}\ntenants: {acme: {weight: 2}, anonymous: {weight: 1}}\n"
+            + CHAT,
+            [f"1: gateway.key_limits {NO_KEYS}", f"2: tenants.acme {NO_KEYS}"],
+        ),
+        (
+            "gateway: {auth: keys, key_limits: {cost_per_day: 5}}\ntenants: {acme: {limits: {cost_per_month: 5}}}\n"
+            + CHAT,
+            [
+                f"1: gateway.key_limits.cost_per_day {NO_PRICE}",
+                f"2: tenants.acme.limits.cost_per_month {NO_PRICE}",
+            ],
+        ),
+        (
+            "gateway: {auth: keys}\ntenants: {acme: {}}\n" + COSTLY,
+            [
+                "6: deployments.a.limits.cost_per_day can't be used up: this deployment has no 'price'. Give it one, "
+                "or drop this",
+                "7: deployments.a.filters.0.tenants names the tenant 'acmee', which is not under 'tenants:' in this "
+                "file. Did you mean 'acme'?",
+            ],
+        ),
+        (
+            "gateway:\n  auth: none\n" + COSTLY,
+            [
+                "6: deployments.a.limits.cost_per_day can't be used up: this deployment has no 'price'. Give it one, "
+                "or drop this",
+                "7: deployments.a.filters.0.tenants matches nobody without keys ('gateway.auth: none')",
+            ],
+        ),
+    ],
+)
+def test_limits_budgets_and_filters_that_never_count(text: str, warnings: list[str]) -> None:
+    """Limits of keys where none are asked for, money where nothing costs any, tenants that are not there."""
+    assert warned(text) == [f"inferry.yaml:{warning}" for warning in warnings]
+
+
+def test_limits_budgets_and_filters_that_count() -> None:
+    """With keys, prices and tenants there is nothing to warn of; nor is there of names that only keys have."""
+    priced = CHAT + "    price: {completion_per_mtok: 2}\n    limits: {cost_per_day: 5}\n"
+    limits = "{limits: {cost_per_month: 5}}"
+    rule = "    filters: [{name: f, terms: [x], tenants: [acme], keys: [k]}]\n"
+    everything = "gateway: {auth: keys, key_limits: {cost_per_day: 5}}\n"
+    assert warned(everything + f"tenants: {{acme: {limits}}}\n" + priced + rule) == []
+    assert warned(everything + priced + rule) == []
+    assert warned(f"tenants: {{anonymous: {limits}}}\n" + priced) == []
+
+
 def test_the_check_passes_with_warnings(run: Run) -> None:
     """Warnings go to stderr; the file is right all the same."""
     Path("inferry.yaml").write_text(CHAT + "    load_wait_s: 5\n")
