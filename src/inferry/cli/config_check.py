@@ -9,7 +9,7 @@ from pathlib import Path
 from inferry.cli.engines_model import what_is_wrong
 from inferry.cli.serving import make_serving
 from inferry.cli.weights import WITH_WEIGHTS, models_here
-from inferry.core.config_file import LoadedFile
+from inferry.core.config_file import LoadedFile, line_of
 from inferry.core.errors import ConfigError
 from inferry.core.model_ref import ModelSource, parse_model_ref
 from inferry.core.server_engines import ServerBase
@@ -23,9 +23,9 @@ def check_file(loaded: LoadedFile, home: Path) -> None:
         make_serving(loaded.config, here)
     except ConfigError as error:
         problems += error.message.splitlines()
-    with errors_placed(loaded):
-        if problems:
-            raise ConfigError("\n".join(problems))
+    if problems:
+        placed = loaded.placed("\n".join(problems)).splitlines()
+        raise ConfigError("\n".join(sorted(placed, key=line_of)))
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from inferry.engines.lora_names import lora_models
 from inferry.engines.registry import adapter_for
 from inferry.fleet.memory_need import check_budget
 from inferry.fleet.plan import DeploymentPlan
-from inferry.gateway.gateway import compile_filters
+from inferry.gateway.filters.filter_set import FilterSet
 from inferry.gateway.messages import Configuration
 from inferry.gateway.prompt_counter import load_counter
 from inferry.gateway.prompt_truth import PromptTruthSpec
@@ -47,36 +48,62 @@ def make_serving(
     """Compiles every filter and loads every tokenizer once, which can take seconds, and needs no event loop.
 
     Raises ConfigError where an engine can't be run as the file says, a filter is wrong, a certificate can't be
-    used, or something that one of them needs is missing: told here, nothing has been started yet.
+    used, or something that one of them needs is missing, with everything that is: told here, nothing has been
+    started yet.
     """
-    check_extras(config)
+    problems: list[ConfigError] = []
     plans, served = [], []
+    with _noted(problems):
+        check_extras(config)
     for name, deployment in config.deployments.items():
-        adapter = adapter_for(name, deployment)
-        path = model_paths.get(name)
-        plans.append(DeploymentPlan(name, deployment, adapter, path))
-        served.append(_spec(name, deployment, adapter, config.gateway.filters, path))
+        with _noted(problems):
+            adapter = adapter_for(name, deployment)
+            path = model_paths.get(name)
+            plans.append(DeploymentPlan(name, deployment, adapter, path))
+            served.append(_spec(name, deployment, adapter, config.gateway.filters, path))
     to_fetch = {
         name
         for name, deployment in config.deployments.items()
         if isinstance(deployment, WITH_WEIGHTS) and name not in model_paths
     }
-    check_budget(config.host.memory_budget, {plan.name: plan for plan in plans}, to_fetch)
-    compile_filters(served)
-    for tls in (config.gateway.tls, config.admin.tls):
-        if tls is not None:
-            load_tls(tls)
+    with _noted(problems):
+        check_budget(config.host.memory_budget, {plan.name: plan for plan in plans}, to_fetch)
+    _try_filters(config, problems)
+    for section, tls in (("gateway", config.gateway.tls), ("admin", config.admin.tls)):
+        with _noted(problems, f"{section}."):
+            if tls is not None:
+                load_tls(tls)
     for spec in served:
-        _try_tokenizer(spec)
+        with _noted(problems, f"deployments.{spec.name}.prompt_truth: "):
+            if spec.prompt_truth is not None:
+                load_counter(Path(spec.prompt_truth.source), lambda layout: layout)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise ConfigError("\n".join(each.message for each in problems))
     return Serving(generation, config, tuple(plans), tuple(served))
 
 
-def _try_tokenizer(spec: ServedSpec) -> None:
-    if spec.prompt_truth is not None:
-        try:
-            load_counter(Path(spec.prompt_truth.source), lambda layout: layout)
-        except ConfigError as error:
-            raise ConfigError(f"deployments.{spec.name}.prompt_truth: {error.message}") from error
+@contextmanager
+def _noted(problems: list[ConfigError], where: str = "") -> Iterator[None]:
+    """A ConfigError from within joins `problems`, with `where` before its message."""
+    try:
+        yield
+    except ConfigError as error:
+        error.message = f"{where}{error.message}"
+        problems.append(error)
+
+
+def _try_filters(config: DeploymentFile, problems: list[ConfigError]) -> None:
+    everywhere = [(f"gateway.filters.{index}: ", each) for index, each in enumerate(config.gateway.filters)]
+    own = [
+        (f"deployments.{name}.filters.{index}: ", each)
+        for name, deployment in config.deployments.items()
+        for index, each in enumerate(deployment.filters)
+    ]
+    for where, each in (*everywhere, *own):
+        with _noted(problems, where):
+            FilterSet([each])
 
 
 def _spec(

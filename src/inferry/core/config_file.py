@@ -58,7 +58,7 @@ class LoadedFile:
 
     def _placed(self, line: str) -> str:
         # A message may name a key that is not written: the longest known beginning counts. Names may hold dots.
-        begins = [at for at in self.lines if at and re.match(rf"{re.escape(_dotted(at))}(?![\w-])", line)]
+        begins = [at for at in self.lines if at and _begins_with(line, at)]
         return f"{self.place(max(begins, key=len))}: {line}" if begins else line
 
 
@@ -109,7 +109,7 @@ def parse_text(text: str, path: Path, environ: Mapping[str, str]) -> LoadedFile:
         except ValidationError as error:
             problems = [_explain(detail, tree, found, reader) for detail in error.errors()]
     if problems:
-        raise ConfigError("\n".join(sorted(problems, key=_line_of)))
+        raise ConfigError("\n".join(sorted(problems, key=line_of)))
     return LoadedFile(
         path,
         config.resolved_against(path.resolve().parent),
@@ -249,13 +249,20 @@ def _nearest_line(lines: Mapping[KeyPath, int], at: KeyPath) -> int:
 # --- wording ------------------------------------------------------------------------------------------
 
 
-def _line_of(problem: str) -> int:
+def line_of(problem: str) -> int:
+    """The line that a problem of a file begins with, as in `inferry.yaml:7: ...`; 0 where it names none."""
     number = problem.partition(":")[2].partition(":")[0]
     return int(number) if number.isdigit() else 0
 
 
 def _dotted(at: KeyPath) -> str:
     return ".".join(str(part) for part in at)
+
+
+def _begins_with(line: str, at: KeyPath) -> bool:
+    # A section's name alone (`host`) may as well begin a sentence.
+    end = r"[.:]" if len(at) == 1 else r"(?![\w-])"
+    return re.match(re.escape(_dotted(at)) + end, line) is not None
 
 
 def _kind(value: Any) -> str:

@@ -129,3 +129,33 @@ def test_a_library_that_is_not_installed(
         f"error: inferry.yaml:2: {key} needs a library that is not installed. "
         f"Install it: pip install 'inferry[{extra}]'\n"
     )
+
+
+# --- all at once --------------------------------------------------------------------------------------
+
+
+def test_everything_that_shows_late_is_told_at_once(run: Run) -> None:
+    """Models, memory, filters, certificates and tokenizers: a file is repaired in one round."""
+    refused = checked(
+        run,
+        "host: {memory_budget: 1GiB}\n"
+        "gateway:\n"
+        "  tls: {certificate: no.pem, key: no.pem}\n"
+        "  filters:\n"
+        "    - {name: words, terms_file: no.txt}\n"
+        "deployments:\n"
+        "  a: {engine: simulated, memory: 2GiB, prompt_truth: {tokenizer: nowhere}}\n"
+        "  b:\n"
+        "    engine: llamacpp\n"
+        "    model: file:no.gguf\n"
+        "    filters: [{name: numbers, patterns: ['(unclosed']}]\n",
+    )
+    lines = refused.err.removeprefix("error: ").splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["inferry.yaml:1", "host.memory_budget is too small for what is always loaded (a, b)"],
+        ["inferry.yaml:3", "gateway.tls.certificate"],
+        ["inferry.yaml:5", "gateway.filters.0"],
+        ["inferry.yaml:7", "deployments.a.prompt_truth"],
+        ["inferry.yaml:10", "deployments.b.model"],
+        ["inferry.yaml:11", "deployments.b.filters.0"],
+    ]

@@ -321,3 +321,17 @@ def test_relative_certificates_stand_beside_the_file(tmp_path: Path) -> None:
     config = load_file(path, {}).config
     assert config.gateway.tls == Tls(certificate=str(tmp_path / "certs/a.pem"), key="/etc/a.key")
     assert config.admin.tls == Tls(certificate=str(tmp_path / "b.pem"), key=str(tmp_path / "b.key"))
+
+
+def test_messages_get_the_line_of_the_key_that_they_begin_with() -> None:
+    """The longest key that is written counts; a sentence that begins with a section's name is left alone."""
+    loaded = parse(CHAT + "    routing: {policy: weighted}\nhost: {}\n")
+    for line, placed in (
+        ("deployments.chat.routing.policy: x", "inferry.yaml:4: "),
+        ("deployments.chat.routing.decay_s: x", "inferry.yaml:4: "),
+        ("deployments.chat can't be", "inferry.yaml:2: "),
+        ("deployments.chat-2 can't be", "inferry.yaml:1: "),
+        ("host.memory_budget is", "inferry.yaml:5: "),
+        ("host unreachable", ""),
+    ):
+        assert loaded.placed(f"{line}\nwhat else") == f"{placed}{line}\nwhat else"
