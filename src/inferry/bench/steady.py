@@ -14,7 +14,7 @@ from statistics import median
 
 from msgspec import Struct
 
-from inferry.bench.plan import Ramp, RunPlan, Steps
+from inferry.bench.plan import Closed, Ramp, RunPlan, Steps
 from inferry.bench.records import RequestRecord, Verdict
 from inferry.bench.request_figures import Figures, figures
 from inferry.bench.statistics import Sample
@@ -23,9 +23,10 @@ BINS = 40
 """That the run is cut into, to look at how many requests are under way."""
 NEAR_SHARE = 0.25
 NEAR_DEVIATIONS = 3.0
-"""A bin is at the plateau within a quarter of it, or within three deviations: requests that come independently of
-each other and are all served at once are under way in numbers of a Poisson distribution, whose deviation is the
-root of its mean. 4 under way: up to 10 are near."""
+"""A bin is at the plateau within a quarter of it; with an open loop also within three deviations. Requests that come
+independently of each other and are all served at once are under way in numbers of a Poisson distribution, whose
+deviation is the root of its mean, and less for the mean over a bin that is longer than a request. 4 under way in
+bins no longer than a request: up to 10 are near. Source: the queue M/G/infinity."""
 STEADY_SHARE = 0.5
 """Of the run, that the window must have."""
 BATCHES = 20
@@ -77,13 +78,16 @@ def look(plan: RunPlan | None, requests: Sequence[RequestRecord]) -> Steadiness:
     last = max(record.due_s for record in measured)
     spans = [span for record in requests if (span := _under_way(record))]
     top = _in_flight_max(spans)
-    window = _window(spans, first, last)
-    steady = window is not None
-    if window is None:
-        window = first, max((end for _, end in spans), default=last)
+    stationary, trends, reason = _judge(plan, measured)
+    window = _window(spans, first, last, open_loop=not (plan and isinstance(plan.arrivals, Closed)))
+    # Of a queue that grows all the time, the middle is no better than its ends.
+    steady = window is not None and stationary is not False
+    if window is None or not steady:
+        # Not to the end of those that failed: one that hangs until its timeout is no part of the work.
+        ends = [record.ended_s for record in requests if record.ended_s is not None and not record.failed]
+        window = first, max(ends, default=last)
     from_s, to_s = window
     mean = sum(_overlap(span, from_s, to_s) for span in spans) / (to_s - from_s) if to_s > from_s else 0.0
-    stationary, trends, reason = _judge(plan, measured)
     return Steadiness(
         from_s=from_s,
         to_s=to_s,
@@ -120,9 +124,11 @@ def _in_flight_max(spans: Sequence[tuple[float, float]]) -> int:
     return top
 
 
-def _window(spans: Sequence[tuple[float, float]], first: float, last: float) -> tuple[float, float] | None:
+def _window(
+    spans: Sequence[tuple[float, float]], first: float, last: float, *, open_loop: bool
+) -> tuple[float, float] | None:
     width = (last - first) / BINS
-    if width <= 0:
+    if width <= 0 or not spans:
         return None
     levels = [0.0] * BINS
     for span in spans:
@@ -131,7 +137,10 @@ def _window(spans: Sequence[tuple[float, float]], first: float, last: float) -> 
         for number in range(begin, end + 1):
             levels[number] += _overlap(span, first + number * width, first + (number + 1) * width) / width
     plateau = median(levels)
-    reach = max(NEAR_SHARE * plateau, NEAR_DEVIATIONS * math.sqrt(plateau))
+    reach = NEAR_SHARE * plateau
+    if open_loop:
+        stay = sum(end - start for start, end in spans) / len(spans)
+        reach = max(reach, NEAR_DEVIATIONS * math.sqrt(plateau * min(1, 2 * stay / width)))
     best_from = best_count = number = 0
     for near, stretch in groupby(levels, key=lambda level: abs(level - plateau) <= reach):
         count = len(list(stretch))
