@@ -67,12 +67,13 @@ def make_lifecycle_router(
         return _view(await lifecycle.undrain(wanted.target))
 
     @router.post("/restart")
-    async def restart(wanted: TargetWanted) -> DoneView:
-        return _view(await lifecycle.restart(wanted.target, drain_s()))
+    async def restart(wanted: DrainWanted) -> DoneView:
+        grace_s = drain_s() if wanted.grace_s is None else wanted.grace_s
+        return _view(await lifecycle.restart(wanted.target, grace_s))
 
     @router.get("/rollouts")
     async def list_rollouts() -> list[RolloutView]:
-        return [view_rollout(progress) for progress in lifecycle.rollouts()]
+        return [view_rollout(progress, with_steps=True) for progress in lifecycle.rollouts()]
 
     @router.post("/deployments/{name}/rollout")
     async def rollout(name: str) -> DoneView:

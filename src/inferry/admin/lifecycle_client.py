@@ -24,8 +24,8 @@ class LifecycleClient(ControlClient):
     def undrain(self, target: str) -> DoneView:
         return self._done("/undrain", {"target": target})
 
-    def restart(self, target: str) -> DoneView:
-        return self._done("/restart", {"target": target})
+    def restart(self, target: str, grace_s: float | None = None) -> DoneView:
+        return self._done("/restart", {"target": target, "grace_s": grace_s})
 
     def rollout(self, deployment: str) -> DoneView:
         return self._done(f"/deployments/{_part(deployment)}/rollout")

@@ -19,9 +19,12 @@ class RolloutView(BaseModel):
     because: str = Field(description="What the last decision rested on; at the end, why it was taken back.")
     began: float = Field(description="Wall seconds since 1970.")
     ended: float | None = Field(description="The same; null while it is under way.")
+    steps: list[str] = Field(
+        default_factory=list, description="What was done, one line each; only in GET /rollouts."
+    )
 
 
-def view_rollout(progress: RolloutProgress) -> RolloutView:
+def view_rollout(progress: RolloutProgress, *, with_steps: bool = False) -> RolloutView:
     return RolloutView(
         deployment=progress.deployment,
         phase=progress.phase.value,
@@ -32,4 +35,5 @@ def view_rollout(progress: RolloutProgress) -> RolloutView:
         because=progress.because,
         began=progress.began_wall_s,
         ended=progress.ended_wall_s,
+        steps=list(progress.steps) if with_steps else [],
     )

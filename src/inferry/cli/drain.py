@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from inferry.cli.down import Port
-from inferry.cli.lifecycle_words import AsJson, Target, client_of, show
+from inferry.cli.lifecycle_words import AsJson, Grace, Target, client_of, show
 
 
 def drain(
     target: Target,
-    grace: Annotated[
-        float | None,
-        typer.Option(
-            "--grace", metavar="S", min=0, max=86400, help="Seconds to finish in; default: gateway.drain_s."
-        ),
-    ] = None,
+    grace: Grace = None,
     port: Port = None,
     as_json: AsJson = False,
 ) -> None:

@@ -19,6 +19,13 @@ Target = Annotated[
     str, typer.Argument(metavar="REPLICA|DEPLOYMENT", help="A replica's id, or all of a deployment.")
 ]
 
+Grace = Annotated[
+    float | None,
+    typer.Option(
+        "--grace", metavar="S", min=0, max=86400, help="Seconds to finish in; default: gateway.drain_s."
+    ),
+]
+
 
 def client_of(port: int | None) -> LifecycleClient:
     """The running instance that is meant."""

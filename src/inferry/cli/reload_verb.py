@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
-from inferry.cli.config import DEFAULT_FILE
 from inferry.cli.down import Port
-from inferry.core.home import inferry_home
+from inferry.cli.lifecycle_words import client_of
+from inferry.cli.rollout_steps import showing_steps
 
 
 def reload(
@@ -17,10 +16,9 @@ def reload(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Read the deployment file again and apply it, whole or not at all; says what changed."""
-    from inferry.admin.client import ControlClient
-    from inferry.admin.run_record import find
-
-    done = ControlClient(find(inferry_home(os.environ), port, DEFAULT_FILE)).reload()
+    client = client_of(port)
+    with showing_steps(client, lambda view: view.reason == "the file has changed", as_json):
+        done = client.reload()
     if as_json:
         typer.echo(done.model_dump_json())
         return

@@ -9,6 +9,7 @@ import typer
 
 from inferry.cli.down import Port
 from inferry.cli.lifecycle_words import AsJson, client_of, show
+from inferry.cli.rollout_steps import by_hand, showing_steps
 from inferry.core.clock import SystemClock
 from inferry.core.errors import ConfigError
 
@@ -52,7 +53,12 @@ def rollout(
         _show_status(client, deployment, as_json)
         return
     for name in [deployment] if deployment is not None else _names(client, action):
-        show(client.rollout(name) if action is Action.START else client.undo(name), as_json)
+        if action is Action.UNDO:
+            show(client.undo(name), as_json)
+            continue
+        with showing_steps(client, by_hand("rollout", name), as_json):
+            done = client.rollout(name)
+        show(done, as_json)
 
 
 def _names(client: LifecycleClient, action: Action) -> list[str]:

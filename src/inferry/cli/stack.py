@@ -127,6 +127,7 @@ class Stack:
         numbers = self._numbers = GatewayNumbers(clock)
         self.fleet.set_in_flight(numbers.held_by)
         self.fleet.set_served(numbers.served_by)
+        self.fleet.set_say(lambda line: say(f"  {line}"))
         self.fleet.set_hand_over(
             lambda replica_id, because: self.gateways.tell(HandOver(replica_id, because))
         )

@@ -70,6 +70,7 @@ class Fleet:
         self._clock = clock
         self._gateway = GatewaySide(on_gone)
         self._scales = HandScales(plans)
+        self._say: Callable[[str], None] = lambda line: None
         self.lifecycle = Lifecycle(self._reconciler, self._scales, self._do)
         """What people ask for by hand."""
         self.loading = Loading(self._reconciler, self._do)
@@ -90,6 +91,10 @@ class Fleet:
     def set_served(self, lookup: Callable[[str], Served]) -> None:
         """What a replica was asked and how often it failed: what a canary is judged by."""
         self._gateway.served = lookup
+
+    def set_say(self, say: Callable[[str], None]) -> None:
+        """Where the steps of rollouts are told, one line each; must not block or raise."""
+        self._say = say
 
     async def run(self) -> None:
         """Start everything and keep it running; returns when `stop` is done.
@@ -196,7 +201,7 @@ class Fleet:
         """Run it to its end, even if the caller leaves. Raises ConfigError when the fleet does not run, or is
         stopped meanwhile."""
         group = self._require_running()
-        around = Surroundings(Leaving(self._gateway, drain_s), group, self._clock)
+        around = Surroundings(Leaving(self._gateway, drain_s), group, self._clock, self._say)
         change = asyncio.create_task(work(around))
         self._changes.add(change)
         change.add_done_callback(self._changes.discard)

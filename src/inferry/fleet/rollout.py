@@ -10,7 +10,7 @@ What is watched, and what counts as no good, is in policy/rollout.py.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -44,6 +44,8 @@ class Surroundings:
     leaving: Leaving
     group: asyncio.TaskGroup
     clock: Clock
+    say: Callable[[str], None] = lambda line: None
+    """For the terminal of `inferry up`; must not block or raise."""
 
 
 class Rollout:
@@ -81,17 +83,23 @@ class Rollout:
         places = self._places()
         now_wall_s = self._around.clock.wall_s()
         there.rollout = RolloutProgress(there.plan.name, self._reason, now_wall_s, len(places))
+        self._step(f"{self._reason}: {_listed(self._old)} to be replaced ({self._settings.strategy})")
         why = await self._forward(places, canary)
         if why is None:
             self._say(RolloutPhase.DONE)
+            self._step("done")
             return None
         there.plan, there.threads = before, threads_before
         there.rollout.undo_wanted = False  # what comes back now must be waited for
         self._say(RolloutPhase.ROLLING_BACK, why)
+        self._step(f"is taken back: {_first_line(why)}")
         stuck = await self._back(begun_with, why)
         if stuck is not None:
             why = f"{why}\nNot all could be put back: {stuck}"
         self._say(RolloutPhase.ROLLED_BACK if stuck is None else RolloutPhase.STUCK, why)
+        self._step(
+            "all is as it was" if stuck is None else f"not all could be put back: {_first_line(stuck)}"
+        )
         return why
 
     # --- there ----------------------------------------------------------------------------------------
@@ -111,6 +119,9 @@ class Rollout:
                 self._say(RolloutPhase.CANARY if canary_now else RolloutPhase.SETTLING)
                 if canary_now:
                     wanted_s = max(wanted_s, self._settings.canary_s)
+                    self._step(f"{_listed(self._new)} ready; compared with the old ones for {wanted_s:g} s")
+                elif wanted_s:
+                    self._step(f"{_listed(self._new[-size:])} ready; must stay so for {wanted_s:g} s")
                 why = await self._watch(wanted_s)
             if why is not None:
                 return why
@@ -144,12 +155,14 @@ class Rollout:
         self._say(RolloutPhase.REPLACING)
         leavers = [self._old.pop() for _ in range(count)]
         self._served_gone += self._served(leavers)
+        self._step(f"{_listed(leavers)} leaving, with what is under way finished first")
         await self._there.retire(leavers, self._around.leaving, f"rollout: {self._reason}", self._plan)
 
     async def _bring_up(self, places: Sequence[Endpoint | None]) -> str | None:
         """None once all are ready, or why one is not."""
         self._say(RolloutPhase.STARTING)
         fresh = [self._there.add_one(place) for place in places]
+        self._step(f"{_listed(fresh)} starting")
         for member in fresh:
             self._new.append(member)
             member.start(self._around.group)
@@ -201,6 +214,7 @@ class Rollout:
             progress.because = verdict.because
             if isinstance(verdict, GoOn):
                 progress.replaced = len(self._new)
+                self._step(f"{progress.replaced} of {progress.total} new: {verdict.because}")
                 return None
             if isinstance(verdict, RollBack):
                 return verdict.because
@@ -228,6 +242,7 @@ class Rollout:
         await self._withdraw(max(surplus, 1) if self._settings.strategy == "in_place" else surplus, because)
         for _ in range(missing):
             member = self._there.add_one()
+            self._step(f"{member.id} starting, of the old version")
             member.start(self._around.group)
             if (why := await self._until_ready(member)) is not None:
                 return why
@@ -239,8 +254,16 @@ class Rollout:
         """New ones leave, the youngest first. What they have is handed over at once: they may be no good."""
         leavers = [self._new.pop() for _ in range(min(count, len(self._new)))]
         if leavers:
+            self._step(f"{_listed(leavers)} leaving")
             leaving = self._around.leaving.with_drain(0.0)
             await self._there.retire(leavers, leaving, f"rolled back: {because}", self._there.plan)
+
+    def _step(self, text: str) -> None:
+        """For people who watch."""
+        progress = self._there.rollout
+        assert progress is not None
+        progress.steps.append(text)
+        self._around.say(f"{progress.deployment}: {text}")
 
     def _say(self, phase: RolloutPhase, because: str | None = None) -> None:
         """Enter a phase; what the last decision rested on stays until there is another one."""
@@ -258,7 +281,7 @@ class Rollout:
             reason=progress.reason,
             phase=phase.value,
             replaced=f"{progress.replaced} of {progress.total}",
-            because=progress.because.partition("\n")[0],
+            because=_first_line(progress.because),
         )
 
 
@@ -274,3 +297,11 @@ def _who_stays(member: Member) -> tuple[bool, bool, bool]:
 def _look_at(member: Member) -> NewReplica:
     view = member.view
     return NewReplica(view.id, view.state, view.restarts, view.message)
+
+
+def _listed(members: Sequence[Member]) -> str:
+    return ", ".join(member.id for member in members) or "nothing"
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -42,6 +42,8 @@ class RolloutProgress:
     new: tuple[str, ...] = ()
     """Replicas of the new version."""
     ended_wall_s: float | None = None
+    steps: list[str] = field(default_factory=list)
+    """What was done, one line each."""
     undo_wanted: bool = False
     """Somebody wants it taken back."""
 

@@ -18,6 +18,7 @@ class StandInLifecycle(Lifecycle):
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
         self.progress = RolloutProgress("chat", "the file has changed", 1000.0, 3)
+        self.others: list[RolloutProgress] = []
 
     def _note(self, *asked: object) -> Done:
         self.asked.append(asked)
@@ -46,7 +47,7 @@ class StandInLifecycle(Lifecycle):
         return self._note("undo", name).message
 
     def rollouts(self) -> list[RolloutProgress]:
-        return [self.progress]
+        return [self.progress, *self.others]
 
     def end(self, phase: RolloutPhase, because: str) -> None:
         """The rollout is over."""

@@ -74,6 +74,7 @@ def test_refusals_are_errors_for_people(control: Control) -> None:
         ("/drain", {"target": "chat", "grace_s": -1}, "grace_s"),
         ("/drain", {"target": "chat", "grace": 1}, "grace"),
         ("/restart", {}, "target"),
+        ("/restart", {"target": "chat", "grace_s": 86401}, "grace_s"),
     ],
 )
 def test_what_is_malformed_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from inferry.admin.run_record import publish
 from inferry.admin.status import DeploymentStatus, Status
-from inferry.fleet.rollout_progress import RolloutPhase
+from inferry.fleet.lifecycle import Done
+from inferry.fleet.rollout_progress import RolloutPhase, RolloutProgress
 from tests.unit.admin.control_stand import running_control
 from tests.unit.admin.lifecycle_stand import DRAIN_S, StandInLifecycle
 
@@ -45,6 +47,7 @@ def lifecycle(run: Run, tmp_path: Path) -> Iterator[StandInLifecycle]:
         (["drain", "chat-0", "--grace", "2.5"], ("drain", "chat-0", 2.5)),
         (["undrain", "chat-0"], ("undrain", "chat-0")),
         (["restart", "chat"], ("restart", "chat", DRAIN_S)),
+        (["restart", "chat", "--grace", "2.5"], ("restart", "chat", 2.5)),
         (["rollout", "chat"], ("rollout", "chat", DRAIN_S)),
         (["rollout", "chat", "start"], ("rollout", "chat", DRAIN_S)),
         (["rollout", "--all"], ("rollout", "chat", DRAIN_S)),
@@ -57,6 +60,40 @@ def test_verbs_ask_and_say(run: Run, lifecycle: StandInLifecycle, words: list[st
     shown = run(*words)
     assert lifecycle.asked == [asked]
     assert (shown.code, shown.out) == (0, f"{lifecycle.asked[0][0]} is done.\n")
+
+
+def test_steps_are_shown_while_they_happen(
+    run: Run, lifecycle: StandInLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each once, before the end; not those of other rollouts, and nothing but the end for programs."""
+    monkeypatch.setattr("inferry.cli.rollout_steps.LOOK_S", 0.01)
+    mine = RolloutProgress("chat", "restart of chat-0 by hand", 2000.0, 1)
+    lifecycle.progress.steps.append("chat-9 starting")
+    asked = 0
+
+    async def restart(target: str, drain_s: float) -> Done:
+        nonlocal asked
+        if not lifecycle.others:
+            lifecycle.others.append(mine)
+            for step in ("chat-1 starting", "chat-0 leaving"):
+                mine.steps.append(step)
+                asked = 0
+                while asked < 2:
+                    await asyncio.sleep(0.005)
+        return Done("chat", "chat-0 replaced by chat-1.")
+
+    rollouts = lifecycle.rollouts
+
+    def count() -> list[RolloutProgress]:
+        nonlocal asked
+        asked += 1
+        return rollouts()
+
+    monkeypatch.setattr(lifecycle, "restart", restart)
+    monkeypatch.setattr(lifecycle, "rollouts", count)
+    shown = run("restart", "chat-0")
+    assert shown.out == "chat: chat-1 starting\nchat: chat-0 leaving\nchat-0 replaced by chat-1.\n"
+    assert json.loads(run("restart", "chat-0", "--json").out)["message"] == "chat-0 replaced by chat-1."
 
 
 def test_for_programs(run: Run, lifecycle: StandInLifecycle) -> None:

@@ -154,6 +154,28 @@ async def test_no_canary_where_nobody_serves() -> None:
         assert house.states() == {"chat-2": "ready", "chat-3": "ready"}
 
 
+async def test_each_step_is_told_as_it_happens() -> None:
+    """To whoever asks for rollouts, and on the terminal of `up`; on the way back, too."""
+    async with running(House(chat=chat(2, rollout=QUICK))) as house:
+        said: list[str] = []
+        house.fleet.set_say(said.append)
+        await house.fleet.lifecycle.restart("chat-1", 5)
+        assert house.fleet.lifecycle.rollouts()[0].steps == [
+            "restart of chat-1 by hand: chat-1 to be replaced (surge)",
+            "chat-2 starting",
+            "1 of 1 new: ready for 0 s; failed: 0 of 0 requests, of the old ones 0 of 0 requests",
+            "chat-1 leaving, with what is under way finished first",
+            "done",
+        ]
+        assert said[0] == "chat: restart of chat-1 by hand: chat-1 to be replaced (surge)"
+        said.clear()
+        house.runtime.on_start = lambda handle: handle.end(2)
+        await house.apply(chat=chat(2, parallel=8, rollout=QUICK))
+        assert said[1] == "chat: chat-3 starting"
+        assert said[2].startswith("chat: is taken back: chat-3: ")
+        assert said[3:] == ["chat: chat-3 leaving", "chat: all is as it was"]
+
+
 async def test_undone_by_hand() -> None:
     """`undo` takes back what is under way, in the middle of a canary, and waits until that is done."""
     async with running(House(chat=chat(2, rollout=CANARY))) as house:
