@@ -90,6 +90,12 @@ class BadBenchPlan(ConfigError):
     code = "bad_bench_plan"
 
 
+class BenchClientFailed(ConfigError):
+    """The load generator's own processes could not be started, or have died."""
+
+    code = "bench_client_failed"
+
+
 # --- the client must act ------------------------------------------------------------------------------
 
 
