@@ -15,7 +15,7 @@ from inferry.bench.dialects.form import Dialect, Encoded, merged
 from inferry.bench.dialects.heard import Heard
 from inferry.bench.dialects.registry import DIALECTS
 from inferry.bench.dialects.server_errors import error_in, message_of, shortened
-from inferry.bench.plan import Api, Target
+from inferry.bench.plan import Target
 from inferry.bench.records import Ask, Raw, RequestRecord
 from inferry.bench.verdicts import OK_STATUS, judge
 
@@ -24,7 +24,7 @@ _STREAM_TYPE = "text/event-stream"
 
 
 def encode(target: Target, ask: Ask) -> Encoded:
-    """The request for `ask`. Raises ConfigError if the target's API can't be asked that."""
+    """The request for `ask`. Raises BadBenchPlan if the target's API can't be asked that."""
     dialect = DIALECTS[target.api]
     fields = merged(dialect.fields(target, ask), target.extra)
     return Encoded(
@@ -32,12 +32,6 @@ def encode(target: Target, ask: Ask) -> Encoded:
         body=msgspec.json.encode(fields),
         headers=dialect.headers,
     )
-
-
-def key_headers(api: Api, key: str) -> tuple[tuple[str, str], ...]:
-    """How an API key is shown. Anthropic's own service reads the second header, engines with its API the first."""
-    bearer = ("authorization", f"Bearer {key}")
-    return (bearer, ("x-api-key", key)) if api == "messages" else (bearer,)
 
 
 def read(target: Target, ask: Ask, raw: Raw, *, warmup: bool) -> RequestRecord:

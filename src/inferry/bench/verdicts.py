@@ -57,7 +57,7 @@ def judge(ask: Ask, raw: Raw, heard: Heard, counted: Counted, *, choices: int, n
     if raw.status is None:
         return Verdict.CONNECT, raw.reason or "the connection ended before an answer began"
     if not (raw.whole or heard.end_mark):
-        return Verdict.TRUNCATED, f"the connection ended after {_so_far(counted)}, before the answer did"
+        return Verdict.TRUNCATED, _cut(raw, counted)
     if names_an_end and (verdict := _judge_end(heard, counted, choices)) is not None:
         return verdict
     if not heard.said:
@@ -90,7 +90,13 @@ def _judge_length(asked: int, came: int, heard: Heard) -> Judged:
     return Verdict.WRONG_LENGTH, f"{came} tokens where {asked} were asked for, finish reason {named}"
 
 
+def _cut(raw: Raw, counted: Counted) -> str:
+    how = raw.reason or "the connection ended"
+    return f"{how} after {_so_far(counted)}, before the answer was at its end"
+
+
 def _so_far(counted: Counted) -> str:
     if not counted.tokens:
         return "no text"
-    return f"{counted.sum} tokens" if counted.source != "chunks" else f"{len(counted.tokens)} chunks"
+    unit = "chunk" if counted.source == "chunks" else "token"
+    return f"{counted.sum} {unit}{'' if counted.sum == 1 else 's'}"

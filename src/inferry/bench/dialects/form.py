@@ -9,7 +9,7 @@ from msgspec import Struct
 from inferry.bench.dialects.heard import Heard
 from inferry.bench.plan import Api, Target
 from inferry.bench.records import Ask
-from inferry.core.errors import ConfigError
+from inferry.core.errors import BadBenchPlan
 
 Fields = dict[str, object]
 
@@ -43,7 +43,7 @@ class Dialect(Protocol):
         """Behind the target's base_url."""
 
     def fields(self, target: Target, ask: Ask) -> Fields:
-        """The request's body, without the target's `extra`. Raises ConfigError for what the API can't be asked."""
+        """The request's body, without the target's `extra`. Raises BadBenchPlan for what the API can't be asked."""
 
     def hear(self, data: bytes, at_s: float, heard: Heard) -> None:
         """Read one event of a stream. Raises msgspec.DecodeError or UnicodeDecodeError for another form."""
@@ -55,12 +55,12 @@ class Dialect(Protocol):
 def prompt_text(ask: Ask, api: Api) -> str:
     """The prompt as one text; a conversation's contents one after the other, so that what is shared stays shared.
 
-    Raises ConfigError if there are only token ids, which this API does not take.
+    Raises BadBenchPlan if there are only token ids, which this API does not take.
     """
     if ask.messages is not None:
         return "\n\n".join(content for _, content in ask.messages)
     if ask.text is None:
-        raise ConfigError(
+        raise BadBenchPlan(
             f"api {api} takes no token ids, and request {ask.number} has nothing else: "
             f"use one of {', '.join(sorted(TAKES_TOKEN_IDS))}, or a workload with text"
         )
@@ -68,7 +68,7 @@ def prompt_text(ask: Ask, api: Api) -> str:
 
 
 def prompt_messages(ask: Ask, api: Api) -> list[Fields]:
-    """The prompt as messages with roles. Raises ConfigError like `prompt_text`."""
+    """The prompt as messages with roles. Raises BadBenchPlan like `prompt_text`."""
     if ask.messages is not None:
         return [{"role": role, "content": content} for role, content in ask.messages]
     return [{"role": "user", "content": prompt_text(ask, api)}]

@@ -1,0 +1,183 @@
+"""Verdicts on stand-ins that err in each known way, however their bytes were cut up."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from inferry.bench.judging import read
+from inferry.bench.records import Ask, Raw, RequestRecord, Verdict
+
+from .standin_servers import ASK, ASKED, DONE, FAILED, ROLE, STANDINS, WELL, WORDS, Standin, delta, total
+
+BY_NAME = {standin.name: standin for standin in STANDINS}
+each = pytest.mark.parametrize("standin", STANDINS, ids=lambda standin: standin.name)
+
+
+def judged(standin: Standin, raw: Raw | None = None) -> RequestRecord:
+    return read(standin.target, ASK, standin.raw() if raw is None else raw, warmup=False)
+
+
+@each
+def test_each_way_of_erring_is_told(standin: Standin) -> None:
+    """The verdict is the right one, failures have a reason in words, and the tokens that came are counted."""
+    record = judged(standin)
+    assert (record.verdict, record.output_tokens) == (standin.verdict, standin.tokens), record.reason
+    assert bool(record.reason) == record.failed
+    assert len(record.reason) < 400
+    assert "\n" not in record.reason
+
+
+def by_byte(standin: Standin) -> RequestRecord:
+    """Read from a body that came byte by byte: the byte at place n at n seconds."""
+    return judged(
+        standin, standin.raw(tuple((float(at), bytes((byte,))) for at, byte in enumerate(standin.body)))
+    )
+
+
+@each
+def test_no_split_of_the_bytes_changes_anything_but_times(standin: Standin) -> None:
+    """Over every split in two: same verdict, reason and tokens; what was whole in the first piece has its time."""
+    plain = judged(standin)
+    ends = by_byte(standin).chunk_s
+    for cut in range(1, len(standin.body)):
+        record = judged(standin, standin.raw(((-2.0, standin.body[:cut]), (-1.0, standin.body[cut:]))))
+        assert (record.verdict, record.reason) == (plain.verdict, plain.reason)
+        assert (record.chunk_tokens, record.token_source) == (plain.chunk_tokens, plain.token_source)
+        assert record.chunk_s == tuple(-2.0 if end < cut else -1.0 for end in ends)
+
+
+@each
+def test_tokens_add_up_and_times_go_forward(standin: Standin) -> None:
+    """Byte by byte: the chunks' tokens sum up to the answer's, and no time is before the one that precedes it."""
+    record = by_byte(standin)
+    assert sum(record.chunk_tokens) == pytest.approx(record.output_tokens)
+    assert list(record.chunk_s) == sorted(record.chunk_s)
+    if record.chunk_s:
+        assert (record.chunk_s[0], record.chunk_s[-1]) == (record.first_token_s, record.last_token_s)
+
+
+def raw_without_answer(trouble: Verdict | None, **fields: object) -> Raw:
+    plain = Raw(number=0, due_s=0.5, sent_s=0.6, trouble=trouble, reason="as the client said")
+    return msgspec.structs.replace(plain, **fields)
+
+
+@pytest.mark.parametrize("trouble", [Verdict.CONNECT, Verdict.UNSENT, Verdict.TIMEOUT, Verdict.MALFORMED])
+def test_what_the_client_knows_itself_stands(trouble: Verdict) -> None:
+    """Without an answer to read, the client's own verdict and reason are the record's."""
+    record = read(BY_NAME["well"].target, ASK, raw_without_answer(trouble), warmup=True)
+    assert (record.verdict, record.reason, record.warmup) == (trouble, "as the client said", True)
+    assert (record.input_tokens, record.output_tokens, record.chunk_s) == (4, 0, ())
+
+
+def test_silence_is_a_lost_connection() -> None:
+    """No status and no word from the client about it: CONNECT, not a success."""
+    record = read(BY_NAME["well"].target, ASK, raw_without_answer(None, reason=""), warmup=False)
+    assert record.verdict is Verdict.CONNECT
+    assert record.reason
+
+
+def with_trouble(trouble: Verdict, body: bytes, status: int = 200) -> RequestRecord:
+    raw = raw_without_answer(trouble, status=status, pieces=((1.0, body),))
+    return read(BY_NAME["well"].target, ASK, raw, warmup=False)
+
+
+def test_a_client_that_left_hides_no_failure() -> None:
+    """Abandoned is what was sound until then; an error that had come before stays a failure."""
+    assert with_trouble(Verdict.ABANDONED, ROLE + WORDS).verdict is Verdict.ABANDONED
+    assert with_trouble(Verdict.ABANDONED, b"").verdict is Verdict.ABANDONED
+    assert with_trouble(Verdict.ABANDONED, ROLE + FAILED).verdict is Verdict.STREAM_ERROR
+    assert with_trouble(Verdict.ABANDONED, b"data: {oops\n\n").verdict is Verdict.MALFORMED
+    assert with_trouble(Verdict.ABANDONED, b"{", status=503).verdict is Verdict.HTTP_ERROR
+
+
+def test_an_abandoned_answer_counts_what_had_come() -> None:
+    """Its tokens and times are there, for what the engine did in vain."""
+    record = with_trouble(Verdict.ABANDONED, ROLE + WORDS)
+    assert (record.output_tokens, record.token_source, record.first_token_s) == (3, "chunks", 1.0)
+
+
+def test_a_timeout_in_mid_answer_is_a_timeout() -> None:
+    """What had come by then stays in the record."""
+    record = with_trouble(Verdict.TIMEOUT, ROLE + WORDS)
+    assert (record.verdict, record.output_tokens) == (Verdict.TIMEOUT, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("not-200", "status 503: try later"),
+        ("not-200-cut", 'status 502: {"detail": "try la'),
+        ("error-then-done", "after 1 chunk the server said: out of memory"),
+        ("messages-error", "full"),
+        ("responses-failed", "gone"),
+        ("tgi-error", "gone"),
+        ("error-as-body", "no such model"),
+        ("engine-gave-up", "the engine gave up after 3 tokens: finish reason 'abort'"),
+        ("one-choice-of-two", "without a finish reason for 1 of 2 choices"),
+        ("too-few", "2 tokens where 3 were asked for, finish reason length"),
+        ("page-instead", "a stream was asked for, and this came (text/html): <html>"),
+        ("event-not-json", "not the API's form"),
+        ("cut-between-events", "the connection ended after 3 chunks, before the answer was at its end"),
+    ],
+)
+def test_reasons_are_the_servers_own_words(name: str, words: str) -> None:
+    """A failure's reason has what the server said, or what was missing and when."""
+    assert words in judged(BY_NAME[name]).reason
+
+
+def test_unknown_lengths_are_no_failure() -> None:
+    """Where nobody counts tokens, or none were asked for, no length can be wrong."""
+    well = BY_NAME["well"]
+    uncounted = ROLE + WORDS + delta("length", content=" four") + DONE
+    assert judged(well, well.raw(((1.0, uncounted),))).verdict is Verdict.OK
+    unasked = Ask(number=0, due_s=0.0, text="hello")
+    many = ROLE + WORDS + delta("length") + total(99)
+    assert read(well.target, unasked, well.raw(((1.0, many),)), warmup=False).verdict is Verdict.OK
+
+
+def test_the_record_has_what_the_server_counted() -> None:
+    """Tokens of prompt, cache and reasoning are the server's; what was asked for stays beside them."""
+    well = BY_NAME["well"]
+    details = {
+        "prompt_tokens_details": {"cached_tokens": 2},
+        "completion_tokens_details": {"reasoning_tokens": 1},
+    }
+    body = WELL.replace(total(ASKED), total(ASKED, **details))
+    ask = msgspec.structs.replace(ASK, input_tokens=9, shared_tokens=5, session=8)
+    record = read(well.target, ask, well.raw(((1.0, body),)), warmup=False)
+    assert (record.input_tokens, record.input_asked, record.cached_tokens, record.shared_tokens) == (
+        4,
+        9,
+        2,
+        5,
+    )
+    assert (record.reasoning_tokens, record.finish_reason, record.session) == (1, "length", 8)
+
+
+def test_the_time_to_the_answer_leaves_reasoning_out() -> None:
+    """Reasoning is the first token; the first answer comes after it, and its tokens are counted apart."""
+    standin = BY_NAME["reasoning"]
+    start = standin.body.index(b'"yes"')
+    record = judged(standin, standin.raw(((1.0, standin.body[:start]), (2.0, standin.body[start:]))))
+    assert (record.first_token_s, record.first_answer_s) == (1.0, 2.0)
+    assert (record.reasoning_tokens, record.output_tokens) == (2, 3)
+
+
+def test_an_answer_in_one_body_comes_all_at_once() -> None:
+    """Without a stream there is one chunk, with all tokens, at the time of the last byte."""
+    standin = BY_NAME["chat-in-one-body"]
+    record = judged(standin, standin.raw(((1.0, standin.body[:9]), (2.0, standin.body[9:]))))
+    assert (record.chunk_s, record.chunk_tokens, record.token_source) == ((2.0,), (3.0,), "usage")
+
+
+def test_embeddings_have_no_tokens_of_their_own() -> None:
+    """There is nothing to wait for but the end; the prompt's tokens are known."""
+    record = judged(BY_NAME["embeddings"])
+    assert (record.token_source, record.first_token_s, record.input_tokens) == ("none", None, 4)
+
+
+def test_the_cache_is_counted_into_the_prompt_for_all_apis() -> None:
+    """Anthropic's API counts it apart: 3 and 1 are a prompt of 4."""
+    record = judged(BY_NAME["messages"])
+    assert (record.input_tokens, record.cached_tokens) == (4, 1)
