@@ -16,16 +16,12 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
-from inferry.core.config_sections import section_at
-from inferry.core.deployment import ENGINE_TYPES, DeploymentFile
-from inferry.core.deployment_base import ManagedBase
+from inferry.core.config_wording import KeyPath as KeyPath
+from inferry.core.config_wording import dotted, explain, kind_of
+from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import ConfigError
-from inferry.core.shown_url import shown_url
-from inferry.core.suggest import did_you_mean
 
-KeyPath = tuple[str | int, ...]
 FILE_BYTES_MAX = 4 * 1024 * 1024
 VALUES_MAX = 100_000
 """Aliases of aliases can make a short file endless; 1000 deployments with every key are some 30,000 values."""
@@ -95,7 +91,7 @@ def parse_text(text: str, path: Path, environ: Mapping[str, str]) -> LoadedFile:
     if tree is None:
         raise ConfigError(f"{path} is empty. 'inferry init' writes an example.")
     if not isinstance(tree, dict):
-        raise ConfigError(f"{path} must hold keys such as 'deployments:', not {_kind(tree)}")
+        raise ConfigError(f"{path} must hold keys such as 'deployments:', not {kind_of(tree)}")
     problems: list[str] = []
     found = _References()
     tree = _resolve(tree, (), environ, found, problems, reader)
@@ -107,7 +103,10 @@ def parse_text(text: str, path: Path, environ: Mapping[str, str]) -> LoadedFile:
         try:
             config = DeploymentFile.model_validate(tree, context={"referenced_values": frozenset(wholly)})
         except ValidationError as error:
-            problems = [_explain(detail, tree, found, reader) for detail in error.errors()]
+            problems = [
+                explain(detail, tree, found.written, found.resolved, reader.place)
+                for detail in error.errors()
+            ]
     if problems:
         raise ConfigError("\n".join(sorted(problems, key=line_of)))
     return LoadedFile(
@@ -163,7 +162,7 @@ class _Reader:
                 here = (*at, str(key))
                 if str(key) in result:
                     raise ConfigError(
-                        f"{self.file_name}:{key_node.start_mark.line + 1}: {_dotted(here)} stands here twice "
+                        f"{self.file_name}:{key_node.start_mark.line + 1}: {dotted(here)} stands here twice "
                         f"(first in line {self.lines[here]})"
                     )
                 self.lines[here] = key_node.start_mark.line + 1
@@ -176,12 +175,12 @@ class _Reader:
         try:
             return loader.construct_object(node)
         except ValueError as error:  # 2026-02-30 looks like a date, and is none
-            raise ConfigError(f"{self.place(at)}: {_kind(node.value)} can't be read: {error}") from None
+            raise ConfigError(f"{self.place(at)}: {kind_of(node.value)} can't be read: {error}") from None
 
     def place(self, at: KeyPath) -> str:
         """`inferry.yaml:7: deployments.chat.replicas`, with the nearest line that is known."""
         line = _nearest_line(self.lines, at)
-        return f"{self.file_name}:{line}: {_dotted(at)}" if at else f"{self.file_name}:{line}"
+        return f"{self.file_name}:{line}: {dotted(at)}" if at else f"{self.file_name}:{line}"
 
 
 @dataclass(slots=True)
@@ -246,146 +245,13 @@ def _nearest_line(lines: Mapping[KeyPath, int], at: KeyPath) -> int:
     return lines.get(at, 1)
 
 
-# --- wording ------------------------------------------------------------------------------------------
-
-
 def line_of(problem: str) -> int:
     """The line that a problem of a file begins with, as in `inferry.yaml:7: ...`; 0 where it names none."""
     number = problem.partition(":")[2].partition(":")[0]
     return int(number) if number.isdigit() else 0
 
 
-def _dotted(at: KeyPath) -> str:
-    return ".".join(str(part) for part in at)
-
-
 def _begins_with(line: str, at: KeyPath) -> bool:
     # A section's name alone (`host`) may as well begin a sentence.
     end = r"[.:]" if len(at) == 1 else r"(?![\w-])"
-    return re.match(re.escape(_dotted(at)) + end, line) is not None
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return "a group of keys"
-    if isinstance(value, list):
-        return "a list"
-    text = repr(shown_url(value) if isinstance(value, str) else value)
-    return text if len(text) <= 80 else text[:77] + "...'"
-
-
-_WANTED = {
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "string_type": "text",
-    "list_type": "a list, as in [first, second]",
-    "dict_type": "a group of keys",
-    "model_type": "a group of keys",
-    "model_attributes_type": "a group of keys",
-    "byte_size": "a size such as 32MiB",
-    "byte_size_unit": "a size such as 32MiB",
-}
-
-
-def _explain(
-    detail: ErrorDetails,
-    tree: Mapping[str, Any],
-    found: _References,
-    reader: _Reader,
-) -> str:
-    at = tuple(detail["loc"])
-    if at and at[-1] == "[key]":  # pydantic's way to say that the key itself is wrong
-        at = at[:-1]
-    # The tag of the union of engines stands in pydantic's path, but not in the file.
-    if len(at) > 2 and at[0] == "deployments" and at[2] in ENGINE_TYPES:
-        at = at[:2] + at[3:]
-    place = reader.place(at)
-    value = detail["input"]
-    shown = found.written.get(at) or _kind(value)
-    context = detail.get("ctx", {})
-    match detail["type"]:
-        case "extra_forbidden":
-            return f"{place}: there is no such key.{_key_hint(at, tree)}"
-        case "missing":
-            return f"{place} is missing: add '{at[-1]}:'{_missing_hint(at)}"
-        case "union_tag_invalid" if value["engine"] is None:
-            return f"{place}.engine is empty: one of {', '.join(sorted(ENGINE_TYPES))} is needed."
-        case "literal_error" | "union_tag_invalid":
-            wanted = sorted(
-                re.findall(r"'([^']+)'", str(context.get("expected") or context["expected_tags"]))
-            )
-            if detail["type"] == "union_tag_invalid":
-                at = (*at, "engine")
-                place, value = reader.place(at), detail["input"]["engine"]
-                shown = found.written.get(at) or _kind(value)
-            near = did_you_mean(str(value), wanted)
-            near = "" if near.startswith(" Known") else near
-            return f"{place}: {shown} is not known.{near} One of: {', '.join(wanted)}."
-        case "union_tag_not_found":
-            return f"{place}.engine is missing: add 'engine:', one of {', '.join(sorted(ENGINE_TYPES))}."
-        case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
-            limit = next(iter(context.values()))
-            bound = {"greater_than_equal": "at least", "greater_than": "more than",
-                     "less_than_equal": "at most", "less_than": "less than"}  # fmt: skip
-            return f"{place}: must be {bound[detail['type']]} {limit}, not {shown}"
-        case kind if kind in _WANTED:
-            return f"{place}: must be {_WANTED[kind]}, not {shown}"
-        case "string_pattern_mismatch" if examples := _examples(at, tree):
-            return f"{place}: write it as in {examples[0]}, not {shown}"
-        case "too_short" | "string_too_short":
-            return f"{place} is empty: at least {context.get('min_length')} is needed.{_empty_hint(at)}"
-        case "too_long" | "string_too_long":
-            return f"{place}: is too long: {context.get('max_length')} at most"
-        case "value_error":
-            words = detail["msg"].removeprefix("Value error, ")
-            for path, written in found.written.items():
-                if path[: len(at)] == at:  # what came from the environment may be a secret
-                    for text in (found.resolved[path], shown_url(found.resolved[path])):
-                        words = words.replace(f"'{text}'", f"'{shown_url(written)}'")
-            return f"{place}: {words}"
-        case _:
-            return f"{place}: {detail['msg'][:1].lower()}{detail['msg'][1:]}, not {shown}"
-
-
-def _key_hint(at: KeyPath, tree: Mapping[str, Any]) -> str:
-    section = section_at(at[:-1], tree)
-    key = str(at[-1])
-    if section is None:
-        return ""
-    others = [name for name, engine in ENGINE_TYPES.items() if key in engine.model_fields]
-    if len(at) == 3 and others:
-        engine = tree["deployments"][at[1]].get("engine")
-        started = [name for name, kind in ENGINE_TYPES.items() if issubclass(kind, ManagedBase)]
-        whose = "engines that Inferry starts" if others == started else f"engine {' or '.join(others)}"
-        return f" '{key}' is for {whose}, and this one is '{engine}'."
-    return did_you_mean(key, section.model_fields)
-
-
-def _examples(at: KeyPath, tree: Mapping[str, Any]) -> list[Any] | None:
-    section = section_at(at[:-1], tree)
-    field = None if section is None else section.model_fields.get(str(at[-1]))
-    return None if field is None else field.examples
-
-
-def _empty_hint(at: KeyPath) -> str:
-    return _missing_hint(at).rstrip() if at[-1] == "deployments" else ""
-
-
-def _missing_hint(at: KeyPath) -> str:
-    match at[-1]:
-        case "deployments":
-            return " ('inferry init' writes an example)"
-        case "endpoints":
-            return " [http://HOST:PORT/v1]"
-        case "model":
-            return " and the model to serve"
-    return ""
+    return re.match(re.escape(dotted(at)) + end, line) is not None
