@@ -27,7 +27,9 @@ ROUND = 1000
 ROUNDS = 15
 HELD_PER_REPLICA = 4
 FAMILIES = 200
-BLOCKS = 8
+BLOCK_TOKENS = 500
+"""Of what the gateway takes for a block, 2 KB of text."""
+BLOCKS = 4
 """Of a prompt; some 2,000 tokens."""
 GOAL_US = {10: 5.0, 1000: 50.0}
 
@@ -47,9 +49,9 @@ class Cost:
 
 def facts_of(rng: random.Random, family: int) -> RouteFacts:
     """A prompt that begins as all of its family, and ends as none."""
-    shared = rng.randrange(1, BLOCKS)
+    shared = rng.randrange(1, max(BLOCKS, 2))
     blocks = tuple(family * 1000 + at if at < shared else rng.getrandbits(60) for at in range(BLOCKS))
-    return RouteFacts(250 * BLOCKS, rng.randrange(50, 500), blocks, f"s{rng.randrange(5000)}")
+    return RouteFacts(BLOCK_TOKENS * BLOCKS, rng.randrange(50, 500), blocks, f"s{rng.randrange(5000)}")
 
 
 def measure(policy: PolicyName, replicas: int, seed: int) -> Cost:

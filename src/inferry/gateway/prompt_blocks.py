@@ -15,9 +15,9 @@ from collections.abc import Hashable
 import msgspec
 from msgspec import Raw
 
-BLOCK_BYTES = 1024
-"""About 250 tokens of English."""
-BLOCKS_MAX = 512
+BLOCK_BYTES = 2048
+"""About 500 tokens of English. Half of it would find shorter common beginnings, and cost routing 1 us per 1,000 tokens more."""
+BLOCKS_MAX = 256
 """What comes after half a MB is taken to be new where what comes before is."""
 NONE = Raw(b"")
 

@@ -40,7 +40,7 @@ def test_as_many_blocks_are_equal_as_whole_pieces_of_the_text_are(
 
 def test_a_conversation_that_goes_on_begins_with_what_it_was() -> None:
     """All whole blocks of a turn are the first ones of the next turn's prompt."""
-    turns = ["word " * 700, "answer " * 300, "and then? " * 100]
+    turns = ["word " * 1400, "answer " * 300, "and then? " * 100]
     for before, after in pairwise((turns[:1], turns[:2], turns)):
         earlier, later = (prompt_blocks(chat(texts), "m") for texts in (before, after))
         assert in_common(earlier, later) >= len(earlier) - 1
@@ -48,7 +48,7 @@ def test_a_conversation_that_goes_on_begins_with_what_it_was() -> None:
 
 def test_sampling_fields_change_nothing() -> None:
     """Only what the engine reads as the prompt counts."""
-    texts = ["word " * 700]
+    texts = ["word " * 1400]
     assert prompt_blocks(chat(texts), "m") == prompt_blocks(chat(texts, temperature=0.5, stream=True), "m")
 
 
@@ -57,13 +57,13 @@ def test_sampling_fields_change_nothing() -> None:
 )
 def test_what_stands_before_the_messages_makes_another_prompt(more: dict[str, object]) -> None:
     """Other tools, another system prompt or a salted cache: nothing in common."""
-    texts = ["word " * 700]
+    texts = ["word " * 1400]
     assert in_common(prompt_blocks(chat(texts), "m"), prompt_blocks(chat(texts, **more), "m")) == 0
 
 
 def test_equal_tools_are_a_common_beginning() -> None:
     """Agents share long tool lists: other messages after them keep those blocks."""
-    tools = [{"type": "function", "description": "word " * 1000}]
+    tools = [{"type": "function", "description": "word " * 2000}]
     first, second = (prompt_blocks(chat([text], tools=tools), "m") for text in ("one", "two"))
     assert in_common(first, second) >= 4
 
@@ -76,10 +76,10 @@ def test_another_model_or_adapter_shares_nothing() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"prompt": "word " * 700},
-        {"prompt": ["word " * 700, "two"]},
-        {"input": "word " * 700},
-        {"input": [{"role": "user", "content": "word " * 700}]},
+        {"prompt": "word " * 1400},
+        {"prompt": ["word " * 1400, "two"]},
+        {"input": "word " * 1400},
+        {"input": [{"role": "user", "content": "word " * 1400}]},
     ],
 )
 def test_all_shapes_of_prompts_have_blocks(body: dict[str, object]) -> None:
