@@ -26,6 +26,17 @@ Grace = Annotated[
     ),
 ]
 
+_PHASES = {
+    "rolling_back": "being taken back",
+    "rolled_back": "taken back",
+    "stuck": "taken back in part only",
+}
+
+
+def phase_in_words(phase: str) -> str:
+    """How far a rollout is, for people."""
+    return _PHASES.get(phase, phase)
+
 
 def client_of(port: int | None) -> LifecycleClient:
     """The running instance that is meant."""

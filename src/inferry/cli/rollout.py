@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inferry.cli.down import Port
-from inferry.cli.lifecycle_words import AsJson, client_of, show
+from inferry.cli.lifecycle_words import AsJson, client_of, phase_in_words, show
 from inferry.cli.rollout_steps import by_hand, showing_steps
 from inferry.core.clock import SystemClock
 from inferry.core.errors import ConfigError
+from inferry.core.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,7 @@ def _show_status(client: LifecycleClient, deployment: str | None, as_json: bool)
     found = client.rollouts()
     if deployment is not None:
         if deployment not in (known := [each.name for each in client.status().deployments]):
-            raise ConfigError(f"There is no deployment '{deployment}'. Known: {', '.join(known)}.")
+            raise ConfigError(f"There is no deployment '{deployment}'.{did_you_mean(deployment, known)}")
         found = [each for each in found if each.deployment == deployment]
     if as_json:
         typer.echo("[" + ",".join(each.model_dump_json() for each in found) + "]")
@@ -93,7 +94,7 @@ def _lines(found: Sequence[RolloutView]) -> list[str]:
         since = f"{(each.ended or now_s) - each.began:.0f} s"
         took = f"took {since}" if each.ended is not None else f"for {since}"
         lines.append(
-            f"{each.deployment}: {each.phase}, {each.replaced} of {each.total} new, {took} ({each.reason})"
+            f"{each.deployment}: {phase_in_words(each.phase)}, {each.replaced} of {each.total} new, {took} ({each.reason})"
         )
         if each.new:
             lines.append(f"  new: {', '.join(each.new)}")

@@ -11,6 +11,7 @@ import typer
 
 from inferry.cli.config import DEFAULT_FILE
 from inferry.cli.down import Port
+from inferry.cli.lifecycle_words import phase_in_words
 from inferry.cli.names_table import names_tables
 from inferry.core.clock import pause_s
 from inferry.core.errors import ConfigError
@@ -117,7 +118,8 @@ def _notes(deployment: DeploymentStatus) -> Iterator[str]:
     if rollout is not None and rollout.phase != "done":
         first_line = rollout.because.partition("\n")[0]
         why = f": {first_line}" if first_line else ""
-        yield f"{deployment.name}: {rollout.reason}, {rollout.phase}, {rollout.replaced} of {rollout.total} new{why}"
+        phase = phase_in_words(rollout.phase)
+        yield f"{deployment.name}: {rollout.reason}, {phase}, {rollout.replaced} of {rollout.total} new{why}"
 
 
 def _ago(seconds: float) -> str:

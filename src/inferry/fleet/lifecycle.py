@@ -5,7 +5,7 @@ One at a time per deployment; whoever comes second is told what is going on, and
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -16,7 +16,7 @@ from inferry.core.suggest import did_you_mean
 from inferry.fleet.hand_scale import HandScales, with_replicas
 from inferry.fleet.member import Member
 from inferry.fleet.plan import DeploymentPlan
-from inferry.fleet.reconciler import Reconciler, start_in_turn
+from inferry.fleet.reconciler import BY_FILE, Reconciler, start_in_turn
 from inferry.fleet.replica_set import ReplicaSet, seats
 from inferry.fleet.rollout import Rollout, Surroundings
 from inferry.fleet.rollout_progress import RolloutPhase, RolloutProgress
@@ -147,7 +147,9 @@ class Lifecycle:
                 raise RolloutFailed(
                     f"The rollout of '{name}' was taken back in part only: {progress.because}"
                 )
-            return progress.because
+            if progress.reason != BY_FILE:
+                return progress.because
+            return f"{progress.because}\nThe file still says otherwise: change it there, too."
 
     def rollouts(self) -> list[RolloutProgress]:
         """The last rollout of each deployment that had one, as it is now."""
@@ -214,14 +216,22 @@ class Lifecycle:
                 raise LifecycleRefused(f"'{target}' names a deployment and a replica: rename the deployment.")
             return sets[target], list(sets[target].members.values())
         if member is None or of_replica is None:
-            known = "; ".join(f"{name} ({', '.join(each.members)})" for name, each in sets.items())
-            raise UnknownReplica(f"There is no deployment and no replica '{target}'. There are: {known}.")
+            raise UnknownReplica(f"There is no deployment and no replica '{target}'.{_near(target, sets)}")
         return of_replica, [member]
 
     def _until(self, name: str) -> str:
         if self._scales.of(name) is None:
             return "The file says the same."
         return f"The file says {self._scales.in_file(name)}: yours holds until that changes."
+
+
+def _near(target: str, sets: Mapping[str, ReplicaSet]) -> str:
+    """What is there; a name that is nearly the same first. Of a replica that is gone, no other one is."""
+    known = "; ".join(f"{name} ({', '.join(each.members)})" for name, each in sets.items())
+    near = did_you_mean(target, [*sets, *(member for each in sets.values() for member in each.members)])
+    if target.rpartition("-")[0] in sets or "Did you mean" not in near:
+        near = ""
+    return f"{near} There are: {known}."
 
 
 def _must_be_loaded(there: ReplicaSet) -> None:

@@ -281,4 +281,5 @@ def _last_lines(handle: Handle) -> str:
     lines: Sequence[str] = handle.log_tail()[-LOG_LINES:]
     if not lines:
         return f" It printed nothing ({handle.log_path})."
-    return "".join([f" The last lines of {handle.log_path}:", *(f"\n    {line}" for line in lines)])
+    # On lines of their own: many show the first line only.
+    return "".join([f"\n  The last lines of {handle.log_path}:", *(f"\n    {line}" for line in lines)])

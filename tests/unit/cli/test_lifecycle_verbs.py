@@ -136,7 +136,7 @@ def test_status_of_rollouts(run: Run, lifecycle: StandInLifecycle) -> None:
     assert second == "  new: chat-3"
     lifecycle.end(RolloutPhase.ROLLED_BACK, "chat-3: the engine ended\n    no such model")
     assert run("rollout", "--all", "status").out == (
-        "chat: rolled_back, 1 of 3 new, took 12 s (the file has changed)\n"
+        "chat: taken back, 1 of 3 new, took 12 s (the file has changed)\n"
         "  new: chat-3\n  chat-3: the engine ended\n      no such model\n"
     )
     [view] = json.loads(run("rollout", "chat", "status", "--json").out)

@@ -33,7 +33,7 @@ def a_rollout(phase: str, because: str) -> RolloutView:
         (a_status(rollout=a_rollout("canary", "")), ["chat: the file has changed, canary, 1 of 3 new"]),
         (
             a_status(rollout=a_rollout("rolled_back", "chat-3: it broke\nlast lines")),
-            ["chat: the file has changed, rolled_back, 1 of 3 new: chat-3: it broke"],
+            ["chat: the file has changed, taken back, 1 of 3 new: chat-3: it broke"],
         ),
     ],
 )

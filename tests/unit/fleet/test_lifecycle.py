@@ -263,6 +263,8 @@ async def test_names_that_are_not_there() -> None:
         lifecycle = house.fleet.lifecycle
         with pytest.raises(UnknownReplica, match=r"no replica 'chat-7'. There are: chat \(chat-0\)."):
             await lifecycle.drain("chat-7", 5)
+        with pytest.raises(UnknownReplica, match=r"Did you mean 'chat'\? There are: chat \(chat-0\)"):
+            await lifecycle.restart("caht", 5)
         with pytest.raises(UnknownReplica, match="Did you mean 'chat'"):
             await lifecycle.scale("chatt", 2, 5)
 

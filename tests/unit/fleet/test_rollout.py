@@ -169,10 +169,20 @@ async def test_each_step_is_told_as_it_happens() -> None:
         ]
         assert said[0] == "chat: restart of chat-1 by hand: chat-1 to be replaced (surge)"
         said.clear()
-        house.runtime.on_start = lambda handle: handle.end(2)
+
+        def end_with_words(handle: FakeHandle) -> None:
+            handle.lines.append("no such model")
+            handle.end(2)
+
+        house.runtime.on_start = end_with_words
         await house.apply(chat=chat(2, parallel=8, rollout=QUICK))
         assert said[1] == "chat: chat-3 starting"
         assert said[2].startswith("chat: is taken back: chat-3: ")
+        assert said[2].endswith(
+            "would end the same way."
+        )  # one whole sentence; the engine's words come below
+        because = house.fleet.lifecycle.rollouts()[0].because.splitlines()
+        assert because[1:] == ["  The last lines of /logs/chat-3.log:", "    no such model"]
         assert said[3:] == ["chat: chat-3 leaving", "chat: all is as it was"]
 
 
@@ -182,7 +192,9 @@ async def test_undone_by_hand() -> None:
         change = asyncio.create_task(house.apply(chat=chat(2, parallel=8, rollout=CANARY)))
         await until(lambda: bool(house.fleet.lifecycle.rollouts()) and phase(house) is RolloutPhase.CANARY)
         assert house.fleet.lifecycle.is_under_way("chat")
-        assert await house.fleet.lifecycle.undo("chat") == "it was taken back by hand"
+        assert await house.fleet.lifecycle.undo("chat") == (
+            "it was taken back by hand\nThe file still says otherwise: change it there, too."
+        )
         assert await change == {"chat": "it was taken back by hand"}
         assert house.states() == {"chat-0": "ready", "chat-1": "ready"}
 
@@ -207,7 +219,9 @@ async def test_undone_when_old_ones_have_left(strategy: str) -> None:
     async with running(House(chat=chat(3, rollout=rollout))) as house:
         change = asyncio.create_task(house.apply(chat=chat(3, parallel=8, rollout=rollout)))
         await until(lambda: house.states().get("chat-4") == "ready")
-        assert await house.fleet.lifecycle.undo("chat") == "it was taken back by hand"
+        assert await house.fleet.lifecycle.undo("chat") == (
+            "it was taken back by hand\nThe file still says otherwise: change it there, too."
+        )
         assert await change == {"chat": "it was taken back by hand"}
         assert phase(house) is RolloutPhase.ROLLED_BACK
         assert set(house.states().values()) == {"ready"}
@@ -223,7 +237,8 @@ async def test_undo_leaves_a_way_back_alone() -> None:
         await until(lambda: house.states().get("chat-3") == "ready")
         house.runtime.latest("chat-3").end(-9)
         await until(lambda: phase(house) is RolloutPhase.ROLLING_BACK)
-        assert await house.fleet.lifecycle.undo("chat") == "chat-3 ended after it had been ready"
+        undone = await house.fleet.lifecycle.undo("chat")
+        assert undone.startswith("chat-3 ended after it had been ready\n")
         assert await change == {"chat": "chat-3 ended after it had been ready"}
         assert [house.parallel(replica_id) for replica_id in house.states()] == ["64", "64"]
 
