@@ -164,3 +164,5 @@ class ReplicaLoad:
     """Prompt tokens that were looked up in the engine's prefix cache; counter."""
     prefix_hit_tokens: int | None = None
     """Those that it had; counter."""
+    preemptions: int | None = None
+    """Requests put back for want of KV cache; counter."""

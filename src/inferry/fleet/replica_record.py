@@ -123,6 +123,7 @@ class ReplicaRecord:
             kv_cache_use=metrics.kv_cache_use,
             prefix_query_tokens=metrics.prefix_query_tokens,
             prefix_hit_tokens=metrics.prefix_hit_tokens,
+            preemptions=metrics.preemptions,
         )
         if metrics.tokens_generated is not None:
             self._view = replace(
