@@ -109,7 +109,7 @@ class Synthetic(Struct, frozen=True, tag="synthetic", kw_only=True):
     """The run's nonce is in all of it, so that no earlier run has left it in a cache. Without: two runs with one seed
     ask the same."""
     by_ids: bool = False
-    """Token ids instead of text, for completions: exact with any tokenizer."""
+    """Token ids instead of text, for completions and embeddings: exact with any tokenizer."""
 
 
 class FromFile(Struct, frozen=True, tag="file", kw_only=True):
@@ -130,7 +130,7 @@ class FromTrace(Struct, frozen=True, tag="trace", kw_only=True):
     """That one hash id of a Mooncake trace stands for."""
     tokens_scale: float = 1.0
     by_ids: bool = False
-    """Token ids instead of text, for completions."""
+    """Token ids instead of text, for completions and embeddings."""
 
 
 class Sessions(Struct, frozen=True, tag="sessions", kw_only=True):

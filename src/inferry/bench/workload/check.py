@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from inferry.bench.arrivals import check_arrivals
+from inferry.bench.dialects.form import TAKES_TOKEN_IDS
 from inferry.bench.plan import FromFile, FromTrace, RunPlan, Sessions, Synthetic, TraceTimes, Workload
 from inferry.bench.workload.lengths import check_lengths
 from inferry.core.errors import BadBenchPlan
