@@ -36,9 +36,10 @@ def check_plan(plan: RunPlan) -> None:
             param="arrivals",
         )
     by_ids = isinstance(plan.workload, Synthetic | FromTrace) and plan.workload.by_ids
-    if by_ids and plan.target.api != "completions":
+    if by_ids and plan.target.api not in TAKES_TOKEN_IDS:
         raise BadBenchPlan(
-            f"by_ids is set, and the API is {plan.target.api}: only completions take token ids",
+            f"by_ids is set, and the API is {plan.target.api}: token ids are for "
+            f"{' and '.join(sorted(TAKES_TOKEN_IDS))}",
             param="by_ids",
         )
 
