@@ -110,7 +110,7 @@ def amount_text(value: float | None, unit: Unit) -> str:
         case "s":
             return _time_text(value)
         case "share":
-            return f"{plain(100 * value)} %"
+            return "under 0.01 %" if 0 < value < 0.0001 else f"{plain(100 * value)} %"
         case "per_s":
             return f"{plain(value)}/s"
         case "W":

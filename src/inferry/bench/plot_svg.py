@@ -6,17 +6,19 @@ mark a shape of its own, so that nothing is told by colour alone.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from html import escape
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
-from inferry.bench.plot_scales import Axis, amount_text
+from inferry.bench.plot_scales import Axis, Unit, amount_text
 
 WIDTH, HEIGHT = 460.0, 270.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 12.0, 10.0, 42.0
-STRIP = 18.0
+STRIP = 26.0
 """Above the plot, for marks that have no value on its axis."""
 STYLES = 5
 """Pairs of colour and dash pattern that the page's style has."""
@@ -50,6 +52,23 @@ class Rule(Struct, frozen=True, kw_only=True):
     name: str
     at: float
     upright: bool
+
+
+FAR = 3.0
+"""A limit that many times beyond all values is said and not drawn: it would press them into a corner."""
+
+
+def limit_rule(
+    limit: float | None, unit: Unit, values: Iterable[float | None], *, upright: bool
+) -> tuple[tuple[Rule, ...], str]:
+    """The rule of a limit that may not be set, and a note instead of it if it is far from all `values`."""
+    if limit is None:
+        return (), ""
+    text = amount_text(limit, unit)
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if known and limit > FAR * max(known):
+        return (), f"The limit of {text} is far {'to the right of' if upright else 'above'} all of this."
+    return (Rule(name=f"limit {text}", at=limit, upright=upright),), ""
 
 
 class Band(Struct, frozen=True, kw_only=True):
@@ -112,7 +131,7 @@ def _top(plot: Plot) -> float:
 
 def _y(plot: Plot, value: float | None) -> float:
     if value is None:
-        return TOP + STRIP / 2 - 2
+        return TOP + 5
     return HEIGHT - BOTTOM - plot.y.place(value) * (HEIGHT - BOTTOM - _top(plot))
 
 

@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from msgspec import Struct
 
 from inferry.bench.records import RequestRecord, RunRecord, Verdict
+from inferry.bench.request_figures import token_gaps_ms
+from inferry.bench.statistics import Sample
 
 BINS_MAX = 90
 """As many as a plot of 400 px shows apart."""
-_BIN_WIDTHS_S = (0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
+_SHORT_S = 10.0
+"""Runs shorter than this have bins of a part of a second; in others such bins would show chance, no more."""
+_BIN_WIDTHS_S = (0.2, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 P99_COUNT_MIN = 100
 """Of fewer values, the 99th percentile lies between the two greatest: the greatest itself is shown."""
 GAPS_MAX = 500_000
@@ -19,6 +23,9 @@ GAPS_MAX = 500_000
 DOTS_MAX = 2_000
 TAIL_SHARE = 0.01
 _SHARES = (*(number / 100 for number in range(100)), 0.992, 0.994, 0.996, 0.998, 0.999, 0.9995, 1.0)
+
+SINCE_START = "time since the run's start"
+"""The name of the x axis that all plots over time share."""
 
 Pairs = tuple[tuple[float, float | None], ...]
 
@@ -51,7 +58,9 @@ def ended_s(record: RunRecord) -> float:
 def per_bin(record: RunRecord) -> Series:
     """All requests, those of the warm-up among them."""
     until_s = ended_s(record)
-    width_s = next((width for width in _BIN_WIDTHS_S if until_s / width <= BINS_MAX), 7200.0)
+    least_s = 0.0 if until_s < _SHORT_S else 1.0
+    widths = (width for width in _BIN_WIDTHS_S if width >= least_s and until_s / width <= BINS_MAX)
+    width_s = next(widths, 7200.0)
     count = max(math.ceil(until_s / width_s), 1)
     place = _Places(width_s, count)
     requests = record.requests
@@ -77,8 +86,8 @@ def per_bin(record: RunRecord) -> Series:
         ok_per_s=rate(place.counts(each.ended_s for each in requests if each.verdict is Verdict.OK)),
         failed_per_s=rate(place.counts(each.due_s for each in requests if each.failed)),
         in_flight=place.pairs(_most_in_flight(requests, place)),
-        ttft_ms_p50=place.pairs([quantile(sorted(values), 0.5) for values in ttfts]),
-        ttft_ms_p99=place.pairs([_p99(sorted(values)) for values in ttfts]),
+        ttft_ms_p50=place.pairs([Sample(values).percentile(0.5) for values in ttfts]),
+        ttft_ms_p99=place.pairs([_p99(values) for values in ttfts]),
         tokens_per_s=rate(tokens),
     )
 
@@ -121,20 +130,10 @@ def _most_in_flight(requests: Sequence[RequestRecord], place: _Places) -> list[f
     return most
 
 
-def quantile(ordered: Sequence[float], share: float) -> float | None:
-    """Between the two nearest, linearly; None of nothing."""
-    if not ordered:
-        return None
-    place = share * (len(ordered) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
-
-
-def _p99(ordered: Sequence[float]) -> float | None:
-    if len(ordered) < P99_COUNT_MIN:
-        return ordered[-1] if ordered else None
-    return quantile(ordered, 0.99)
+def _p99(values: list[float]) -> float | None:
+    if len(values) < P99_COUNT_MIN:
+        return max(values, default=None)
+    return Sample(values).percentile(0.99)
 
 
 # --- distributions ------------------------------------------------------------------------------------
@@ -153,12 +152,8 @@ def shares_within(
     Failures, and requests without the latency, never arrive: with them among `requests`, no share reaches 1.
     """
     found = (latency_ms(each) for each in requests if each.verdict is Verdict.OK)
-    ordered = sorted(value for value in found if value is not None)
-    if not ordered:
-        return ()
-    arrived = len(ordered) / len(requests)
-    shares = [share for share in _SHARES if share == 1.0 or len(ordered) >= 1 / (1 - share)]
-    return tuple((quantile(ordered, share) or 0.0, share * arrived) for share in shares)
+    sample = Sample(value for value in found if value is not None)
+    return _rising(sample, len(sample) / len(requests)) if len(sample) else ()
 
 
 def token_gaps(requests: Sequence[RequestRecord]) -> tuple[Pairs, int]:
@@ -167,25 +162,16 @@ def token_gaps(requests: Sequence[RequestRecord]) -> tuple[Pairs, int]:
     A chunk of k tokens after a gap g counts as k gaps of g/k. The second value: every how many-th request was taken.
     """
     good = [each for each in requests if each.verdict is Verdict.OK]
-    chunks = sum(len(each.chunk_s) for each in good)
-    every = max(math.ceil(chunks / GAPS_MAX), 1)
-    weighted: list[tuple[float, float]] = []
-    for each in good[::every]:
-        for position in range(1, min(len(each.chunk_s), len(each.chunk_tokens))):
-            if (tokens := each.chunk_tokens[position]) > 0:
-                gap_ms = 1000 * (each.chunk_s[position] - each.chunk_s[position - 1])
-                weighted.append((gap_ms / tokens, tokens))
-    weighted.sort()
-    total = sum(tokens for _, tokens in weighted)
-    pairs: list[tuple[float, float | None]] = []
-    wanted, so_far = 0, 0.0
-    for gap_ms, tokens in weighted:
-        so_far += tokens
-        if so_far >= _SHARES[wanted] * total * (1 - 1e-9):
-            pairs.append((gap_ms, so_far / total))
-            while wanted < len(_SHARES) - 1 and so_far >= _SHARES[wanted] * total:
-                wanted += 1
-    return tuple(pairs), every
+    every = max(math.ceil(sum(len(each.chunk_s) for each in good) / GAPS_MAX), 1)
+    gaps = [gap for each in good[::every] for gap in token_gaps_ms(each)]
+    return _rising(Sample((gap for gap, _ in gaps), (tokens for _, tokens in gaps)), 1.0), every
+
+
+def _rising(sample: Sample, arrived: float) -> Pairs:
+    """No share that so few values can't tell: of 50, none between 98 % and all."""
+    shares = [share for share in _SHARES if share == 1.0 or len(sample) * (1 - share) >= 1]
+    values = ((sample.percentile(share), share * arrived) for share in shares)
+    return tuple((value, share) for value, share in values if value is not None)
 
 
 # --- points -------------------------------------------------------------------------------------------

@@ -1,0 +1,83 @@
+"""What a report is made from: one run, several at different loads, or a search and all of its trials."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from inferry.bench.capacity import Found, Goal
+from inferry.bench.plan import Closed, RunPlan
+from inferry.bench.plot_scales import plain
+from inferry.bench.records import Calibration, RunRecord
+from inferry.bench.summary import Summary, asked_rate
+from inferry.bench.validity import Validity
+
+LoadUnit = Literal["per_s", "number"]
+"""Requests per second, or the users of a closed loop."""
+
+
+class ReportedRun(Struct, frozen=True, kw_only=True):
+    plan: RunPlan
+    record: RunRecord
+    summary: Summary
+    validity: Validity
+    name: str = ""
+    """Instead of its load, for runs that differ by something else: `gateway`, `direct`."""
+
+    @property
+    def load(self) -> float | None:
+        """None: its arrivals are not of one rate."""
+        if isinstance(self.plan.arrivals, Closed):
+            return float(self.plan.arrivals.concurrency)
+        return asked_rate(self.plan.arrivals)
+
+    @property
+    def load_unit(self) -> LoadUnit:
+        return "number" if isinstance(self.plan.arrivals, Closed) else "per_s"
+
+    @property
+    def title(self) -> str:
+        if self.name or self.load is None:
+            return self.name or "the run"
+        return load_text(self.load, self.load_unit)
+
+
+class Capacity(Struct, frozen=True, kw_only=True):
+    """What a search came to."""
+
+    goal: Goal
+    found: Found
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    runs: tuple[ReportedRun, ...]
+    """In the order in which they were made. At least one."""
+    capacity: Capacity | None = None
+    calibration: Calibration | None = None
+    environment: dict[str, str] = {}
+    """Facts of the machine that sent, by name."""
+
+    @property
+    def loads(self) -> tuple[float, ...]:
+        """The different loads, if the runs are a sweep; empty: they are one run, or differ by name."""
+        loads = {run.load for run in self.runs if run.load is not None}
+        named = any(run.name for run in self.runs)
+        same_unit = len({run.load_unit for run in self.runs}) == 1
+        return tuple(sorted(loads)) if len(loads) > 1 and same_unit and not named else ()
+
+    @property
+    def main(self) -> ReportedRun:
+        """The run that the page is about: of a search one at the highest load that surely holds, else the last."""
+        if self.capacity is None or not self.capacity.found.low:
+            return self.runs[-1]
+        limit = self.capacity.found.low * 1.001
+        below = [run for run in self.runs if run.load is not None and run.load <= limit]
+        return max(below, key=lambda run: run.load or 0.0, default=self.runs[-1])
+
+
+def load_text(load: float, unit: LoadUnit) -> str:
+    """`12.5 requests/s`, `1 user`."""
+    if unit == "per_s":
+        return f"{plain(load)} request{'' if load == 1 else 's'}/s"
+    return f"{plain(load)} user{'' if load == 1 else 's'}"
