@@ -6,6 +6,7 @@ Each is written by hand after what engines send; none was recorded. `Standin.ver
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from inferry.bench.records import Ask, Raw, Verdict
 STREAM = "text/event-stream"
 JSON = "application/json"
 DONE = b"data: [DONE]\n\n"
+IN_TURN = "in-turn"
 ASKED = 3
 """Tokens that every ask wants."""
 
@@ -164,8 +166,8 @@ STANDINS = (
     Standin("reasoning", OK, ROLE + delta(reasoning="hm") + delta(reasoning_content="ah") + delta("stop", content="yes") + total(3)),
     Standin("tool-call", OK, ROLE + delta(tool_calls=[{"function": {"name": "f", "arguments": ""}}]) + delta("tool_calls", tool_calls=[{"function": {"arguments": "{}"}}]) + total(2), tokens=2),
     Standin("two-choices", OK, WORDS + delta("length") + delta(content="uno due tre", index=1) + delta("length", index=1) + total(6), tokens=6, extra=(("n", 2),)),
-    Standin("late-head", OK, WELL, head_after_s=0.3),
-    Standin("stall", OK, WELL, stall_s=0.3),
+    Standin("late-head", OK, WELL, head_after_s=0.15),
+    Standin("stall", OK, WELL, stall_s=0.15),
     Standin("completions", OK, text("one") + text("", usage=0) + text(" two") + text(" three", "length") + total(3) + DONE, "completions"),
     Standin("responses", OK, CREATED + SAID + say("response.completed", response=response("completed")), "responses"),
     Standin("responses-by-length", OK, CREATED + SAID + say("response.incomplete", response=response("incomplete", reason="max_output_tokens")), "responses"),
@@ -231,8 +233,12 @@ STANDINS = (
 
 @asynccontextmanager
 async def serving(standins: tuple[Standin, ...] = STANDINS) -> AsyncIterator[str]:
-    """All of them over HTTP/1.1, each below its name: the server's address. Connections are closed after each."""
+    """All of them over HTTP/1.1, each below its name, and below IN_TURN one after the other: the server's address.
+
+    Connections are closed after each answer.
+    """
     by_name = {standin.name: standin for standin in standins}
+    in_turn = itertools.cycle(standins)
     served: set[asyncio.Task[None]] = set()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -243,7 +249,8 @@ async def serving(standins: tuple[Standin, ...] = STANDINS) -> AsyncIterator[str
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             length = next(line for line in head.lower().split("\r\n") if line.startswith("content-length:"))
             await reader.readexactly(int(length.partition(":")[2]))
-            await _send(by_name[head.split("/")[1]], writer)
+            name = head.split("/")[1]
+            await _send(next(in_turn) if name == IN_TURN else by_name[name], writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # a connection that was opened ahead and never used
         finally:

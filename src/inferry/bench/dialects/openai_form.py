@@ -114,12 +114,11 @@ def _hear_usage(usage: _Usage, heard: Heard) -> None:
 
 
 def _answer_chars(words: _Words) -> int:
-    calls = [call.function for call in words.tool_calls or () if call.function is not None]
-    return (
-        len(words.content or "")
-        + len(words.refusal or "")
-        + sum(len(call.name or "") + len(call.arguments or "") for call in calls)
-    )
+    chars = len(words.content or "") + len(words.refusal or "")
+    for call in words.tool_calls or ():
+        if call.function is not None:
+            chars += len(call.function.name or "") + len(call.function.arguments or "")
+    return chars
 
 
 def _ids(choice: _Choice) -> int | None:

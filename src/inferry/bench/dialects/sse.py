@@ -36,15 +36,27 @@ def events(pieces: tuple[tuple[float, bytes], ...], *, whole: bool) -> Iterator[
     body = b"".join(piece for _, piece in pieces)
     start = len(_BYTE_ORDER_MARK) if body.startswith(_BYTE_ORDER_MARK) else 0
     index, piece_end = 0, len(pieces[0][1])
-    for boundary in _EMPTY_LINE.finditer(body, start):
-        while piece_end < boundary.end():
+    for block_end, end in _empty_lines(body, start):
+        while piece_end < end:
             index += 1
             piece_end += len(pieces[index][1])
-        if (event := _event(pieces[index][0], body[start : boundary.start()])) is not None:
+        if (event := _event(pieces[index][0], body[start:block_end])) is not None:
             yield event
-        start = boundary.end()
+        start = end
     if whole and (event := _event(pieces[-1][0], body[start:])) is not None:
         yield event
+
+
+def _empty_lines(body: bytes, start: int) -> Iterator[tuple[int, int]]:
+    """Where each empty line, with the line end before it, begins and ends."""
+    if b"\r" in body:
+        for boundary in _EMPTY_LINE.finditer(body, start):
+            yield boundary.span()
+        return
+    at = body.find(b"\n\n", start)
+    while at >= 0:  # the same, and quicker: nearly all servers send LF only
+        yield at, at + 2
+        at = body.find(b"\n\n", at + 2)
 
 
 def _event(at_s: float, block: bytes) -> Event | None:
