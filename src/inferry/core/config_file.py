@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from inferry.core.config_rounds import what_is_wrong
 from inferry.core.config_wording import KeyPath as KeyPath
 from inferry.core.config_wording import dotted, explain, kind_of
 from inferry.core.deployment import DeploymentFile
@@ -95,18 +96,16 @@ def parse_text(text: str, path: Path, environ: Mapping[str, str]) -> LoadedFile:
     problems: list[str] = []
     found = _References()
     tree = _resolve(tree, (), environ, found, problems, reader)
-    if not problems:
-        # A default stands in the file, and so does what is written around a reference: no place for a secret.
-        wholly = {
-            found.resolved[at] for at, text in found.written.items() if _WHOLE_REFERENCE.fullmatch(text)
-        }
-        try:
-            config = DeploymentFile.model_validate(tree, context={"referenced_values": frozenset(wholly)})
-        except ValidationError as error:
-            problems = [
-                explain(detail, tree, found.written, found.resolved, reader.place)
-                for detail in error.errors()
-            ]
+    # A default stands in the file, and so does what is written around a reference: no place for a secret.
+    wholly = {found.resolved[at] for at, text in found.written.items() if _WHOLE_REFERENCE.fullmatch(text)}
+    context = {"referenced_values": frozenset(wholly)}
+    try:
+        config = DeploymentFile.model_validate(tree, context=context)
+    except ValidationError:
+        problems += [
+            explain(detail, tree, found.written, found.resolved, reader.place)
+            for detail in what_is_wrong(tree, context, found.unset)
+        ]
     if problems:
         raise ConfigError("\n".join(sorted(problems, key=line_of)))
     return LoadedFile(
@@ -191,6 +190,8 @@ class _References:
     resolved: dict[KeyPath, str] = field(default_factory=dict)
     from_environment: set[KeyPath] = field(default_factory=set)
     variables: set[str] = field(default_factory=set)
+    unset: set[KeyPath] = field(default_factory=set)
+    """Those with a variable that is not set, and no default."""
 
 
 def _resolve(
@@ -227,6 +228,7 @@ def _resolve(
             return default
         found.from_environment.add(at)
         if found_value is None:
+            found.unset.add(at)
             # A default would stand in the file, which is no place for a key.
             way_out = "Set it." if at[-1] == "api_key" else f"Set it, or give a default: ${{{name}:-value}}"
             problems.append(f"{reader.place(at)}: the environment variable {name} is not set. {way_out}")

@@ -15,7 +15,8 @@ def section_at(at: tuple[str | int, ...], tree: Mapping[str, Any]) -> type[BaseM
     """The type whose keys may stand directly below the path `at`, as the types say; None: no keys do."""
     kind: Any = DeploymentFile
     if len(at) >= 2 and at[0] == "deployments":
-        kind = ENGINE_TYPES.get(str(tree["deployments"][at[1]].get("engine")))
+        deployment = tree["deployments"].get(at[1])
+        kind = ENGINE_TYPES.get(str(deployment.get("engine"))) if isinstance(deployment, dict) else None
         at = at[2:]
     for part in at:
         kind = _below(kind, part)
