@@ -75,20 +75,23 @@ def _with_overhead(wording: Wording, server: ServerCount) -> Wording:
     source = wording.source
     if (differs := long_tokens - overhead_tokens - length) and wording.exact:
         source += f"; but the server's usage differs from it by {differs} of {length} tokens"
+    word = wording.openers[0]
     return replace(
         wording,
         overhead_tokens=overhead_tokens,
-        turn_tokens=_turn_tokens(wording.openers[0], overhead_tokens, server),
+        turn_tokens=_added(("user", "assistant", "user"), word, overhead_tokens, server),
+        system_tokens=_added(("system", "user"), word, overhead_tokens, server),
         exact=wording.exact and not differs,
         source=source,
     )
 
 
-def _turn_tokens(word: str, overhead_tokens: int, server: ServerCount) -> int:
-    """0 where conversations can't be counted: a template may refuse what another takes."""
-    turns = (("user", word), ("assistant", word), ("user", word))
+def _added(roles: Sequence[str], word: str, overhead_tokens: int, server: ServerCount) -> int:
+    """By a conversation's other messages, besides their texts; 0 where it can't be counted: a template may refuse what
+    another takes."""
+    messages = tuple((role, word) for role in roles)
     try:
-        return max(0, server.usage(Ask(number=0, due_s=None, messages=turns)) - overhead_tokens - len(turns))
+        return server.usage(Ask(number=0, due_s=None, messages=messages)) - overhead_tokens - len(roles)
     except CountFailed:
         return 0
 

@@ -45,6 +45,8 @@ class Wording(Struct, frozen=True, kw_only=True):
     """That a prompt has besides its text, as the server counts: chat template, BOS."""
     turn_tokens: int = 0
     """That an earlier question with its answer adds besides their texts."""
+    system_tokens: int = 0
+    """That a system message adds besides its text; less than 0 where it takes the place of a template's own."""
     exact: bool = False
     """Lengths were compared with a tokenizer's; else they are an estimate."""
     source: str = "no tokenizer: each of some frequent words is taken for one token"

@@ -164,7 +164,8 @@ class StandIn:
         if not self.states_usage:
             return httpx.Response(200, json={"choices": []})
         words = sum(len(each["content"].split()) for each in body["messages"])
-        tokens = min(self.cuts_at, 7 + words) + 4 * (len(body["messages"]) // 2)
+        roles = [each["role"] for each in body["messages"]]
+        tokens = min(self.cuts_at, 7 + words) + 4 * roles.count("assistant") - 3 * roles.count("system")
         return httpx.Response(200, json={"choices": [], "usage": {"prompt_tokens": tokens}})
 
     def _tokens(self, body: dict[str, Any]) -> httpx.Response:
@@ -189,17 +190,17 @@ def fitted(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, **more: Any) -> W
 
 @pytest.mark.parametrize("field", ["prompt", "content", "inputs"])
 def test_words_by_tokenize_and_the_rest_by_usage(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the words of vLLM, llama.cpp and TGI; what template and turns add is what usage says."""
+    """In the words of vLLM, llama.cpp and TGI; what a template adds is what usage says."""
     wording = fitted(StandIn(field), monkeypatch)
     assert (wording.exact, wording.source) == (True, "the server's /tokenize")
-    assert (wording.overhead_tokens, wording.turn_tokens) == (7, 4)
+    assert (wording.overhead_tokens, wording.turn_tokens, wording.system_tokens) == (7, 4, -3)
 
 
 def test_usage_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server without /tokenize tells how long prompts are when it is asked for one token."""
     wording = fitted(StandIn(None), monkeypatch)
     assert (wording.exact, wording.source) == (True, "the server's usage of a few prompts")
-    assert (wording.overhead_tokens, wording.turn_tokens) == (7, 4)
+    assert (wording.overhead_tokens, wording.turn_tokens, wording.system_tokens) == (7, 4, -3)
 
 
 def test_a_tokenizer_s_file_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

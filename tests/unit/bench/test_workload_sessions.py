@@ -63,9 +63,10 @@ def test_each_turn_has_all_that_was_said_before() -> None:
 
 
 def test_lengths_add_up() -> None:
-    """Contents, what a template adds, and what each turn of it adds."""
-    first, second, third, *_ = asked(CHATS, wording=Wording(overhead_tokens=7, turn_tokens=4))
-    assert [each.input_tokens for each in (first, second, third)] == [30 + 7, 43 + 11, 56 + 15]
+    """Contents, and what a template adds to a question, to each turn more, and for a system prompt."""
+    wording = Wording(overhead_tokens=7, turn_tokens=4, system_tokens=-2)
+    first, second, third, *_ = asked(CHATS, wording=wording)
+    assert [each.input_tokens for each in (first, second, third)] == [30 + 5, 43 + 9, 56 + 13]
     assert {each.output_tokens for each in (first, second, third)} == {8}
 
 

@@ -36,11 +36,13 @@ def session_outlines(workload: Sessions, script: Script, dues: Iterator[float | 
             number = next(numbers)
             said = workload.prefix_tokens + sum(questions) + sum(answers)
             wording = script.wording
-            input_tokens = said + wording.overhead_tokens + turn * wording.turn_tokens
+            around_tokens = wording.overhead_tokens + turn * wording.turn_tokens
+            if workload.prefix_tokens:
+                around_tokens += wording.system_tokens
             ask = Ask(
                 number=number,
                 due_s=None if turn else due_s,
-                input_tokens=input_tokens,
+                input_tokens=said + around_tokens,
                 output_tokens=output_tokens,
                 shared_tokens=before_tokens,
                 session=session,
