@@ -148,7 +148,7 @@ class Reloader:
             try:
                 loaded = with_deployment_of(self.loaded, before, name)
             except ValueError as error:
-                raise LifecycleRefused(f"'{name}' can't be as it was beside the others: {error}") from error
+                raise LifecycleRefused(f"'{name}' can't be as it was beside the others: {error}.") from error
             done = await self._apply(loaded)
             self._last = _Attempt(None, self._last.number + 1, done)
             if await self._is_what_file_says():

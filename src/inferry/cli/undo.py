@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
+from pydantic import ValidationError
+
 from inferry.core.config_file import KeyPath, LoadedFile
 from inferry.core.deployment import DeploymentFile
 
@@ -15,11 +17,15 @@ T = TypeVar("T")
 def with_deployment_of(now: LoadedFile, before: LoadedFile, name: str) -> LoadedFile:
     """`now`, with deployment `name` of `before`, and where its values came from: secrets must stay known as such.
 
-    Raises ValueError if the two don't fit together, as when another one has its alias now.
+    Raises ValueError, in words for people, if the two don't fit together, as when another one has its alias now.
     """
     deployments = {**now.config.deployments, name: before.config.deployments[name]}
     fields = {key: getattr(now.config, key) for key in now.config.model_fields_set}
-    config = DeploymentFile(**{**fields, "deployments": deployments})
+    try:
+        config = DeploymentFile(**{**fields, "deployments": deployments})
+    except ValidationError as error:
+        reasons = [found["msg"].removeprefix("Value error, ") for found in error.errors()]
+        raise ValueError("; ".join(reasons)) from error
     mine = {at for at in before.from_environment if _is_of(at, name)}
     others = {at for at in now.from_environment if not _is_of(at, name)}
     return replace(

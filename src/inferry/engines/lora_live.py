@@ -32,9 +32,14 @@ def unload_call(name: str, deployment: Deployment, adapter: str) -> WarmupReques
 
 def _call(name: str, deployment: Deployment, verb: str, body: dict[str, str]) -> WarmupRequest:
     if not isinstance(deployment, VllmDeployment | SglangDeployment):
+        if hasattr(deployment, "lora"):
+            raise LifecycleRefused(
+                f"'{name}' runs on {deployment.engine}, which loads adapters only when it starts: put it into "
+                f"deployments.{name}.lora of the file, and Inferry replaces the replicas."
+            )
         raise LifecycleRefused(
-            f"'{name}' runs on {deployment.engine}, which loads adapters only when it starts: put it into 'lora' of the "
-            "file, where the engine has that, and Inferry replaces the replicas."
+            f"'{name}' runs on {deployment.engine}, for which Inferry knows no LoRA adapters. While they run, vllm and "
+            "sglang load them ('lora_live: true'); tgi and tensorrt-llm when they start ('lora' in the file)."
         )
     if not deployment.lora_live:
         raise LifecycleRefused(

@@ -20,8 +20,9 @@ import structlog
 
 from inferry.core.clock import Clock
 from inferry.core.deployment_base import ManagedBase
-from inferry.core.errors import ConfigError, LifecycleRefused
+from inferry.core.errors import ConfigError, LifecycleRefused, UnknownReplica
 from inferry.core.replica import ReplicaState, ReplicaView
+from inferry.core.suggest import did_you_mean
 from inferry.fleet.memory_need import MemoryNeeds
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.replica_set import seats
@@ -147,6 +148,9 @@ class ModelSwap:
     def _model(self, name: str) -> SwapModel:
         self._follow_file()
         model = self._models.get(name)
+        known = [plan.name for plan in self._around.plans()]
+        if name not in known:
+            raise UnknownReplica(f"There is no deployment '{name}'.{did_you_mean(name, known)}")
         if model is None:
             raise LifecycleRefused(
                 f"'{name}' is not loaded on demand: only deployments with 'load: on_demand' can be loaded and "

@@ -126,6 +126,14 @@ def test_values_out_of_bounds(run: Run, words: list[str]) -> None:
     assert run(*words).code == 2
 
 
+def test_a_negative_number_is_no_option(run: Run) -> None:
+    """What is wrong is its bounds; a real option that nobody knows is still named."""
+    shown = run("scale", "chat", "-1")
+    assert (shown.code, "Invalid value for 'N'" in shown.err) == (2, True)
+    shown = run("scale", "chat", "2", "--nonsense")
+    assert (shown.code, "--nonsense" in shown.err) == (2, True)
+
+
 def test_status_of_rollouts(run: Run, lifecycle: StandInLifecycle) -> None:
     """One line for what goes on, one for the new replicas, and why; for one deployment, all, or programs."""
     lifecycle.progress.replaced = 1

@@ -52,5 +52,5 @@ def test_what_does_not_fit_together_is_refused() -> None:
     """Another deployment has taken its alias meanwhile."""
     before = loaded("deployments: {a: {engine: simulated, aliases: [x]}, b: {engine: simulated}}")
     now = loaded("deployments: {a: {engine: simulated}, b: {engine: simulated, aliases: [x]}}")
-    with pytest.raises(ValueError, match="'x' names both"):
+    with pytest.raises(ValueError, match=r"^'x' names both 'a' and 'b'$"):
         with_deployment_of(now, before, "a")

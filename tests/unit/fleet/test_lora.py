@@ -13,7 +13,7 @@ from inferry.core.deployment import Deployment
 from inferry.core.errors import LifecycleRefused, UnknownReplica
 from inferry.core.local_engines import SimulatedDeployment
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
-from inferry.core.server_engines import SglangDeployment, VllmDeployment
+from inferry.core.server_engines import SglangDeployment, TgiDeployment, VllmDeployment
 from inferry.engines.adapter import WarmupRequest
 from inferry.engines.registry import adapter_for
 from inferry.fleet.lora import LiveLora
@@ -167,7 +167,16 @@ async def test_dropping_it_takes_the_name_away_first(law: str) -> None:
     ("deployment", "adapter", "words"),
     [
         (vllm(live=False), "law", "set deployments.chat.lora_live to true"),
-        (SimulatedDeployment(engine="simulated"), "law", "runs on simulated, which loads adapters only when"),
+        (
+            SimulatedDeployment(engine="simulated"),
+            "law",
+            "runs on simulated, for which Inferry knows no LoRA",
+        ),
+        (
+            TgiDeployment(engine="tgi", model="hf:m/m"),
+            "law",
+            r"only when it starts: put it into deployments\.chat\.lora",
+        ),
         (vllm(), "a law", "can't be an adapter's name"),
         (vllm(lora={"law": "/srv/law"}), "law", "has an adapter 'law' in the file"),
     ],

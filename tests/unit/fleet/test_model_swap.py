@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from inferry.core.clock import SystemClock
-from inferry.core.errors import LifecycleRefused
+from inferry.core.errors import LifecycleRefused, UnknownReplica
 from inferry.core.local_engines import SimulatedDeployment
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.engines.registry import adapter_for
@@ -318,6 +318,8 @@ async def test_by_hand() -> None:
             await town.swap.unload("a")
         with pytest.raises(LifecycleRefused, match="Of those there are: a"):
             await town.swap.load("always")
+        with pytest.raises(UnknownReplica, match=r"no deployment 'alway'\. Did you mean 'always'"):
+            await town.swap.load("alway")
 
 
 async def test_the_file_changes_meanwhile() -> None:
