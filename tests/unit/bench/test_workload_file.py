@@ -121,7 +121,15 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, words: str) -> None:
     [
         (b"", "has no prompts"),
         (b"\xff\xfe\n", "line 1:"),
-        (b'[{"turns": []}]', "begins like ShareGPT's JSON"),
+        (
+            b'[{"turns": []}]',
+            "begins like ShareGPT's JSON, a list of objects with 'conversations', and item 1 of it",
+        ),
+        (b'[{"conversations": []}', "and it is none: Input data was truncated"),
+        (
+            b'[{"conversations": []}, {"conversations": 5}]',
+            "and item 2 of it is none: Expected `array`",
+        ),
         (b'[{"conversations": []}]', "has no prompts"),
         (b"\x1f\x8bno gzip", "can't be unpacked"),
         (b"\x1f\x8b\x08\x00", "can't be unpacked"),

@@ -118,26 +118,32 @@ class _Conversation(Struct):
     conversations: list[_Said]
 
 
-_conversations = msgspec.json.Decoder(list[_Conversation])
+_items = msgspec.json.Decoder(list[msgspec.Raw])
+_conversation = msgspec.json.Decoder(_Conversation)
 
 
 def _sharegpt(path: Path, data: bytes) -> list[_Prompt]:
     """Of each conversation that begins with a question and its answer, these two; the others are left out: the
-    published file is cut in pieces, of which some begin in the middle."""
+    published file is cut in pieces, of which some begin in the middle.
+
+    One after the other, since the file has hundreds of megabytes, most of it in turns that nobody needs here.
+    """
+    prompts, place = [], "it"
     try:
-        conversations = _conversations.decode(data)
+        for number, item in enumerate(_items.decode(data), 1):
+            place = f"item {number} of it"
+            said = _conversation.decode(item).conversations
+            match said[:2]:
+                case [_Said("human" | "user", question), _Said("gpt" | "assistant", answer)] if (
+                    question and answer
+                ):
+                    prompts.append(_Prompt(question, None, None, answer))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadBenchPlan(
-            f"{path} begins like ShareGPT's JSON, a list of objects with 'conversations', and is none: {error}",
+            f"{path}: begins like ShareGPT's JSON, a list of objects with 'conversations', and {place} is none: "
+            f"{error}",
             param="path",
         ) from error
-    prompts = []
-    for each in conversations:
-        match each.conversations[:2]:
-            case [_Said("human" | "user", question), _Said("gpt" | "assistant", answer)] if (
-                question and answer
-            ):
-                prompts.append(_Prompt(question, None, None, answer))
     return prompts
 
 
