@@ -43,7 +43,7 @@ def read(target: Target, ask: Ask, raw: Raw, *, warmup: bool) -> RequestRecord:
         ask, raw, heard, counted, choices=_choices(target), names_an_end=dialect.names_an_end
     )
     said = heard.said if dialect.counts_tokens else []
-    answer = next((piece.at_s for piece in said if piece.answer_chars), None)
+    answer = next((piece.at_s for piece in said if piece.answer_bytes), None)
     return RequestRecord(
         number=ask.number,
         verdict=verdict,

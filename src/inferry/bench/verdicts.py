@@ -11,7 +11,8 @@ TRUNCATED         neither HTTP's end was seen nor the API's own last word
 NO_FINISH         an end, and a choice without a finish reason
 STREAM_ERROR      a finish reason that says that the engine gave up: `abort` and its like
 EMPTY             not one character of text, reasoning or tool call
-WRONG_LENGTH      more tokens than asked for; or fewer, and the reason for the end is not the model's own
+WRONG_LENGTH      more tokens than asked for; or fewer, and the reason for the end is not the model's own. Not judged
+                  where nobody counts, nor of several choices: llama.cpp's usage has one of them, vLLM's all
 
 [DONE] proves nothing and is not demanded: vLLM and SGLang send it after an error, TGI and transformers never send
 it. What is demanded is a finish reason for every choice. [DONE] only counts as an end where a server closes the
@@ -25,7 +26,7 @@ from __future__ import annotations
 from inferry.bench.dialects.chunk_tokens import Counted
 from inferry.bench.dialects.heard import Heard
 from inferry.bench.dialects.server_errors import message_of
-from inferry.bench.records import Ask, Raw, Verdict
+from inferry.bench.records import Ask, Raw, TokenSource, Verdict
 
 OK_STATUS = 200
 BY_LENGTH = frozenset({"length", "max_tokens", "max_output_tokens"})
@@ -37,6 +38,8 @@ BY_MODEL = frozenset(
 )
 GAVE_UP = frozenset({"abort", "error", "cancelled", "failed"})
 """vLLM and SGLang that shut down; OpenRouter; responses."""
+
+_KNOWN: frozenset[TokenSource] = frozenset({"usage_per_chunk", "ids", "usage"})
 
 Judged = tuple[Verdict, str]
 
@@ -62,8 +65,8 @@ def judge(ask: Ask, raw: Raw, heard: Heard, counted: Counted, *, choices: int, n
         return verdict
     if not heard.said:
         return Verdict.EMPTY, "ended well, without one character of an answer"
-    if ask.output_tokens is not None and counted.source in ("usage_per_chunk", "ids", "usage"):
-        return _judge_length(ask.output_tokens * choices, counted.sum, heard)
+    if choices == 1 and ask.output_tokens is not None and counted.source in _KNOWN:
+        return _judge_length(ask.output_tokens, counted.sum, heard)
     return Verdict.OK, ""
 
 

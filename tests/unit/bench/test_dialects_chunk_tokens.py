@@ -7,7 +7,7 @@ import random
 import pytest
 
 from inferry.bench.dialects.chunk_tokens import count, spread
-from inferry.bench.dialects.heard import Heard, Piece
+from inferry.bench.dialects.heard import Heard, Piece, size
 
 
 def heard(*pieces: Piece, final: int | None = None, choices: int = 1) -> Heard:
@@ -74,7 +74,7 @@ def test_nobody_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chars", "tokens", "expected"),
+    ("sizes", "tokens", "expected"),
     [
         ([2, 4, 10], 8, [1, 2, 5]),
         ([1, 2, 30, 3], 4, [1, 1, 1, 1]),
@@ -84,9 +84,14 @@ def test_nobody_counts() -> None:
         ([7], 3, [3]),
     ],
 )
-def test_a_sum_is_spread_by_the_texts_share(chars: list[int], tokens: int, expected: list[float]) -> None:
+def test_a_sum_is_spread_by_the_texts_share(sizes: list[int], tokens: int, expected: list[float]) -> None:
     """The module's example; as many as pieces; a bundle found by its length; never less than one; too few."""
-    assert spread(chars, tokens) == pytest.approx(expected)
+    assert spread(sizes, tokens) == pytest.approx(expected)
+
+
+def test_texts_are_measured_as_utf_8() -> None:
+    """Tokenizers cut bytes: a sign of four bytes weighs as much as four letters."""
+    assert [size(text) for text in (None, "", "abcd", "é", "語", "🐙")] == [0, 0, 4, 2, 3, 4]
 
 
 def test_whatever_came_tokens_sum_up_and_order_stays() -> None:
@@ -107,9 +112,9 @@ def check_random_answer(chance: random.Random) -> None:
         ids = {"ids": tokens, "wrong ids": chance.randint(0, 3)}.get(told)
         pieces.append(Piece(float(at), answer, reasoning, ids, total))
     counted = count(heard(*pieces, final=made))
-    if any(piece.chars for piece in pieces):
+    if any(piece.bytes for piece in pieces):
         assert sum(counted.tokens) == pytest.approx(made)
-        assert counted.at_s[0] == next(piece.at_s for piece in pieces if piece.chars)
+        assert counted.at_s[0] == next(piece.at_s for piece in pieces if piece.bytes)
     assert all(tokens > 0 for tokens in counted.tokens)
     assert list(counted.at_s) == sorted(counted.at_s)
     assert 0 <= counted.reasoning_tokens <= made

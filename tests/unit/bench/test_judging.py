@@ -136,6 +136,13 @@ def test_unknown_lengths_are_no_failure() -> None:
     assert read(well.target, unasked, well.raw(((1.0, many),)), warmup=False).verdict is Verdict.OK
 
 
+def test_lengths_of_several_choices_are_not_judged() -> None:
+    """llama.cpp's usage counts one choice of two, vLLM's both: neither is a wrong length."""
+    standin = BY_NAME["two-choices"]
+    one_counted = standin.body.replace(total(6), total(3))
+    assert judged(standin, standin.raw(((1.0, one_counted),))).verdict is Verdict.OK
+
+
 def test_the_record_has_what_the_server_counted() -> None:
     """Tokens of prompt, cache and reasoning are the server's; what was asked for stays beside them."""
     well = BY_NAME["well"]

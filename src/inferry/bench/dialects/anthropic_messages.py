@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from inferry.bench.dialects.form import Fields, generation_fields, prompt_messages
-from inferry.bench.dialects.heard import Heard
+from inferry.bench.dialects.heard import Heard, size
 from inferry.bench.plan import Target
 from inferry.bench.records import Ask
 
@@ -105,8 +105,8 @@ def _hear_block(block: _Text, at_s: float, heard: Heard, *, begins: bool) -> Non
     given = 0 if begins or block.type != "tool_use" else len(bytes(block.input))
     heard.add(
         at_s,
-        answer=len(block.text or "") + len(block.partial_json or "") + len(block.name or "") + given,
-        reasoning=len(block.thinking or ""),
+        answer=size(block.text) + size(block.partial_json) + size(block.name) + given,
+        reasoning=size(block.thinking),
     )
 
 

@@ -5,9 +5,9 @@ The best that the server offers is taken:
 1. usage_per_chunk: each piece with text has the server's count up to there, so that differences are exact.
 2. ids: token ids, or one log-probability per token, came with each piece with text.
 3. usage: only the sum is known, from the end. It is spread over the pieces with text by their share of the
-   characters, though no piece gets less than one token: a text of its own is at least that. So no gap between tokens
+   bytes, though no piece gets less than one token: a text of its own is at least that. So no gap between tokens
    can come out longer than the gap between pieces was, and where there are as many tokens as pieces, each has one.
-   Example: 8 tokens over texts of 2, 4 and 10 characters: by share 1, 2 and 5. With fewer tokens than pieces, each
+   Example: 8 tokens over texts of 2, 4 and 10 bytes: by share 1, 2 and 5. With fewer tokens than pieces, each
    piece has the same part of one, as nothing tells which of them belong together.
 4. chunks: nobody says. Each piece with text is taken for one token; this is too few where engines send several at
    once.
@@ -54,25 +54,25 @@ def count(heard: Heard) -> Counted:
         if counted and final in (None, sum(tokens for _, tokens in counted)):
             return _result(counted, source, heard)
     if final is not None and final > 0:
-        shares = spread([piece.chars for piece in said], final)
+        shares = spread([piece.bytes for piece in said], final)
         return _result(list(zip(said, shares, strict=True)), "usage", heard)
     return _result([(piece, 1.0) for piece in said], "chunks", heard)
 
 
-def spread(chars: Sequence[int], tokens: int) -> list[float]:
-    """`tokens` over texts by their share of `chars`, each at least 1, rule 3 above. All of `chars` are above 0."""
-    if tokens <= len(chars):
-        return [tokens / len(chars)] * len(chars)
-    left_tokens, left_chars = float(tokens), sum(chars)
-    shares = [1.0] * len(chars)
-    by_length = sorted(range(len(chars)), key=chars.__getitem__)
+def spread(sizes: Sequence[int], tokens: int) -> list[float]:
+    """`tokens` over texts by their share of `sizes`, each at least 1, rule 3 above. All of `sizes` are above 0."""
+    if tokens <= len(sizes):
+        return [tokens / len(sizes)] * len(sizes)
+    left_tokens, left_bytes = float(tokens), sum(sizes)
+    shares = [1.0] * len(sizes)
+    by_length = sorted(range(len(sizes)), key=sizes.__getitem__)
     for rank, at in enumerate(by_length):
-        if chars[at] * left_tokens >= left_chars:  # a share of 1 or more, and so have all that are longer
+        if sizes[at] * left_tokens >= left_bytes:  # a share of 1 or more, and so have all that are longer
             for longer in by_length[rank:]:
-                shares[longer] = chars[longer] * left_tokens / left_chars
+                shares[longer] = sizes[longer] * left_tokens / left_bytes
             break
         left_tokens -= 1.0
-        left_chars -= chars[at]
+        left_bytes -= sizes[at]
     return shares
 
 
@@ -82,7 +82,7 @@ def _from_totals(pieces: Sequence[Piece]) -> list[int] | None:
     before = 0
     for piece in pieces:
         if piece.total is None:
-            if piece.chars:
+            if piece.bytes:
                 return None
             added.append(0)
             continue
@@ -98,7 +98,7 @@ def _placed(pieces: Sequence[Piece], added: Sequence[int]) -> list[tuple[Piece, 
     result: list[tuple[Piece, float]] = []
     waiting = 0
     for piece, tokens in zip(pieces, added, strict=True):
-        if not result and not piece.chars:
+        if not result and not piece.bytes:
             waiting += tokens
         elif not result and waiting + tokens == 0:
             return []  # this server counts only at the end
@@ -124,6 +124,6 @@ def _reasoning(counted: Iterable[tuple[Piece, float]]) -> Iterable[float]:
     """Of each piece's tokens, those of its reasoning; tokens without text go with the text before them."""
     share = 0.0
     for piece, tokens in counted:
-        if piece.chars:
-            share = piece.reasoning_chars / piece.chars
+        if piece.bytes:
+            share = piece.reasoning_bytes / piece.bytes
         yield tokens * share

@@ -5,22 +5,29 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 
+def size(text: str | None) -> int:
+    """Bytes of a text as UTF-8; none for none."""
+    if not text:
+        return 0
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
 @dataclass(slots=True, frozen=True)
 class Piece:
     """Something of the answer that came at one time: text, or the server's word on tokens, or both."""
 
     at_s: float
-    answer_chars: int = 0
-    """Text, a refusal, or a tool call's name and arguments."""
-    reasoning_chars: int = 0
+    answer_bytes: int = 0
+    """Text, a refusal, or a tool call's name and arguments; as UTF-8, the form that most tokenizers cut up."""
+    reasoning_bytes: int = 0
     ids: int | None = None
     """Token ids, or log-probabilities, that came with it; None: none were told."""
     total: int | None = None
     """The answer's tokens up to here, as the server counts them; None: not told here."""
 
     @property
-    def chars(self) -> int:
-        return self.answer_chars + self.reasoning_chars
+    def bytes(self) -> int:
+        return self.answer_bytes + self.reasoning_bytes
 
 
 @dataclass(slots=True)
@@ -66,4 +73,4 @@ class Heard:
     @property
     def said(self) -> list[Piece]:
         """The pieces that a reader would see."""
-        return [piece for piece in self.pieces if piece.chars]
+        return [piece for piece in self.pieces if piece.bytes]

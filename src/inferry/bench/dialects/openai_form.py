@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from inferry.bench.dialects.heard import Heard
+from inferry.bench.dialects.heard import Heard, size
 
 
 class _Function(Struct):
@@ -95,8 +95,8 @@ def hear_choices(data: bytes, at_s: float, heard: Heard, *, whole: bool = False)
         words = choice.delta or choice.message
         heard.add(
             at_s,
-            answer=len(choice.text or "") + (_answer_chars(words) if words is not None else 0),
-            reasoning=len(words.reasoning or words.reasoning_content or "") if words is not None else 0,
+            answer=size(choice.text) + (_answer_bytes(words) if words is not None else 0),
+            reasoning=size(words.reasoning or words.reasoning_content) if words is not None else 0,
             ids=None if whole else _ids(choice),
             total=total,
         )
@@ -113,12 +113,12 @@ def _hear_usage(usage: _Usage, heard: Heard) -> None:
         heard.reasoning_tokens = after.reasoning_tokens
 
 
-def _answer_chars(words: _Words) -> int:
-    chars = len(words.content or "") + len(words.refusal or "")
+def _answer_bytes(words: _Words) -> int:
+    total = size(words.content) + size(words.refusal)
     for call in words.tool_calls or ():
         if call.function is not None:
-            chars += len(call.function.name or "") + len(call.function.arguments or "")
-    return chars
+            total += size(call.function.name) + size(call.function.arguments)
+    return total
 
 
 def _ids(choice: _Choice) -> int | None:

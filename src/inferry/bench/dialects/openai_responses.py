@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from inferry.bench.dialects.form import Fields, generation_fields, prompt_messages, prompt_text
-from inferry.bench.dialects.heard import Heard
+from inferry.bench.dialects.heard import Heard, size
 from inferry.bench.dialects.server_errors import shortened
 from inferry.bench.plan import Target
 from inferry.bench.records import Ask
@@ -96,7 +96,7 @@ class Responses:
         if event.type.endswith(_DELTA) and isinstance(event.delta, str):
             is_reasoning = event.type.startswith(_REASONING)
             heard.finish(0, None)
-            heard.add(at_s, **{"reasoning" if is_reasoning else "answer": len(event.delta)})
+            heard.add(at_s, **{"reasoning" if is_reasoning else "answer": size(event.delta)})
         elif event.type in _ENDS and event.response is not None:
             heard.end_mark = True
             _hear_end(event.response, heard)
@@ -104,11 +104,11 @@ class Responses:
     def hear_whole(self, body: bytes, at_s: float, heard: Heard) -> None:
         response = _decode_response(body)
         for item in response.output or ():
-            chars = sum(len(part.text or "") + len(part.refusal or "") for part in item.content or ())
+            said = sum(size(part.text) + size(part.refusal) for part in item.content or ())
             if item.type == "reasoning":
-                heard.add(at_s, reasoning=chars + sum(len(part.text or "") for part in item.summary or ()))
+                heard.add(at_s, reasoning=said + sum(size(part.text) for part in item.summary or ()))
             else:
-                heard.add(at_s, answer=chars + len(item.name or "") + len(item.arguments or ""))
+                heard.add(at_s, answer=said + size(item.name) + size(item.arguments))
         _hear_end(response, heard)
 
 

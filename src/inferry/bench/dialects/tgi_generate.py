@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Struct
 
 from inferry.bench.dialects.form import Fields, prompt_text
-from inferry.bench.dialects.heard import Heard
+from inferry.bench.dialects.heard import Heard, size
 from inferry.bench.plan import Target
 from inferry.bench.records import Ask
 
@@ -55,7 +55,7 @@ class TgiGenerate:
         """A special token is one that the text does not show."""
         event = _decode(data)
         if event.token is not None:
-            shown = 0 if event.token.special else len(event.token.text)
+            shown = 0 if event.token.special else size(event.token.text)
             heard.finish(0, None)
             heard.add(at_s, answer=shown, ids=1)
         if event.generated_text is not None:
@@ -65,7 +65,7 @@ class TgiGenerate:
     def hear_whole(self, body: bytes, at_s: float, heard: Heard) -> None:
         answer = _decode(body)
         heard.finish(0, None)
-        heard.add(at_s, answer=len(answer.generated_text or ""))
+        heard.add(at_s, answer=size(answer.generated_text))
         _hear_details(answer.details, heard)
 
 
