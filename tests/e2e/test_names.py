@@ -217,6 +217,37 @@ async def test_a_silent_engine_goes_to_the_fallback(start: Start, small: int) ->
                 await big.seen[0].closed.wait()
 
 
+async def test_a_hung_engine_goes_to_the_fallback(start: Start, small: int) -> None:
+    """As soon as health says that the only replica hangs, and not when its process is killed; another replica that is
+    well comes before any fallback, and a request without one stays where it is."""
+
+    async def silent(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        await seen.closed.wait()
+
+    async with upstream(silent) as big, upstream(answers("big")) as well:
+        names = {"chat": split(("big", 1), fallbacks=["small"]), "alone": split(("big", 1))}
+        async with start({"big": [big.port], "small": [small]}, names) as named:
+            asked = [asyncio.create_task(named.ask(name)) for name in ("chat", "alone")]
+            async with asyncio.timeout(5):
+                while len(big.seen) < 2:
+                    await asyncio.sleep(0.01)
+            named.gateway.hand_over("big-0", "no sign of life for 2.0 s")
+            async with asyncio.timeout(5):
+                answer = await asked[0]
+            assert (answer.text, answer.headers["x-inferry-fallback"]) == ("small", "big (engine_broke)")
+            assert not asked[1].done()
+            asked[1].cancel()
+            await asyncio.wait(asked)
+        big.seen.clear()
+        async with start({"big": [big.port, well.port], "small": [small]}, names) as named:
+            asked = [asyncio.create_task(named.ask("chat")) for _ in range(2)]
+            async with asyncio.timeout(5):
+                while not big.seen:
+                    await asyncio.sleep(0.01)
+            named.gateway.hand_over("big-0", "no sign of life for 2.0 s")
+            assert {(await each).text for each in asked} == {"big"}
+
+
 async def test_a_full_queue_goes_to_the_fallback(start: Start, small: int) -> None:
     """One runs and none may wait: the second request does not get a 429, but an answer from the fallback."""
     release = asyncio.Event()

@@ -209,12 +209,18 @@ class Trying(Resuming):
     # --- going on at another replica ------------------------------------------------------------------
 
     def hand_over(self, replica_id: str, because: str) -> None:
-        """Go on at another replica, if it is at this one and if that can be."""
+        """Go on at another replica, if it is at this one and if that can be; where there is none, at the fallback."""
         is_there = self._connection is not None or self._dialing is not None
         is_here = not self._ended and self.replica_id == replica_id and is_there
         if not is_here or self.whole or self._stays:
             return
-        self._move_on(EngineBroke(because))
+        assert self.deployment is not None
+        left = [*spent(self._tried, self._gateway), replica_id]
+        has_fallback = self.course is not None and self.course.goes_on and not self.relaying
+        if has_fallback and not has_ready_besides(self.deployment, left):
+            self._give_up(EngineBroke(because))
+        else:
+            self._move_on(EngineBroke(because))
 
     def _look_for_stall(self, now_s: float) -> None:
         """Once a second, of a stream that flows."""
