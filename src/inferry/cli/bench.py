@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from inferry.cli import bench_options as options
 from inferry.cli.down import Port
-from inferry.core.errors import ConfigError
+from inferry.core.errors import ConfigError, InferryError
 
+if TYPE_CHECKING:
+    from inferry.bench.report import Report
+    from inferry.cli.bench_run import Wish
+
+EXIT_GOAL_MISSED = 1
 EXIT_BAD_INPUT = 2
+EXIT_INVALID = 3
+EXIT_INTERRUPTED = 130
 
 
 def bench(
@@ -68,39 +74,65 @@ def bench(
 ) -> None:
     """Load a server and say what its users would see; find how much it carries; compare two results.
 
-    Exit codes: 0 fine, 1 less goodput than --goodput-min, 2 bad input, 3 INVALID: the client was the limit.
+    Exit codes: 0 fine, 1 less goodput than --goodput-min, 2 bad input or nobody there, 3 INVALID: the client was the
+    limit.
     """
     given = dict(locals())  # before anything else is assigned: exactly the parameters
     try:
-        raise typer.Exit(_bench(given))
-    except ConfigError as error:
+        code = _bench(given)
+    except InferryError as error:
         typer.echo(f"error: {error.message}", err=True)
-        raise typer.Exit(EXIT_BAD_INPUT) from None
+        code = EXIT_BAD_INPUT
+    raise typer.Exit(code)
 
 
 def _bench(given: dict[str, Any]) -> int:
-    from inferry.bench.goodput import parse_slo
-    from inferry.bench.plan import Slo
-    from inferry.cli.bench_plan import Words, plan_of
+    # The room and httpx are loaded here: `inferry --help` needs none of them.
     from inferry.cli.bench_target import resolve
+    from inferry.cli.bench_wish import check_files, wish_of, words_of
 
-    if given["target"] == "compare":
-        raise ConfigError("'compare' is not there yet.")
     if given["files"]:
         raise ConfigError(
             f"{given['files'][0]}: one TARGET at a time. To compare results, write 'compare A B'."
         )
-    words = Words(**{field.name: given[field.name] for field in dataclasses.fields(Words)})
-    slo = Slo() if given["slo"] is None else parse_slo(given["slo"])
+    words = words_of(given)
+    check_files(given)
     asked = resolve(given["target"], words.api, given["model"], given["key_variable"], given["port"])
-    plan = plan_of(words, asked.base_url, asked.model, asked.key_variable, slo, given["processes"] or 1)
+    wish = wish_of(given, words, asked)
     if given["show_plan"]:
-        _print_plan(plan)
+        import msgspec
+
+        typer.echo(msgspec.json.format(msgspec.json.encode(wish.plan), indent=2).decode())
         return 0
-    raise ConfigError("Nothing can be sent yet; --show-plan shows what would be.")
+    return _run(given, wish)
 
 
-def _print_plan(plan: Any) -> None:
-    import msgspec
+def _run(given: dict[str, Any], wish: Wish) -> int:
+    import uvloop
 
-    typer.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2).decode())
+    from inferry.bench import report_csv, report_html, report_json, report_text
+    from inferry.cli.bench_run import measure
+
+    report = uvloop.run(measure(wish))
+    typer.echo(report_text.text(report))
+    if given["json"] is not None:
+        report_json.write(given["json"], report)
+    if given["csv"] is not None:
+        report_csv.write(given["csv"], report)
+    if given["html"] is not None:
+        given["html"].write_text(report_html.page(report), encoding="utf-8")
+    return exit_code(report, given["goodput_min"])
+
+
+def exit_code(report: Report, goodput_min: float | None) -> int:
+    """What CI hears. Of a search, what failed above its answer is no failure."""
+    runs = report.runs if report.capacity is None else (report.main,)
+    if any(run.record.stopped_early for run in report.runs):
+        return EXIT_INTERRUPTED
+    if any(run.validity.verdict == "invalid" for run in runs):
+        return EXIT_INVALID
+    if report.capacity is not None:
+        return 0 if report.capacity.found.rate else EXIT_GOAL_MISSED
+    if goodput_min is not None and any((run.summary.goodput.share or 0.0) < goodput_min for run in runs):
+        return EXIT_GOAL_MISSED
+    return 0

@@ -19,10 +19,10 @@ LISTED_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
-class EngineAt:
-    """One engine behind the target: who it is in the report, where it listens, and its process here, if known."""
+class Replica:
+    """One of a deployment's: where its engine listens, and its process here, if it has one."""
 
-    replica: str
+    name: str
     url: str
     pid: int | None = None
 
@@ -34,10 +34,11 @@ class Asked:
     base_url: str
     model: str
     key_variable: str | None
-    engine: str | None = None
-    """Of a deployment; None: a URL, and nobody has said."""
-    replicas: tuple[EngineAt, ...] = ()
     deployment: str | None = None
+    """None: a URL, of which nothing more is known."""
+    socket: str | None = None
+    """The control socket of the Inferry that has the deployment."""
+    replicas: tuple[Replica, ...] = ()
 
 
 def resolve(target: str, api: str, model: str | None, key_variable: str | None, port: int | None) -> Asked:
@@ -89,14 +90,15 @@ def _deployment(name: str, model: str | None, key_variable: str | None, port: in
     from inferry.admin.client import ControlClient
     from inferry.admin.run_record import find
 
-    status = ControlClient(find(inferry_home(os.environ), port, DEFAULT_FILE)).status()
+    record = find(inferry_home(os.environ), port, DEFAULT_FILE)
+    status = ControlClient(record).status()
     for deployment in status.deployments:
         if deployment.name == name:
             replicas = tuple(
-                EngineAt(each.id, each.url, each.pid) for each in deployment.replicas if each.url is not None
+                Replica(each.id, each.url, each.pid) for each in deployment.replicas if each.url is not None
             )
             base_url, variable = f"{status.url}/v1", _variable(key_variable, OUR_KEYS)
-            return Asked(base_url, model or name, variable, deployment.engine, replicas, name)
+            return Asked(base_url, model or name, variable, name, record.socket, replicas)
     known = [each.name for each in status.deployments]
     raise ConfigError(
         f"TARGET {name}: no deployment of {status.url} has that name.{did_you_mean(name, known)} "

@@ -1,0 +1,108 @@
+"""From all the words of `inferry bench` to what is to be measured."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from inferry.bench.goodput import parse_slo
+from inferry.bench.plan import RunPlan, Slo
+from inferry.bench.split import processes_for
+from inferry.cli.bench_plan import SEARCH_START_RATE, Words, arrivals_of, plan_of
+from inferry.cli.bench_run import Wish
+from inferry.cli.bench_target import Asked
+from inferry.cli.bench_words import numbers, whole
+from inferry.core.errors import ConfigError
+
+GOAL_SHARE = 0.99
+SEARCH_SLO = Slo(ttft_ms=2000, itl_ms=200)
+"""Of a search that was given none: MLPerf Inference's limits for its Server scenario with Llama 2 70B."""
+
+
+def words_of(given: dict[str, Any]) -> Words:
+    """What was written for the load, with the one that a search or a sweep begins at."""
+    words = Words(**{field.name: given[field.name] for field in dataclasses.fields(Words)})
+    changes = [
+        option
+        for option in ("find_capacity", "sweep_rates", "sweep_concurrency")
+        if given[option] not in (None, False)
+    ]
+    if "sweep_concurrency" in changes and len(changes) > 1:
+        raise ConfigError(
+            f"--sweep-concurrency and {_option(changes[0])} both change the load. Give one of them."
+        )
+    has_load = any(
+        given[name] is not None for name in ("rate", "concurrency", "ramp", "steps", "trace_speed")
+    )
+    if not changes:
+        return words
+    if has_load and given["rate"] is None and given["concurrency"] is None:
+        raise ConfigError(
+            f"{_option(changes[0])} changes one load: give --rate or --concurrency, or neither."
+        )
+    if "sweep_concurrency" in changes:
+        if given["rate"] is not None:
+            raise ConfigError("--rate and --sweep-concurrency both say how much is sent. Give one of them.")
+        users = numbers("--sweep-concurrency", given["sweep_concurrency"], whole)
+        return dataclasses.replace(words, concurrency=int(users[0]))
+    if has_load:
+        return words
+    return dataclasses.replace(words, rate=SEARCH_START_RATE)
+
+
+def wish_of(given: dict[str, Any], words: Words, asked: Asked) -> Wish:
+    """Raises ConfigError for what does not go together."""
+    rates = () if given["sweep_rates"] is None else numbers("--sweep-rates", given["sweep_rates"])
+    count = whole("--sweep-rates", given["sweep_rates"]) if len(rates) == 1 else None
+    if rates and count is None and given["concurrency"] is not None:
+        raise ConfigError("--concurrency and --sweep-rates both say how much is sent. Give one of them.")
+    if given["sweep_concurrency"] is not None:
+        loads: tuple[float, ...] = numbers("--sweep-concurrency", given["sweep_concurrency"], whole)
+    else:
+        loads = rates if count is None else ()
+    searches = given["find_capacity"] or count is not None
+    if given["find_capacity"] and loads:
+        raise ConfigError(
+            "--find-capacity finds its rates by itself: leave --sweep-rates out, or give it one number."
+        )
+    share = given["goodput_min"] if given["goodput_min"] is not None else GOAL_SHARE
+    if searches and not 0 < share < 1:
+        raise ConfigError(f"--goodput-min {share:g}: the goal of a search is above 0 and below 1.")
+    plan = _plan(given, words, asked, searches=searches)
+    return Wish(
+        plan=plan,
+        asked=asked,
+        processes=given["processes"],
+        goal_share=share if searches else None,
+        loads=loads,
+        loads_count=count,
+        engine=given["engine"],
+        quiet=given["quiet"],
+    )
+
+
+def _plan(given: dict[str, Any], words: Words, asked: Asked, *, searches: bool) -> RunPlan:
+    slo = Slo() if given["slo"] is None else parse_slo(given["slo"])
+    if searches and slo == Slo():
+        if words.no_stream or words.api == "embeddings":
+            raise ConfigError(
+                "--slo is missing: whole answers have only one time, so write for instance --slo e2e=2s."
+            )
+        slo = SEARCH_SLO
+    processes = given["processes"] or processes_for(arrivals_of(words))
+    return plan_of(words, asked.base_url, asked.model, asked.key_variable, slo, processes)
+
+
+def check_files(given: dict[str, Any]) -> None:
+    """Before anything is measured: results that can't be written later would be lost."""
+    for name in ("json", "csv", "html"):
+        path = given[name]
+        if path is None:
+            continue
+        if path.is_dir() or not path.parent.is_dir():
+            why = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+            raise ConfigError(f"--{name} {path}: {why}. Name a file in a folder that is there.")
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
