@@ -24,7 +24,8 @@ class Target(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The environment variable with the API key: the key itself is in no plan."""
     stream: bool = True
     ignore_eos: bool = True
-    """Asks engines that know it to go on to the wanted length."""
+    """Asks engines to go on to the wanted length. transformers and services like OpenAI's own refuse what they don't
+    know: False for them."""
     usage_per_chunk: bool = True
     """Asks for `stream_options.continuous_usage_stats`: then tokens are known chunk by chunk. vLLM, SGLang and
     TensorRT-LLM know it, most others pass it over; OpenAI's own service refuses what it does not know."""

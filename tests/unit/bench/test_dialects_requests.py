@@ -44,10 +44,12 @@ def test_a_plain_service_gets_only_what_openai_documents() -> None:
     assert not {"max_tokens", "ignore_eos"} & set(body)
 
 
-def test_without_a_stream_there_are_no_stream_options() -> None:
-    """vLLM refuses them there."""
-    assert not {"stream", "stream_options"} & set(sent(stream=False)[1])
-    assert not {"stream", "stream_options"} & set(sent("completions", stream=False)[1])
+@pytest.mark.parametrize("api", ["chat", "completions", "responses", "messages"])
+def test_without_a_stream_that_is_said_and_nothing_about_its_form(api: Api) -> None:
+    """vLLM refuses stream_options there, and transformers streams responses unless told not to."""
+    _, body = sent(api, stream=False)
+    assert body["stream"] is False
+    assert "stream_options" not in body
 
 
 def test_without_a_length_the_end_is_the_models() -> None:

@@ -80,14 +80,15 @@ def prompt_text_or_ids(ask: Ask, api: Api) -> object:
 
 
 def generation_fields(target: Target, ask: Ask, length_field: str) -> Fields:
-    """Model, length and stream, in the words that four of the APIs share."""
-    fields: Fields = {"model": target.model}
+    """Model, length and stream, in the words that four of the APIs share.
+
+    `stream` is said in either case: to transformers' responses, silence means a stream.
+    """
+    fields: Fields = {"model": target.model, "stream": target.stream}
     if ask.output_tokens is not None:
         fields[length_field] = ask.output_tokens
         if target.ignore_eos:
             fields["ignore_eos"] = True
-    if target.stream:
-        fields["stream"] = True
     return fields
 
 
