@@ -13,6 +13,8 @@ Unit = Literal["ms", "s", "share", "number", "per_s", "W"]
 LOG_SPAN = 30.0
 """From the least to the most, above which a linear axis hides the small: a thirtieth of a plot's height is 6 px."""
 MINUTES_FROM_S = 300.0
+NOTHING = 1e-6
+"""A nanosecond, in ms: what is less is drawn as 0."""
 _TIME_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 
 
@@ -41,7 +43,7 @@ def axis_for(values: Iterable[float], unit: Unit, *, log: bool | None = None) ->
     `log` None: logarithmic if the positive values span more than LOG_SPAN and none is 0. Without values: 0 to 1.
     """
     finite = [value for value in values if math.isfinite(value)]
-    positive = [value for value in finite if value > 0]
+    positive = [value for value in finite if value > NOTHING]
     if log is None:
         log = len(positive) == len(finite) > 0 and max(positive) / min(positive) > LOG_SPAN
     if log and positive:
@@ -51,7 +53,7 @@ def axis_for(values: Iterable[float], unit: Unit, *, log: bool | None = None) ->
 
 def linear_axis(high: float, unit: Unit) -> Axis:
     """From 0 to the first round tick at or above `high`."""
-    high = high if high > 0 else 1.0
+    high = high if high > NOTHING else 1.0
     step = _nice_step(high / 5, unit)
     count = max(math.ceil(high / step - 1e-9), 1)
     ticks = tuple(round(step * number, 10) for number in range(count + 1))
@@ -60,7 +62,7 @@ def linear_axis(high: float, unit: Unit) -> Axis:
 
 def time_axis(until_s: float) -> Axis:
     """From 0 to `until_s` and no further, so that all plots of a run share one clock."""
-    high = until_s if until_s > 0 else 1.0
+    high = until_s if until_s > NOTHING else 1.0
     step = next((step for step in _TIME_STEPS_S if high / step <= 7), 86_400.0)
     ticks = tuple(round(step * number, 10) for number in range(int(high / step + 1e-9) + 1))
     return Axis(low=0.0, high=high, unit="s", ticks=ticks)

@@ -13,6 +13,8 @@ from inferry.bench.records import Calibration, RunRecord
 from inferry.bench.summary import Summary, asked_rate
 from inferry.bench.validity import Validity
 
+GOAL_SHARE = 0.99
+"""Of requests that must be good, where nobody named a share: that of `--find-capacity`, too."""
 LoadUnit = Literal["per_s", "number"]
 """Requests per second, or the users of a closed loop."""
 
@@ -68,12 +70,19 @@ class Report(Struct, frozen=True, kw_only=True):
 
     @property
     def main(self) -> ReportedRun:
-        """The run that the page is about: of a search one at the highest load that surely holds, else the last."""
-        if self.capacity is None or not self.capacity.found.low:
-            return self.runs[-1]
-        limit = self.capacity.found.low * 1.001
-        below = [run for run in self.runs if run.load is not None and run.load <= limit]
-        return max(below, key=lambda run: run.load or 0.0, default=self.runs[-1])
+        """The run that the page is about: of a search one at the highest load that surely holds; of a sweep one at
+        the highest load that was good enough, or the lightest; else the last."""
+        if self.capacity is not None and self.capacity.found.low:
+            limit = self.capacity.found.low * 1.001
+            return self._heaviest([run for run in self.runs if (run.load or 0.0) <= limit]) or self.runs[-1]
+        if self.loads:
+            held = [run for run in self.runs if (run.summary.goodput.share or 0.0) >= GOAL_SHARE]
+            return self._heaviest(held) or min(self.runs, key=lambda run: run.load or 0.0)
+        return self.runs[-1]
+
+    @staticmethod
+    def _heaviest(runs: list[ReportedRun]) -> ReportedRun | None:
+        return max(runs, key=lambda run: run.load or 0.0, default=None)
 
 
 def load_text(load: float, unit: LoadUnit) -> str:

@@ -17,6 +17,7 @@ from inferry.bench.report import Report, ReportedRun
 from inferry.bench.report_engine_plots import engines_view
 from inferry.bench.report_load_plots import at_loads, load_plots
 from inferry.bench.report_plots import distributions, every_request, over_time
+from inferry.bench.report_side_plots import side_plots
 from inferry.bench.report_style import SCRIPT, STYLE
 from inferry.bench.report_tables import (
     cache_table,
@@ -42,7 +43,7 @@ def page(report: Report) -> str:
         _header(report),
         _trust(report),
         _answer(report),
-        _tiles(main),
+        _tiles(main) if len(report.runs) == 1 or report.loads else "",
         _loads(report),
         _section("Latencies", f"{_of_run(report)}{latencies(main.summary)}{_plots(_latency_plots(main))}"),
         _section("Good and bad", f"{goodput_table(main)}{verdicts(main.record)}"),
@@ -99,19 +100,17 @@ def _header(report: Report) -> str:
 
 
 def _trust(report: Report) -> str:
-    """The verdict on the run that the page is about; a client that was the limit in any run spoils the page."""
-    spoiled = [run for run in report.runs if run.validity.verdict == "invalid"]
-    judged = spoiled or [report.main]
-    verdict = judged[0].validity.verdict
-    reasons = [
-        f"{run.title}: {reason}" if len(report.runs) > 1 else reason
-        for run in judged
-        for reason in run.validity.reasons
-    ]
+    """The verdict on the run that the page is about, and at which other loads the client was the limit."""
+    main = report.main
+    verdict = main.validity.verdict
+    reasons = list(main.validity.reasons)
+    for run in report.runs:
+        if run is not main and run.validity.verdict == "invalid":
+            reasons.append(f"at {run.title}, the client was the limit: {', '.join(run.validity.reasons)}")
     said = {
         "valid": "The client kept up: these figures are the server's.",
-        "suspect": "Read these figures with care:",
-        "invalid": "The client was the limit. These figures are not the server's:",
+        "suspect": "Read these figures with care.",
+        "invalid": "The client was the limit, or nothing was measured: these figures are not the server's.",
     }[verdict]
     listed = "".join(f"<li>{escape(reason)}</li>" for reason in dict.fromkeys(reasons))
     return (
@@ -148,11 +147,13 @@ def _tiles(run: ReportedRun) -> str:
 def _loads(report: Report) -> str:
     if points := at_loads(report):
         return _section("How much it carries", _plots(load_plots(report)) + loads_table(report, points))
-    return _section("Side by side", runs_table(report.runs)) if len(report.runs) > 1 else ""
+    if len(report.runs) == 1:
+        return ""
+    return _section("Side by side", _plots(side_plots(report.runs)) + runs_table(report.runs))
 
 
 def _of_run(report: Report) -> str:
-    return f'<p class="soft">Of the run at {escape(report.main.title)}.</p>\n' if len(report.runs) > 1 else ""
+    return f'<p class="soft">Of one run: {escape(report.main.title)}.</p>\n' if len(report.runs) > 1 else ""
 
 
 # --- the end ------------------------------------------------------------------------------------------

@@ -16,6 +16,9 @@ from inferry.bench.report import LoadUnit, Report, ReportedRun, load_text
 from inferry.bench.report_series import Pairs, measured
 from inferry.bench.request_figures import Figures, figures
 from inferry.bench.statistics import Sample
+from inferry.bench.validity import Judgement
+
+_WORSE: tuple[Judgement, ...] = ("valid", "suspect", "invalid")
 
 
 class AtLoad(Struct, frozen=True, kw_only=True):
@@ -23,6 +26,8 @@ class AtLoad(Struct, frozen=True, kw_only=True):
 
     load: float
     runs: int
+    trust: Judgement
+    """The worst of the runs'."""
     ttft_ms_p50: float | None
     """From due, failures infinitely late; None: nothing to measure."""
     ttft_ms_p99: float | None
@@ -48,6 +53,7 @@ def _at(load: float, runs: Sequence[ReportedRun]) -> AtLoad:
     return AtLoad(
         load=load,
         runs=len(runs),
+        trust=max((run.validity.verdict for run in runs), key=_WORSE.index),
         ttft_ms_p50=ttft.percentile(0.5),
         ttft_ms_p99=ttft.percentile(0.99),
         e2e_ms_p50=e2e.percentile(0.5),

@@ -169,7 +169,7 @@ def token_gaps(requests: Sequence[RequestRecord]) -> tuple[Pairs, int]:
 
 def _rising(sample: Sample, arrived: float) -> Pairs:
     """No share that so few values can't tell: of 50, none between 98 % and all."""
-    shares = [share for share in _SHARES if share == 1.0 or len(sample) * (1 - share) >= 1]
+    shares = [share for share in _SHARES if share == 1.0 or sample.weight * (1 - share) >= 1]
     values = ((sample.percentile(share), share * arrived) for share in shares)
     return tuple((value, share) for value, share in values if value is not None)
 

@@ -155,6 +155,7 @@ def loads_table(report: Report, points: Sequence[AtLoad]) -> str:
         Row(
             (
                 load_text(each.load, report.main.load_unit),
+                each.trust.upper(),
                 f"{each.runs}",
                 f"{each.good.of:,}",
                 amount_text(each.good.share, "share"),
@@ -172,7 +173,7 @@ def loads_table(report: Report, points: Sequence[AtLoad]) -> str:
     return table(
         f"All loads; latencies from due, failures infinitely late. Good: answered whole{', within the limits' if limited else ''}.",
         (
-            "load", "runs", "requests", "good", "surely between",
+            "load", "verdict", "runs", "requests", "good", "surely between",
             "TTFT p50", "p99", "end p50", "p99", "answered", "tokens",
         ),
         rows,

@@ -21,12 +21,9 @@ from inferry.bench.plan import (
     Workload,
 )
 from inferry.bench.plot_scales import amount_text, plain
-from inferry.bench.report import Capacity, Report, ReportedRun, load_text
+from inferry.bench.report import GOAL_SHARE, Capacity, Report, ReportedRun, load_text
 from inferry.bench.report_load_plots import at_loads
 from inferry.core.shown_url import shown_url
-
-GOAL_SHARE = 0.99
-"""Of a sweep that was given none: what `--find-capacity` asks for, too."""
 
 
 def answer(report: Report) -> tuple[str, str]:
@@ -36,6 +33,8 @@ def answer(report: Report) -> tuple[str, str]:
         return _capacity_answer(report, report.capacity), detail
     if report.loads:
         return _sweep_answer(report), detail
+    if len(report.runs) > 1:
+        return " ".join(f"{run.title}: {_latency_words(run)}" for run in report.runs), ""
     return detail, ""
 
 
@@ -67,7 +66,7 @@ def _sweep_answer(report: Report) -> str:
 
 def _load_words(run: ReportedRun) -> str:
     rates = run.summary.requests_per_s
-    words = run.title if run.load is not None and not run.name else arrivals_text(run.plan.arrivals)
+    words = arrivals_text(run.plan.arrivals) if run.load is None else load_text(run.load, run.load_unit)
     if rates.asked is not None and rates.sent is not None:
         words += f" ({amount_text(rates.sent, 'per_s')} sent)"
     return words
