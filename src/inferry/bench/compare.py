@@ -41,14 +41,14 @@ _SAME_REQUEST = ("api", "stream", "ignore_eos")
 
 
 class Difference(Struct, frozen=True, kw_only=True):
-    """Of one figure, B less A. Of latencies with failures: they are infinite, and so may all of this be."""
+    """Of one figure, B less A. A latency is infinite where failures are."""
 
     figure: str
     """`ttft_ms p99`, `goodput`, `failed`, `output_tokens_per_s`."""
     a: float | None
     b: float | None
     low: float | None = None
-    """The true difference lies between `low` and `high` with 95 % confidence."""
+    """The true difference lies between `low` and `high` with 95 % confidence; None: no bound on that side."""
     high: float | None = None
     word: Word
 
@@ -174,8 +174,12 @@ def _latency(name: str, a: Sequence[RunResult], b: Sequence[RunResult]) -> list[
             continue
         low, high = percentile_difference(cut_a, cut_b, share)
         word = _word(low, high, one or 0.0, more_is_better=False)
-        found.append(Difference(figure=figure, a=one, b=other, low=low, high=high, word=word))
+        found.append(Difference(figure=figure, a=one, b=other, low=_bound(low), high=_bound(high), word=word))
     return found
+
+
+def _bound(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _values(name: str, runs: Sequence[RunResult]) -> list[list[float]]:

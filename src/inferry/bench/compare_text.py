@@ -25,7 +25,7 @@ def text(comparison: Comparison) -> str:
 
 def _row(each: Difference) -> tuple[str, str, str, str, str, str]:
     change = "" if each.change is None else f"{each.change:+.1%}"
-    between = "" if each.low is None or each.high is None else f"{_number(each.low)} to {_number(each.high)}"
+    between = "" if each.low is each.high is None else f"{_end(each.low)} to {_end(each.high)}"
     return each.figure, _number(each.a), _number(each.b), change, between, each.word
 
 
@@ -33,3 +33,7 @@ def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4g}" if math.isfinite(value) else "failed"
+
+
+def _end(value: float | None) -> str:
+    return "?" if value is None else f"{value:.4g}"
