@@ -19,7 +19,7 @@ from inferry.bench.plan import Target
 from inferry.bench.records import Ask
 from inferry.bench.server_count import CountFailed, ServerCount
 from inferry.bench.tokenizer_file import open_tokenizer
-from inferry.bench.tokens import WORDS, Wording
+from inferry.bench.tokens import WORDS, Wording, Writer
 
 Count = Callable[[str], int]
 """Tokens of a text, with the same number of others that stand around each. May raise CountFailed."""
@@ -157,4 +157,4 @@ def _those_single(words: Sequence[str], are_single: Callable[[Sequence[str]], bo
 
 def _sample(wording: Wording, tokens: int) -> str:
     """Another one each time: some servers state less usage, or more, for what their cache had."""
-    return wording.text([(tokens, stream(0, secrets.token_hex(4)))])
+    return Writer(wording).text([(tokens, stream(0, secrets.token_hex(4)))])

@@ -101,9 +101,11 @@ def test_how_many_turns_one_session_has_changes_no_other() -> None:
         turn_tokens=tokens(5),
         output_tokens=tokens(8),
     )
-    all_of_them = by_session(asked(varied))
+    all_of_them = by_session(asked(varied, duration_s=3))
     assert {len(session) for session in all_of_them} == {1, 2, 3, 4, 5, 6, 7}
-    longer = asked(msgspec.structs.replace(varied, turns=tokens(9, spread="uniform", deviation=3)))
+    longer = asked(
+        msgspec.structs.replace(varied, turns=tokens(9, spread="uniform", deviation=3)), duration_s=3
+    )
     assert [session[0].messages for session in by_session(longer)] == [
         session[0].messages for session in all_of_them
     ]

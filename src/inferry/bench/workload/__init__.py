@@ -11,7 +11,7 @@ from inferry.bench.arrivals import due_times
 from inferry.bench.chance import stream
 from inferry.bench.plan import Closed, FromFile, FromTrace, RunPlan, Sessions, Synthetic, TraceTimes
 from inferry.bench.records import Ask
-from inferry.bench.tokens import Wording
+from inferry.bench.tokens import Wording, Writer
 from inferry.bench.workload.check import check_plan
 from inferry.bench.workload.from_file import file_outlines
 from inferry.bench.workload.from_trace import trace_outlines
@@ -30,7 +30,8 @@ def asks(
     or a file that can't be.
     """
     check_plan(plan)
-    outlines = islice(_outlines(plan, Script(plan.seed, nonce, wording)), plan.requests_max)
+    script = Script(plan.seed, nonce, wording, Writer(wording))
+    outlines = islice(_outlines(plan, script), plan.requests_max)
     return _written(plan, outlines, process, processes)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from inferry.bench.chance import stream
 from inferry.bench.records import Ask
-from inferry.bench.tokens import Parts, Wording, token_ids
+from inferry.bench.tokens import Parts, Wording, Writer, token_ids
 
 
 class Outline(NamedTuple):
@@ -25,6 +25,7 @@ class Script:
     seed: int
     nonce: str
     wording: Wording
+    writer: Writer
 
     def chance(self, *purpose: object, unique: bool = True) -> Random:
         """For one piece of text. Not `unique`: the same in each run with this seed."""
@@ -40,4 +41,4 @@ class Script:
 
     def written(self, parts: Parts, *, by_ids: bool) -> tuple[str | None, tuple[int, ...] | None]:
         """As `text` and `token_ids` of an Ask."""
-        return (None, token_ids(parts)) if by_ids else (self.wording.text(parts), None)
+        return (None, token_ids(parts)) if by_ids else (self.writer.text(parts), None)

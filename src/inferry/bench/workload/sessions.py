@@ -57,7 +57,7 @@ def session_outlines(workload: Sessions, script: Script, dues: Iterator[float | 
 def _with_messages(
     ask: Ask, workload: Sessions, script: Script, questions: tuple[int, ...], answers: tuple[int, ...]
 ) -> Ask:
-    write = script.wording.text
+    write = script.writer.text
     messages: list[tuple[str, str]] = []
     if workload.prefix_tokens:
         messages.append(("system", write([(workload.prefix_tokens, script.chance("prefix"))])))
