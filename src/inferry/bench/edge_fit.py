@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 STEEP = 40.0
-STEEP_DEVIATION = 40.0
+STEEP_DEVIATION = 80.0
 LEAST_STEEP = 5.0
 """Log-odds per e-fold of the load. At 40, 5 % more load makes of 1 % bad requests 7 %: about what a queue of several
-servers does. The prior is as wide as that, so that it matters only until there are trials on both sides."""
+servers does. The prior is wide, so that it matters only until there are trials on both sides."""
 ROUNDS = 60
 ODDS_MAX = 35.0
 """Beyond it, exp is 0 or out of a float's range for what is done here."""
