@@ -9,7 +9,7 @@ import typer
 
 from inferry.cli.down import Port
 from inferry.cli.lifecycle_words import AsJson, client_of, phase_in_words, show
-from inferry.cli.rollout_steps import by_hand, showing_steps
+from inferry.cli.rollout_steps import by_hand, of_deployment, showing_steps
 from inferry.core.clock import SystemClock
 from inferry.core.errors import ConfigError
 from inferry.core.suggest import did_you_mean
@@ -54,11 +54,9 @@ def rollout(
         _show_status(client, deployment, as_json)
         return
     for name in [deployment] if deployment is not None else _names(client, action):
-        if action is Action.UNDO:
-            show(client.undo(name), as_json)
-            continue
-        with showing_steps(client, by_hand("rollout", name), as_json):
-            done = client.rollout(name)
+        is_meant = by_hand("rollout", name) if action is Action.START else of_deployment(name)
+        with showing_steps(client, is_meant, as_json):
+            done = client.rollout(name) if action is Action.START else client.undo(name)
         show(done, as_json)
 
 

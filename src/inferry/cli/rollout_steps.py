@@ -48,6 +48,11 @@ def by_hand(verb: str, target: str) -> Callable[[RolloutView], bool]:
     return lambda view: view.reason == f"{verb} of {target} by hand"
 
 
+def of_deployment(name: str) -> Callable[[RolloutView], bool]:
+    """Whoever began it."""
+    return lambda view: view.deployment == name
+
+
 class _Steps:
     def __init__(self, client: LifecycleClient, is_meant: Callable[[RolloutView], bool]) -> None:
         self._client = client

@@ -227,7 +227,7 @@ class Lifecycle:
 
 def _near(target: str, sets: Mapping[str, ReplicaSet]) -> str:
     """What is there; a name that is nearly the same first. Of a replica that is gone, no other one is."""
-    known = "; ".join(f"{name} ({', '.join(each.members)})" for name, each in sets.items())
+    known = "; ".join(f"{name} ({', '.join(each.members) or 'none now'})" for name, each in sets.items())
     near = did_you_mean(target, [*sets, *(member for each in sets.values() for member in each.members)])
     if target.rpartition("-")[0] in sets or "Did you mean" not in near:
         near = ""

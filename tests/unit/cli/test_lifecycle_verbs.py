@@ -96,6 +96,21 @@ def test_steps_are_shown_while_they_happen(
     assert json.loads(run("restart", "chat-0", "--json").out)["message"] == "chat-0 replaced by chat-1."
 
 
+def test_the_way_back_is_shown(
+    run: Run, lifecycle: StandInLifecycle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From where `undo` was asked for on."""
+    lifecycle.progress.steps.append("chat-9 starting")
+
+    def note(*asked: object) -> Done:
+        lifecycle.progress.steps.append("is taken back: it was taken back by hand")
+        return Done("chat", "it was taken back by hand")
+
+    monkeypatch.setattr(lifecycle, "_note", note)
+    shown = run("rollout", "chat", "undo")
+    assert shown.out == "chat: is taken back: it was taken back by hand\nit was taken back by hand\n"
+
+
 def test_for_programs(run: Run, lifecycle: StandInLifecycle) -> None:
     """--json shows all that was done."""
     assert json.loads(run("restart", "chat", "--json").out) == {
