@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import deque
 from typing import TextIO
 
 from inferry.bench.plot_scales import amount_text
@@ -11,6 +12,8 @@ from inferry.bench.records import Progress
 EVERY_S = 5.0
 """Between plain lines: a log of CI stays readable."""
 BAR = 20
+LOOKS = 5
+"""Over which the rate is taken: from one look to the next, arrivals are mostly chance."""
 _CLEAR = "\r\x1b[K"
 
 
@@ -23,14 +26,14 @@ class Live:
         self._is_terminal = out.isatty()
         self._duration_s = duration_s
         self._name = name
-        self._before: Progress | None = None
+        self._looks: deque[Progress] = deque(maxlen=LOOKS)
         self._said: Progress | None = None
         self._open = False
 
     def show(self, now: Progress) -> None:
         """A terminal that has gone away is none of the run's business: what can't be written is dropped."""
-        line = progress_line(now, self._before, self._duration_s)
-        self._before = now
+        line = progress_line(now, self._looks[0] if self._looks else None, self._duration_s)
+        self._looks.append(now)
         if self._name:
             line = f"{self._name}: {line}"
         if self._is_terminal:
