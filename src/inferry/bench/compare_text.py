@@ -1,39 +1,46 @@
-"""A comparison for people, as lines of text."""
+"""A comparison as a person reads it in the terminal."""
 
 from __future__ import annotations
 
-import math
-
 from inferry.bench.compare import Comparison, Difference
 
+_CELL = 12
 
-def text(comparison: Comparison) -> str:
-    """What differs in the workloads first, then a line per figure, then what to beware of."""
-    lines = [f"Different workloads: {each}" for each in comparison.unlike]
-    rows = [("", "A", "B", "change", "B - A, 95 %", ""), *(_row(each) for each in comparison.differences)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [
-            row[0].ljust(widths[0]),
-            *(c.rjust(w) for c, w in zip(row[1:5], widths[1:5], strict=True)),
-            row[5],
-        ]
-        lines.append("  ".join(cells).rstrip())
-    lines += [f"Note: {each}." for each in comparison.cautions]
+
+def text(comparison: Comparison, name_a: str = "A", name_b: str = "B") -> str:
+    """A line per figure, then what to think of it."""
+    wide = max(len(each.figure) for each in comparison.differences) + 2
+    heads = (name_a[: _CELL - 1], name_b[: _CELL - 1], "change", "at least", "at most")
+    lines = [" " * wide + "".join(f"{head:>{_CELL}}" for head in heads)]
+    lines += [
+        f"{each.figure:<{wide}}" + "".join(f"{cell:>{_CELL}}" for cell in _cells(each)) + f"  {each.word}"
+        for each in comparison.differences
+    ]
+    lines.append("")
+    lines += [f"Not the same workload: {words}" for words in comparison.unlike]
+    lines += [f"Beware: {words}" for words in comparison.cautions]
+    lines.append(_sentence(comparison, name_a, name_b))
     return "\n".join(lines)
 
 
-def _row(each: Difference) -> tuple[str, str, str, str, str, str]:
-    change = "" if each.change is None else f"{each.change:+.1%}"
-    between = "" if each.low is each.high is None else f"{_end(each.low)} to {_end(each.high)}"
-    return each.figure, _number(each.a), _number(each.b), change, between, each.word
+def _cells(each: Difference) -> tuple[str, ...]:
+    change = "-" if each.change is None else f"{each.change:+.1%}"
+    return _figure(each.a), _figure(each.b), change, _signed(each.low), _signed(each.high)
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if math.isfinite(value) else "failed"
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
-def _end(value: float | None) -> str:
-    return "?" if value is None else f"{value:.4g}"
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3g}"
+
+
+def _sentence(comparison: Comparison, name_a: str, name_b: str) -> str:
+    if comparison.worse and comparison.better:
+        return f"{name_b} is better than {name_a} by {', '.join(comparison.better)}, and worse by {', '.join(comparison.worse)}."
+    if comparison.worse:
+        return f"{name_b} is WORSE than {name_a} by {', '.join(comparison.worse)}."
+    if comparison.better:
+        return f"{name_b} is better than {name_a} by {', '.join(comparison.better)}."
+    return f"There is no evidence that {name_b} differs from {name_a} by an amount that matters."

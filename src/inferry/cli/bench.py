@@ -58,6 +58,7 @@ def bench(
     json: options.JsonFile = None,
     csv: options.CsvFile = None,
     html: options.HtmlFile = None,
+    anyway: options.Anyway = False,
     quiet: options.Quiet = False,
     show_plan: options.ShowPlan = False,
     model: options.Model = None,
@@ -68,6 +69,7 @@ def bench(
     timeout: options.Timeout = "600s",
     extra: options.Extra = None,
     engine: options.EngineName = None,
+    calibrate: options.Calibrate = True,
     processes: options.Processes = None,
     kill_replica_after: options.KillAfter = None,
     stop_replica_after: options.StopAfter = None,
@@ -91,6 +93,10 @@ def _bench(given: dict[str, Any]) -> int:
     from inferry.cli.bench_target import resolve
     from inferry.cli.bench_wish import check_files, wish_of, words_of
 
+    if given["target"] == "compare":
+        from inferry.cli.bench_compare import compare_files
+
+        return compare_files(given["files"] or [], anyway=given["anyway"], json=given["json"])
     if given["files"]:
         raise ConfigError(
             f"{given['files'][0]}: one TARGET at a time. To compare results, write 'compare A B'."

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from inferry.bench.calibration import calibrate
 from inferry.bench.capacity import Goal
 from inferry.bench.engine_view import Look, find_page, pages, readings, watching
 from inferry.bench.environment import environment
 from inferry.bench.fitting import fit_wording
 from inferry.bench.live import Live
 from inferry.bench.plan import Closed, Constant, Gamma, Lengths, Poisson, RunPlan, Synthetic
-from inferry.bench.records import Progress, RunRecord, Verdict
+from inferry.bench.records import Calibration, Progress, Verdict
 from inferry.bench.report import Capacity, Report, ReportedRun
 from inferry.bench.runner import run
 from inferry.bench.summary import summarise
@@ -48,6 +49,7 @@ class Wish:
     loads_count: int | None = None
     """After a search: so many loads, up to the capacity that it found."""
     engine: str | None = None
+    calibrate: bool = True
     quiet: bool = False
 
 
@@ -61,9 +63,10 @@ async def measure(wish: Wish) -> Report:
             return await _search(wish, bench, wish.goal_share)
         if wish.loads:
             runs = await sweep(wish.plan, wish.loads, bench.run_once, processes=wish.processes)
-        else:
-            runs = (await bench.run_once(wish.plan, ""),)
-    return Report(runs=runs, environment=environment())
+            return Report(runs=runs, environment=environment())
+        own = await calibrate(wish.plan, wording=wording) if wish.calibrate else None
+        one = await bench.run_once(wish.plan, "", calibration=own)
+        return Report(runs=(one,), calibration=own, environment=environment())
 
 
 async def _search(wish: Wish, bench: Bench, share: float) -> Report:
@@ -128,7 +131,7 @@ class Bench:
         self._look = look
         self._quiet = quiet
 
-    async def run_once(self, plan: RunPlan, name: str) -> ReportedRun:
+    async def run_once(self, plan: RunPlan, name: str, calibration: Calibration | None = None) -> ReportedRun:
         live = Live(sys.stderr, plan.duration_s, name)
         began = _Began()
 
@@ -147,14 +150,9 @@ class Bench:
             samples=watched.from_start(began.start_s),
             notes=(*record.notes, f"prompts: {self._wording.source}"),
         )
-        return reported(plan, record)
-
-
-def reported(plan: RunPlan, record: RunRecord, name: str = "") -> ReportedRun:
-    """With all figures, and judged."""
-    summary = summarise(plan, record)
-    validity = judge(plan, record, summary)
-    return ReportedRun(plan=plan, record=record, summary=summary, validity=validity, name=name)
+        summary = summarise(plan, record)
+        validity = judge(plan, record, summary, calibration)
+        return ReportedRun(plan=plan, record=record, summary=summary, validity=validity)
 
 
 class _Began:

@@ -77,6 +77,7 @@ def wish_of(given: dict[str, Any], words: Words, asked: Asked) -> Wish:
         loads=loads,
         loads_count=count,
         engine=given["engine"],
+        calibrate=given["calibrate"],
         quiet=given["quiet"],
     )
 
