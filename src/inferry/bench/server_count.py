@@ -44,6 +44,8 @@ class ServerCount:
                 timeout=timeout_s,
                 transport=transport,
                 trust_env=False,  # proxies are not for what is measured
+                # A dozen requests need no speed, and llama.cpp closes connections without saying so before.
+                limits=httpx.Limits(max_keepalive_connections=0),
             )
         except UnicodeEncodeError:  # it would show the key
             raise BadBenchPlan(
