@@ -23,7 +23,7 @@ from inferry.admin.auth import KeyGate
 from inferry.admin.lifecycle_api import make_lifecycle_router
 from inferry.admin.load_api import make_load_router
 from inferry.admin.lora_api import make_lora_router
-from inferry.admin.readings_api import make_readings_router
+from inferry.admin.readings_api import local_only, make_readings_router
 from inferry.admin.run_record import RunRecord, new_socket_path, publish, run_folder, withdraw
 from inferry.admin.status import Status, StatusBoard
 from inferry.cli.bookkeeping import Bookkeeping
@@ -238,7 +238,7 @@ class Stack:
         app.include_router(make_lora_router(self.fleet.lora))
         app.include_router(make_readings_router(self.fleet.readings))
         app.include_router(make_load_router(self._models.load, self._models.unload))
-        control = control_server(app)
+        control = control_server(local_only(app))
         admin = self._admin_server(app)
         failure: StartFailed | None = None
         try:
