@@ -22,10 +22,16 @@ _TOKENIZE_FORMS: tuple[tuple[str, dict[str, object]], ...] = (
 )
 """Where the text stands in the request, and what else must be in it."""
 _PROBE_TEXT = "the"
+_CONNECT_S = 5.0
+"""Longest for a connection: who takes longer is no server to be measured."""
 
 
 class CountFailed(Exception):
     """The server does not count; the text says why."""
+
+
+class ServerAway(CountFailed):
+    """It does not answer: another question would only wait as long again."""
 
 
 class ServerCount:
@@ -41,7 +47,7 @@ class ServerCount:
         try:
             self._client = httpx.Client(
                 headers=_key_headers(target, key) if key else {},
-                timeout=timeout_s,
+                timeout=httpx.Timeout(timeout_s, connect=_CONNECT_S),
                 transport=transport,
                 trust_env=False,  # proxies are not for what is measured
                 # A dozen requests need no speed, and llama.cpp closes connections without saying so before.
@@ -70,6 +76,8 @@ class ServerCount:
                 if self._tokens_by(form, _PROBE_TEXT):
                     self._tokenize_form = form
                     return True
+            except ServerAway:
+                return False
             except CountFailed:
                 continue
         return False
@@ -123,7 +131,7 @@ class ServerCount:
                 url, content=body, headers={"content-type": "application/json", **headers}
             )
         except httpx.HTTPError as error:
-            raise CountFailed(f"{url} can't be asked: {type(error).__name__}") from error
+            raise ServerAway(f"{url} can't be asked: {type(error).__name__}") from error
         if answer.status_code != 200:
             raise CountFailed(f"{url} answers {answer.status_code}")
         return answer.content

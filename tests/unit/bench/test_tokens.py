@@ -252,13 +252,17 @@ def test_the_key_is_shown_to_the_server_alone(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_server_that_is_away_is_named() -> None:
-    """With its address, and without a traceback's worth of words."""
+    """With its address, and without a traceback's worth of words; nobody waits for it a second time."""
+    asked = []
 
     def refuse(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
         raise httpx.ConnectError("no")
 
-    with (
-        ServerCount(TARGET, timeout_s=1, transport=httpx.MockTransport(refuse)) as server,
-        pytest.raises(CountFailed, match=r"http://stand-in/v1/chat/completions can't be asked: ConnectError"),
-    ):
-        server.usage_of("the")
+    with ServerCount(TARGET, timeout_s=1, transport=httpx.MockTransport(refuse)) as server:
+        assert not server.has_tokenize()
+        assert asked == ["/tokenize"]
+        with pytest.raises(
+            CountFailed, match=r"http://stand-in/v1/chat/completions can't be asked: ConnectError"
+        ):
+            server.usage_of("the")
