@@ -65,6 +65,8 @@ class Sender:
 
     def add(self, ask: Ask, request: bytes) -> None:
         """One more request, made already. Those due after the plan's time are left out."""
+        if self.all_taken:  # stopped meanwhile
+            return
         number = ask.number
         after_s = None
         if ask.after is not None and ask.due_s is None:
@@ -92,7 +94,7 @@ class Sender:
         self._timer = ExactTimer(self._on_time)
         self._timer.set(start_s if self._free_since_s or not self._due else start_s + self._due[0][0])
         self._look_at_end()
-        asyncio.get_running_loop().call_later(start_s + self._plan.duration_s - _now_s(), self._look_at_end)
+        self._wait_for_end_of_time()
 
     def no_more(self) -> None:
         self.all_taken = True
@@ -147,10 +149,7 @@ class Sender:
     def _serve_users(self) -> None:
         if self._timer is None or _now_s() < self.start_s:
             return
-        while self._whenever and self._free_since_s:
-            if _now_s() - self.start_s >= self._plan.duration_s:
-                self._forget_unsent()
-                return
+        while self._whenever and self._free_since_s and not self._is_over():
             self._send(self._whenever.popleft(), self._free_since_s.popleft())
 
     def _send(self, number: int, due_s: float) -> None:
@@ -203,12 +202,22 @@ class Sender:
         """A closed loop ends with its time, all else with its last request."""
         if self._timer is None or self.client.under_way or self._due:
             return
-        closed = isinstance(self._plan.arrivals, Closed)
+        if isinstance(self._plan.arrivals, Closed) and self._is_over():
+            self._forget_unsent()
+            self.all_taken = True
         if self.all_taken and not self._whenever:
             self.finished.set()
-        elif closed and _now_s() - self.start_s >= self._plan.duration_s:
-            self._forget_unsent()
-            self.finished.set()
+
+    def _is_over(self) -> bool:
+        return _now_s() - self.start_s >= self._plan.duration_s
+
+    def _wait_for_end_of_time(self) -> None:
+        """A closed loop in which nothing is under way then has nobody else to notice it."""
+        left_s = self.start_s + self._plan.duration_s - _now_s()
+        if left_s > 0:  # loops' timers may be early
+            asyncio.get_running_loop().call_later(left_s, self._wait_for_end_of_time)
+        else:
+            self._look_at_end()
 
     def _leave_out(self, number: int | None) -> None:
         """A turn that would be due after the plan's time, and all turns after it."""
