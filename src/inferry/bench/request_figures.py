@@ -41,7 +41,7 @@ def figures(record: RequestRecord) -> Figures:
     first, last = record.first_token_s, record.last_token_s
     chunks = list(chunk_gaps_ms(record))
     tpot = None
-    if chunks and first is not None and last is not None and record.output_tokens > 1:
+    if first is not None and last is not None and last > first and record.output_tokens > 1:
         tpot = (last - first) * 1000 / (record.output_tokens - 1)
     return Figures(
         ttft_ms=_ms(sent, first),
