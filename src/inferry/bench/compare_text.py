@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from inferry.bench.compare import Comparison, Difference
 
 _CELL = 12
@@ -10,8 +12,9 @@ _CELL = 12
 def text(comparison: Comparison, name_a: str = "A", name_b: str = "B") -> str:
     """A line per figure, then what to think of it."""
     wide = max(len(each.figure) for each in comparison.differences) + 2
-    heads = (name_a[: _CELL - 1], name_b[: _CELL - 1], "change", "at least", "at most")
-    lines = [" " * wide + "".join(f"{head:>{_CELL}}" for head in heads)]
+    heads = ("A", "B", "change", "at least", "at most")
+    lines = [] if (name_a, name_b) == ("A", "B") else [f"A: {name_a}   B: {name_b}"]
+    lines += [" " * wide + "".join(f"{head:>{_CELL}}" for head in heads)]
     lines += [
         f"{each.figure:<{wide}}" + "".join(f"{cell:>{_CELL}}" for cell in _cells(each)) + f"  {each.word}"
         for each in comparison.differences
@@ -29,7 +32,9 @@ def _cells(each: Difference) -> tuple[str, ...]:
 
 
 def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if math.isfinite(value) else "failed"
 
 
 def _signed(value: float | None) -> str:

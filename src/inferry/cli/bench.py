@@ -121,6 +121,10 @@ def _run(given: dict[str, Any], wish: Wish) -> int:
 
     report = uvloop.run(measure(wish))
     typer.echo(report_text.text(report))
+    if wish.beside is not None:
+        from inferry.cli.bench_compare import compare_places
+
+        typer.echo("\n" + compare_places(report, wish.beside[0]))
     if given["json"] is not None:
         report_json.write(given["json"], report)
     if given["csv"] is not None:

@@ -9,7 +9,8 @@ import typer
 
 from inferry.bench.compare import Comparison, compare
 from inferry.bench.compare_text import text
-from inferry.bench.report_json import RunResult, decode
+from inferry.bench.report import Report
+from inferry.bench.report_json import RunResult, decode, result
 from inferry.core.errors import ConfigError
 
 EXIT_WORSE = 1
@@ -25,6 +26,15 @@ def compare_files(files: list[Path], *, anyway: bool, json: Path | None) -> int:
     if json is not None:
         write(json, comparison)
     return EXIT_WORSE if comparison.worse else 0
+
+
+def compare_places(report: Report, names: tuple[str, str]) -> str:
+    """What the first of two places, a gateway for instance, adds to the second."""
+    runs = result(report).runs
+    of_each = [tuple(run for run in runs if run.name == name) for name in names]
+    if not all(of_each):
+        return "Stopped before both were measured."
+    return text(compare(of_each[1], of_each[0]), names[1], names[0])
 
 
 def write(path: Path, comparison: Comparison) -> None:

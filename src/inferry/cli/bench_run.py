@@ -16,7 +16,7 @@ from inferry.bench.engine_view import Look, find_page, pages, readings, watching
 from inferry.bench.environment import environment
 from inferry.bench.fitting import fit_wording
 from inferry.bench.live import Live
-from inferry.bench.plan import Closed, Constant, Gamma, Lengths, Poisson, RunPlan, Synthetic
+from inferry.bench.plan import Closed, Constant, Gamma, Lengths, Poisson, RunPlan, Synthetic, Target
 from inferry.bench.records import Calibration, Progress, Verdict
 from inferry.bench.report import Capacity, Report, ReportedRun
 from inferry.bench.runner import run
@@ -24,6 +24,7 @@ from inferry.bench.summary import summarise
 from inferry.bench.sweep import find_capacity, spaced, sweep
 from inferry.bench.tokens import Wording
 from inferry.bench.validity import judge
+from inferry.cli.bench_beside import run_both
 from inferry.cli.bench_target import Asked
 from inferry.core.clock import SystemClock
 from inferry.core.errors import ConfigError
@@ -48,6 +49,8 @@ class Wish:
     loads: tuple[float, ...] = ()
     loads_count: int | None = None
     """After a search: so many loads, up to the capacity that it found."""
+    beside: tuple[tuple[str, str], Target] | None = None
+    """Another place for the same load, and names for both."""
     engine: str | None = None
     calibrate: bool = True
     quiet: bool = False
@@ -56,6 +59,8 @@ class Wish:
 async def measure(wish: Wish) -> Report:
     """All runs, in order. Raises ConfigError where the server refuses, EngineUnreachable where nobody is there."""
     await _ask_first(wish.plan)
+    if wish.beside is not None:
+        await _ask_first(replace(wish.plan, target=wish.beside[1]))
     wording = await asyncio.to_thread(fit_wording, wish.plan.target)
     async with _looking(wish) as look:
         bench = Bench(wording, look, quiet=wish.quiet)
@@ -64,6 +69,9 @@ async def measure(wish: Wish) -> Report:
         if wish.loads:
             runs = await sweep(wish.plan, wish.loads, bench.run_once, processes=wish.processes)
             return Report(runs=runs, environment=environment())
+        if wish.beside is not None:
+            both = await run_both(wish.plan, *wish.beside, bench.run_once)
+            return Report(runs=both, environment=environment())
         own = await calibrate(wish.plan, wording=wording) if wish.calibrate else None
         one = await bench.run_once(wish.plan, "", calibration=own)
         return Report(runs=(one,), calibration=own, environment=environment())

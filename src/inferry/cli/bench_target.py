@@ -50,14 +50,14 @@ def resolve(target: str, api: str, model: str | None, key_variable: str | None, 
     return _deployment(target, model, key_variable, port)
 
 
-def checked_url(text: str, api: str) -> str:
-    """Without a slash at its end."""
+def checked_url(text: str, api: str, *, name: str = "TARGET") -> str:
+    """Without a slash at its end. `name`: of what it was given as."""
     url = text.rstrip("/")
     if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"TARGET {text}: begin it with http:// or https://, for instance http://{url}")
+        raise ConfigError(f"{name} {text}: begin it with http:// or https://, for instance http://{url}")
     path = url.partition("://")[2].partition("/")[2]
     if not path and api != "tgi":
-        raise ConfigError(f"TARGET {text}: a base URL has the path of its API. Did you mean {url}/v1?")
+        raise ConfigError(f"{name} {text}: a base URL has the path of its API. Did you mean {url}/v1?")
     return url
 
 

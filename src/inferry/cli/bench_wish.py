@@ -6,8 +6,9 @@ import dataclasses
 from typing import Any
 
 from inferry.bench.goodput import parse_slo
-from inferry.bench.plan import RunPlan, Slo
+from inferry.bench.plan import RunPlan, Slo, Target
 from inferry.bench.split import processes_for
+from inferry.cli.bench_beside import beside
 from inferry.cli.bench_plan import SEARCH_START_RATE, Words, arrivals_of, plan_of
 from inferry.cli.bench_run import Wish
 from inferry.cli.bench_target import Asked
@@ -76,10 +77,21 @@ def wish_of(given: dict[str, Any], words: Words, asked: Asked) -> Wish:
         goal_share=share if searches else None,
         loads=loads,
         loads_count=count,
+        beside=_beside(given, asked, plan, alone=not searches and not loads),
         engine=given["engine"],
         calibrate=given["calibrate"],
         quiet=given["quiet"],
     )
+
+
+def _beside(
+    given: dict[str, Any], asked: Asked, plan: RunPlan, *, alone: bool
+) -> tuple[tuple[str, str], Target] | None:
+    if given["compare"] is None:
+        return None
+    if not alone:
+        raise ConfigError("--compare is of one load: leave --find-capacity and the sweeps out.")
+    return beside(given["compare"], asked, plan.target)
 
 
 def _plan(given: dict[str, Any], words: Words, asked: Asked, *, searches: bool) -> RunPlan:
