@@ -91,6 +91,15 @@ def test_failing_what_is_slow_wins_nothing() -> None:
     assert "failed" in text(found)
 
 
+def test_a_comparison_ends_in_a_sentence() -> None:
+    """What is better, worse, or not known, by the names that the caller gives."""
+    one, slow = made(1), made(2, slower=1.3)
+    assert text(compare([one], [slow]), "old", "new").endswith(".")
+    assert "new is WORSE than old by ttft_ms p50" in text(compare([one], [slow]), "old", "new")
+    assert "B is better than A by ttft_ms p50" in text(compare([slow], [one]))
+    assert "There is no evidence that B differs from A" in text(compare([one], [one]))
+
+
 def test_few_requests_decide_no_p99() -> None:
     """Of 200 requests two lie beyond the p99: too few, whatever the difference."""
     found = compare([made(5, count=200)], [made(6, count=200, slower=2)])
@@ -103,7 +112,7 @@ def test_different_workloads_are_not_compared() -> None:
     one, other = made(7), made(8, of=plan(arrivals=Poisson(rate=12), slo=Slo(ttft_ms=200)))
     with pytest.raises(ConfigError, match=r'arrivals: .*"constant","rate":10.* and .*"poisson","rate":12'):
         compare([one], [other])
-    assert text(compare([one], [other], anyway=True)).startswith("Different workloads: arrivals")
+    assert "Not the same workload: arrivals" in text(compare([one], [other], anyway=True))
 
 
 def test_who_was_asked_may_differ() -> None:
