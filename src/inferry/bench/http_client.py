@@ -240,14 +240,16 @@ class Client:
             self.drop(exchange, trouble, reason)
 
     async def close(self) -> None:
-        """Leave everything, and wait until that is done."""
+        """Leave everything; what is under way ends unheard."""
         for task in list(self._connecting):
             task.cancel()
         if self._connecting:
             await asyncio.wait(self._connecting)
-        for connection in self._idle:
-            connection.leave()
+        for connection in (*self._idle, *self._busy.values()):
+            if connection is not None:
+                connection.leave()
         self._idle.clear()
+        self._busy.clear()
         await asyncio.sleep(0)
 
     # --- for connections ------------------------------------------------------------------------------
