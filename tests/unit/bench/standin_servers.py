@@ -20,6 +20,7 @@ STREAM = "text/event-stream"
 JSON = "application/json"
 DONE = b"data: [DONE]\n\n"
 IN_TURN = "in-turn"
+NOT_FOUND = b"HTTP/1.1 404 .\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 ASKED = 3
 """Tokens that every ask wants."""
 
@@ -247,6 +248,9 @@ async def serving(standins: tuple[Standin, ...] = STANDINS) -> AsyncIterator[str
             task.add_done_callback(served.discard)
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            if not head.startswith("POST "):  # other tools look for metrics and models
+                writer.write(NOT_FOUND)
+                return
             length = next(line for line in head.lower().split("\r\n") if line.startswith("content-length:"))
             await reader.readexactly(int(length.partition(":")[2]))
             name = head.split("/")[1]
