@@ -15,6 +15,7 @@ LOG_SPAN = 30.0
 MINUTES_FROM_S = 300.0
 NOTHING = 1e-6
 """A nanosecond, in ms: what is less is drawn as 0."""
+_QUARTERS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _TIME_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 
 
@@ -68,8 +69,11 @@ def time_axis(until_s: float) -> Axis:
     return Axis(low=0.0, high=high, unit="s", ticks=ticks)
 
 
-def share_axis() -> Axis:
-    return Axis(low=0.0, high=1.0, unit="share", ticks=(0.0, 0.25, 0.5, 0.75, 1.0))
+def share_axis(least: float = 0.0) -> Axis:
+    """To 100 %, from the highest of 0, 50 and 90 % that is not above `least`."""
+    low = max(start for start in (0.0, 0.5, 0.9) if start <= max(least, 0.0))
+    ticks = tuple(round(low + (1 - low) * number / 5, 10) for number in range(6)) if low else _QUARTERS
+    return Axis(low=low, high=1.0, unit="share", ticks=ticks)
 
 
 def log_axis(least: float, most: float, unit: Unit) -> Axis:

@@ -104,9 +104,10 @@ def _trust(report: Report) -> str:
     main = report.main
     verdict = main.validity.verdict
     reasons = list(main.validity.reasons)
-    for run in report.runs:
-        if run is not main and run.validity.verdict == "invalid":
-            reasons.append(f"at {run.title}, the client was the limit: {', '.join(run.validity.reasons)}")
+    spoilt = [run.title for run in report.runs if run is not main and run.validity.verdict == "invalid"]
+    if spoilt:
+        which = ", ".join(dict.fromkeys(spoilt))
+        reasons.append(f"the client was the limit in {len(spoilt)} of {len(report.runs)} runs: {which}")
     said = {
         "valid": "The client kept up: these figures are the server's.",
         "suspect": "Read these figures with care.",

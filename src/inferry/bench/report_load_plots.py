@@ -18,13 +18,19 @@ from inferry.bench.request_figures import Figures, figures
 from inferry.bench.statistics import Sample
 from inferry.bench.validity import Judgement
 
+NEAR = 1.03
+"""Loads within this factor are one point: a search makes many runs beside its answer, and each of them alone has too
+few requests for a 99th percentile."""
 _WORSE: tuple[Judgement, ...] = ("valid", "suspect", "invalid")
 
 
 class AtLoad(Struct, frozen=True, kw_only=True):
-    """All runs at one load taken together."""
+    """All runs at one load, or at loads that are hardly different, taken together."""
 
     load: float
+    """Mean of the runs'."""
+    least: float
+    most: float
     runs: int
     trust: Judgement
     """The worst of the runs'."""
@@ -41,17 +47,26 @@ class AtLoad(Struct, frozen=True, kw_only=True):
 
 def at_loads(report: Report) -> list[AtLoad]:
     """In the order of load; empty if the runs are no sweep."""
-    return [_at(load, [run for run in report.runs if run.load == load]) for load in report.loads]
+    groups: list[list[float]] = []
+    for load in report.loads:
+        if groups and load <= groups[-1][0] * NEAR:
+            groups[-1].append(load)
+        else:
+            groups.append([load])
+    return [_at([run for run in report.runs if run.load in group]) for group in groups]
 
 
-def _at(load: float, runs: Sequence[ReportedRun]) -> AtLoad:
+def _at(runs: Sequence[ReportedRun]) -> AtLoad:
+    loads = [run.load for run in runs if run.load is not None]
     requests = [each for run in runs for each in measured(run.record)]
     slo = runs[0].plan.slo
     ttft = _late(requests, lambda each: each.ttft_from_due_ms)
     e2e = _late(requests, lambda each: each.e2e_from_due_ms)
     counted = [each for run in runs for each in run.record.requests if not each.warmup]
     return AtLoad(
-        load=load,
+        load=sum(loads) / len(loads),
+        least=min(loads),
+        most=max(loads),
         runs=len(runs),
         trust=max((run.validity.verdict for run in runs), key=_WORSE.index),
         ttft_ms_p50=ttft.percentile(0.5),
@@ -179,7 +194,7 @@ def _goodput_plot(report: Report, points: Sequence[AtLoad]) -> Plot:
         meaning=f"Share of all requests that were answered whole{' and within every limit' if limited else ''}.",
         x_name=_x_name(unit),
         x=linear_axis(max(report.loads), unit),
-        y=share_axis(),
+        y=share_axis(min((each.good.share or 0.0) for each in points)),
         lines=(
             Line(
                 name="good",

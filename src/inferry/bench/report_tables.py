@@ -8,9 +8,9 @@ from html import escape
 
 from msgspec import Struct
 
-from inferry.bench.plot_scales import Unit, amount_text
+from inferry.bench.plot_scales import Unit, amount_text, plain
 from inferry.bench.records import Calibration, ClientAudit, RunRecord, Verdict
-from inferry.bench.report import Report, ReportedRun, load_text
+from inferry.bench.report import LoadUnit, Report, ReportedRun, load_text
 from inferry.bench.report_load_plots import AtLoad
 from inferry.bench.summary import Distribution, Summary
 
@@ -154,7 +154,7 @@ def loads_table(report: Report, points: Sequence[AtLoad]) -> str:
     rows = [
         Row(
             (
-                load_text(each.load, report.main.load_unit),
+                _load_range(each, report.main.load_unit),
                 each.trust.upper(),
                 f"{each.runs}",
                 f"{each.good.of:,}",
@@ -178,6 +178,12 @@ def loads_table(report: Report, points: Sequence[AtLoad]) -> str:
         ),
         rows,
     )  # fmt: skip
+
+
+def _load_range(at: AtLoad, unit: LoadUnit) -> str:
+    """`8 requests/s`, or `7.72 to 7.9 requests/s`."""
+    low, high = plain(at.least), load_text(at.most, unit)
+    return high if low == plain(at.most) else f"{low} to {high}"
 
 
 def cache_table(summary: Summary) -> str:

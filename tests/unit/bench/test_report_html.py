@@ -17,6 +17,7 @@ from inferry.bench.plot_svg import HEIGHT, WIDTH
 from inferry.bench.records import RequestRecord, RunRecord, Verdict
 from inferry.bench.report import Capacity, Report, ReportedRun
 from inferry.bench.report_html import page
+from inferry.bench.report_load_plots import at_loads
 from inferry.bench.summary import summarise
 from inferry.bench.validity import Validity, judge
 
@@ -157,11 +158,12 @@ def test_whether_it_can_be_trusted_comes_first(verdict: str, failing: ReportedRu
 
 
 def test_a_client_that_was_the_limit_elsewhere_is_named() -> None:
-    """In a sweep, the run at the answer may be right while a heavier one was spoilt: the page says which."""
+    """In a sweep, the run at the answer may be right while a heavier one was spoilt: the page says which, and why."""
     *lighter, last = a_sweep()
     spoilt = msgspec.structs.replace(last, validity=Validity(verdict="invalid", reasons=("no CPU left",)))
     said = Reader(page(report(*lighter, spoilt))).text
-    assert "at 40 requests/s, the client was the limit: no CPU left" in said[: said.index("How much")]
+    assert "the client was the limit in 1 of 3 runs: 40 requests/s" in said[: said.index("How much")]
+    assert "no CPU left" in said
 
 
 def test_every_failure_is_in_the_table(failing: ReportedRun) -> None:
@@ -220,6 +222,17 @@ def test_runs_at_one_load_are_taken_together() -> None:
     text = page(report(*twice, *a_sweep()[1:]))
     of = sum(run.summary.goodput.of for run in twice)
     assert f'<th scope="row">4 requests/s</th><td>VALID</td><td>2</td><td>{of}</td>' in text
+
+
+def test_loads_that_hardly_differ_are_one_point() -> None:
+    """A search tries many rates beside its answer: together they are a point of the line, not a zigzag."""
+    near = [made_up_run(rate, 4, seed=int(100 * rate)) for rate in (4.0, 7.9, 8.0, 8.1, 8.3)]
+    assert [(each.least, each.most, each.runs) for each in at_loads(report(*near))] == [
+        (4.0, 4.0, 1),
+        (7.9, 8.1, 3),
+        (8.3, 8.3, 1),
+    ]
+    assert "7.9 to 8.1 requests/s" in page(report(*near))
 
 
 @pytest.mark.parametrize(
