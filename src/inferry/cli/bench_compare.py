@@ -9,8 +9,9 @@ import typer
 
 from inferry.bench.compare import Comparison, compare
 from inferry.bench.compare_text import text
+from inferry.bench.imports import read
 from inferry.bench.report import Report
-from inferry.bench.report_json import RunResult, decode, result
+from inferry.bench.report_json import RunResult, result
 from inferry.core.errors import ConfigError
 
 EXIT_WORSE = 1
@@ -45,10 +46,7 @@ def write(path: Path, comparison: Comparison) -> None:
 
 
 def _runs(path: Path) -> tuple[RunResult, ...]:
-    try:
-        found = decode(path.read_bytes(), str(path))
-    except OSError as error:
-        raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from error
+    found = read(path)
     if found.capacity is not None or len({_load(run) for run in found.runs}) > 1:
         raise ConfigError(f"{path}: holds runs at several loads; compare results of one load each.")
     return found.runs or (found,)

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from inferry import __version__
 from inferry.cli import (
     batch,
+    bench,
     chat,
     config,
     down,
@@ -69,6 +70,7 @@ app.command("up")(up.up)
 app.command("status")(status.status)
 app.command("chat")(chat.chat)
 app.command("batch")(batch.batch)
+app.command("bench")(bench.bench)
 app.command("logs")(logs.logs)
 app.command("reload")(reload_verb.reload)
 # So that -1 is a number out of bounds, and no option that nobody knows.
