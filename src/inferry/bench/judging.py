@@ -11,7 +11,7 @@ import msgspec
 
 from inferry.bench.dialects import sse
 from inferry.bench.dialects.chunk_tokens import Counted, count
-from inferry.bench.dialects.form import Dialect, Encoded, merged
+from inferry.bench.dialects.form import UNREADABLE, Dialect, Encoded, merged
 from inferry.bench.dialects.heard import Heard
 from inferry.bench.dialects.registry import DIALECTS
 from inferry.bench.dialects.server_errors import error_in, message_of, shortened
@@ -60,7 +60,7 @@ def read(target: Target, ask: Ask, raw: Raw, *, warmup: bool) -> RequestRecord:
         status=raw.status,
         input_tokens=ask.input_tokens if heard.input_tokens is None else heard.input_tokens,
         input_asked=ask.input_tokens,
-        output_tokens=counted.sum if counted.tokens else heard.output_tokens or 0,
+        output_tokens=counted.sum if counted.tokens else max(heard.output_tokens or 0, 0),
         output_asked=ask.output_tokens,
         reasoning_tokens=counted.reasoning_tokens,
         cached_tokens=heard.cached_tokens,
@@ -132,6 +132,6 @@ def _misread(
     """Have `data` read. Returns why it can't be; None if all is well."""
     try:
         hear(data, at_s, heard)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         return f"not the API's form ({error}): {shortened(data.decode('utf-8', 'replace'))}"
     return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 import pytest
 
@@ -55,6 +57,23 @@ def test_tokens_add_up_and_times_go_forward(standin: Standin) -> None:
     assert list(record.chunk_s) == sorted(record.chunk_s)
     if record.chunk_s:
         assert (record.chunk_s[0], record.chunk_s[-1]) == (record.first_token_s, record.last_token_s)
+
+
+def test_nothing_that_a_server_sends_can_break_the_reader() -> None:
+    """Bodies with bytes changed, lost and repeated at random: each gets a verdict, and tokens that are none too few."""
+    chance = random.Random(7)
+    for standin in STANDINS * 12:
+        body = bytearray(standin.body or b"x")
+        for _ in range(chance.randint(1, 6)):
+            at = chance.randrange(len(body) + 1)
+            body[at : at + chance.choice((0, 1, 40))] = chance.choice(
+                (b"", b"-", b"9" * 30, b"\n\n", b'"', b"null", b"{")
+            )
+        record = judged(standin, standin.raw(((1.0, bytes(body)),)))
+        assert record.output_tokens >= 0
+        assert all(tokens > 0 for tokens in record.chunk_tokens)
+    deep = b"data: " + b"[" * 100_000 + b"\n\n"
+    assert judged(BY_NAME["well"], BY_NAME["well"].raw(((1.0, deep),))).verdict is Verdict.MALFORMED
 
 
 def raw_without_answer(trouble: Verdict | None, **fields: object) -> Raw:

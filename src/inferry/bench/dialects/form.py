@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
 from inferry.bench.dialects.heard import Heard
@@ -12,6 +13,9 @@ from inferry.bench.records import Ask
 from inferry.core.errors import BadBenchPlan
 
 Fields = dict[str, object]
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading JSON raises: no JSON or of another form, no UTF-8, nested a thousand deep."""
 
 TAKES_TOKEN_IDS: frozenset[Api] = frozenset({"completions", "embeddings"})
 """APIs in which a prompt may be token ids."""
@@ -46,7 +50,7 @@ class Dialect(Protocol):
         """The request's body, without the target's `extra`. Raises BadBenchPlan for what the API can't be asked."""
 
     def hear(self, data: bytes, at_s: float, heard: Heard) -> None:
-        """Read one event of a stream. Raises msgspec.DecodeError or UnicodeDecodeError for another form."""
+        """Read one event of a stream. Raises one of UNREADABLE for another form."""
 
     def hear_whole(self, body: bytes, at_s: float, heard: Heard) -> None:
         """Read an answer that came in one body at `at_s`. Raises like `hear`."""

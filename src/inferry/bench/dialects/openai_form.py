@@ -78,7 +78,7 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 
 def hear_choices(data: bytes, at_s: float, heard: Heard, *, whole: bool = False) -> None:
-    """Read one chunk, or the `whole` answer. Raises msgspec.DecodeError or UnicodeDecodeError for another form."""
+    """Read one chunk, or the `whole` answer. Raises one of UNREADABLE for another form."""
     answer = _decode(data)
     usage, timings = answer.usage, answer.timings
     total = None

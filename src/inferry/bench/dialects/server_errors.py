@@ -42,7 +42,7 @@ def shortened(text: str) -> str:
 def _object(data: bytes) -> dict[str, object] | None:
     try:
         value = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
