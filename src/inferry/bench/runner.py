@@ -219,17 +219,24 @@ async def _report(collected: _Collected, start_s: float, progress: OnProgress | 
 async def _stopped_by_ctrl_c(stop: asyncio.Event) -> AsyncIterator[None]:
     """The first Ctrl-C stops the run in order; the second is what it would have been without us."""
     loop = asyncio.get_running_loop()
+    before = signal.getsignal(signal.SIGINT)
+    installed = False
+
+    def give_back() -> None:
+        nonlocal installed
+        if installed:
+            installed = False
+            loop.remove_signal_handler(signal.SIGINT)
+            signal.signal(signal.SIGINT, before)
 
     def on_interrupt() -> None:
         stop.set()
-        loop.remove_signal_handler(signal.SIGINT)
+        give_back()
 
-    try:
+    with suppress(RuntimeError, ValueError, NotImplementedError):  # no main thread: nobody sends us signals
         loop.add_signal_handler(signal.SIGINT, on_interrupt)
-    except (RuntimeError, ValueError, NotImplementedError):  # no main thread: nobody sends us signals
-        yield
-        return
+        installed = True
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        give_back()
