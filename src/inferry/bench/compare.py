@@ -173,7 +173,18 @@ def _latency(name: str, a: Sequence[RunResult], b: Sequence[RunResult]) -> list[
             found.append(Difference(figure=figure, a=one, b=other, word="too few"))
             continue
         low, high = percentile_difference(cut_a, cut_b, share)
-        word = _word(low, high, one or 0.0, more_is_better=False)
+        assert one is not None
+        assert other is not None
+        word = _word(
+            low,
+            high,
+            one,
+            other,
+            matters=MATTERS * one if math.isfinite(one) else 0.0,
+            more_is_better=False,
+            # A stall is the worst of many gaps, so it is moved by the worst of many looks.
+            error=_lag_ms("max" if name == "stall_ms" else label, [*a, *b]),
+        )
         found.append(Difference(figure=figure, a=one, b=other, low=_bound(low), high=_bound(high), word=word))
     return found
 
@@ -202,14 +213,21 @@ def _values(name: str, runs: Sequence[RunResult]) -> list[list[float]]:
     return found
 
 
-def _word(low: float, high: float, before: float, *, more_is_better: bool) -> Word:
-    """Shares of `before` decide what matters."""
-    least = MATTERS * before if math.isfinite(before) else 0.0
-    if -least <= low and high <= least:
+def _word(
+    low: float, high: float, a: float, b: float, *, matters: float, more_is_better: bool, error: float = 0.0
+) -> Word:
+    """`matters`: by how much they must differ; `error`: what the clients themselves may have made of it."""
+    if -matters <= low and high <= matters:
         return "same"
-    if (low > 0 or high < 0) and abs(low + high) / 2 >= least:
+    if (low > 0 or high < 0) and abs(b - a) >= max(matters, error):
         return "better" if (low > 0) == more_is_better else "worse"
     return "no evidence"
+
+
+def _lag_ms(label: str, runs: Sequence[RunResult]) -> float:
+    """By how much a late client may have moved such a percentile; 0 where nobody says."""
+    name = {"p50": "lag_ms_p50", "max": "lag_ms_max"}.get(label, "lag_ms_p99")
+    return max((getattr(audit, name) for run in runs for audit in run.audits), default=0.0)
 
 
 def _share(
@@ -226,15 +244,10 @@ def _share(
     if not of_a or not of_b:
         return Difference(figure=figure, a=None, b=None, word="too few")
     low, high = share_difference(good_a, of_a, good_b, of_b)
-    return Difference(
-        figure=figure,
-        a=good_a / of_a,
-        b=good_b / of_b,
-        low=low,
-        high=high,
-        # A share is already one: two points matter, of however few failures.
-        word=_word(low, high, 1.0, more_is_better=more_is_better),
-    )
+    before, after = good_a / of_a, good_b / of_b
+    # Two points of a share matter, of however few failures.
+    word = _word(low, high, before, after, matters=MATTERS, more_is_better=more_is_better)
+    return Difference(figure=figure, a=before, b=after, low=low, high=high, word=word)
 
 
 def _throughput(a: Sequence[RunResult], b: Sequence[RunResult]) -> Difference:
@@ -252,7 +265,7 @@ def _throughput(a: Sequence[RunResult], b: Sequence[RunResult]) -> Difference:
     # Slices count tokens where their request ended, so their mean is a little off; their spread is what is wanted.
     shift = (after - before) - (sum(slices_b) / len(slices_b) - sum(slices_a) / len(slices_a))
     low, high = low + shift, high + shift
-    word = _word(low, high, before, more_is_better=True)
+    word = _word(low, high, before, after, matters=MATTERS * before, more_is_better=True)
     return Difference(figure=figure, a=before, b=after, low=low, high=high, word=word)
 
 

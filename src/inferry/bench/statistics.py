@@ -126,7 +126,8 @@ def wilson(good: int, count: int, z: float = Z) -> tuple[float, float]:
     share = good / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Exactly 0 and 1 at the edges, which rounding would miss.
+    return max(0.0, middle - half) if good else 0.0, min(1.0, middle + half) if good < count else 1.0
 
 
 def share_difference(good_a: int, count_a: int, good_b: int, count_b: int) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from inferry.bench.report_json import RunResult, result
 from inferry.bench.summary import summarise
 from inferry.bench.validity import judge
 from inferry.core.errors import ConfigError
-from tests.unit.bench.known_runs import plan, request, run
+from tests.unit.bench.known_runs import audit, plan, request, run
 
 
 def made(
@@ -98,6 +98,23 @@ def test_a_comparison_ends_in_a_sentence() -> None:
     assert "new is WORSE than old by ttft_ms p50" in text(compare([one], [slow]), "old", "new")
     assert "B is better than A by ttft_ms p50" in text(compare([slow], [one]))
     assert "There is no evidence that B differs from A" in text(compare([one], [one]))
+
+
+def test_what_the_client_may_have_made_is_no_evidence() -> None:
+    """30 % more is worse; with a client whose looks came 60 ms late at the median, nobody knows whose it is."""
+    slow = made(2, slower=1.3)
+    late = msgspec.structs.replace(slow, audits=(audit(lag_ms_p50=60.0, lag_ms_p99=90.0),))
+    assert of(compare([made(1)], [slow]), "ttft_ms p50").word == "worse"
+    assert of(compare([made(1)], [late]), "ttft_ms p50").word == "no evidence"
+
+
+def test_what_is_sure_and_small_is_not_called() -> None:
+    """1 % more in each of 600 requests is beyond chance, and too little to matter."""
+    one = made(3)
+    assert one.per_request is not None
+    more = [value and value * 1.01 for value in one.per_request.itl_ms]
+    other = msgspec.structs.replace(one, per_request=msgspec.structs.replace(one.per_request, itl_ms=more))
+    assert of(compare([one], [other]), "itl_ms p50").word in ("same", "no evidence")
 
 
 def test_few_requests_decide_no_p99() -> None:
