@@ -19,6 +19,8 @@ from inferry.core.clock import SystemClock
 CONNECT_TIMEOUT_S = 10.0
 IDLE_MAX_S = 4.0
 """Below the 5 s after which uvicorn-based engines (vLLM, SGLang) close an idle connection."""
+WARM_AT_ONCE = 32
+"""Below the queue of new connections (listen(2)) of any server that is meant for load."""
 STALE_S = 1.0
 """A kept connection that is lost so soon after a request, without a byte: the server had closed it before, and the
 request is sent once more. Later, it is the server that lost the request."""
@@ -191,15 +193,22 @@ class Client:
 
     async def warm(self, connections: int) -> None:
         """Open so many, to be used first. What can't be opened is left: requests will meet the same trouble."""
-        for _ in range(connections):
-            try:
-                connection = await self._connect()
-            except (OSError, TimeoutError):
+        for left in range(connections, 0, -WARM_AT_ONCE):
+            async with asyncio.TaskGroup() as tasks:
+                opening = [tasks.create_task(self._warm_one()) for _ in range(min(left, WARM_AT_ONCE))]
+            if not all(task.result() for task in opening):
                 return
-            connection.used = True
-            connection.idle_since_s = _now_s()
-            if not connection.lost:
-                self._idle.append(connection)
+
+    async def _warm_one(self) -> bool:
+        try:
+            connection = await self._connect()
+        except OSError:  # TimeoutError is one
+            return False
+        connection.used = True
+        connection.idle_since_s = _now_s()
+        if not connection.lost:
+            self._idle.append(connection)
+        return True
 
     def send(
         self, exchange: Exchange, timeout_s: float | None = None, leave_after_s: float | None = None

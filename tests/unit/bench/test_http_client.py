@@ -134,6 +134,22 @@ async def test_each_read_is_a_piece_with_its_own_time() -> None:
     assert second_s - first_s > 0.045
 
 
+async def test_large_answers_come_whole_and_in_large_reads() -> None:
+    """8 MB with a length: nothing stops reading in between, and no read is cut to a few KB by a buffer of ours."""
+    size = 8 << 20
+
+    async def much(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + bytes(size))
+        await writer.drain()
+
+    async with asking(much) as (sent, _):
+        raw = await sent.ask()
+    assert raw.whole
+    assert sum(len(data) for _, data in raw.pieces) == size
+    assert max(len(data) for _, data in raw.pieces) > 64 << 10
+
+
 async def test_an_answer_that_is_cut_is_not_whole() -> None:
     """The connection ends before the length is reached: no trouble of the client's own, and not whole."""
 
