@@ -12,6 +12,9 @@ The best that the server offers is taken:
 4. chunks: nobody says. Each piece with text is taken for one token; this is too few where engines send several at
    once.
 
+How near 3 comes: of one answer of vLLM 0.32 with `--stream-interval 4` (SmolLM2-135M, 41 tokens), rules 1 and 2 found
+4 tokens in each chunk behind the first, as it was; rule 3 found 2.5 to 5.6, and the first one's single token.
+
 Where the server counts (1, 2), tokens without text of their own (half a letter, the end sign) stand where they came,
 but for those before the first text: a reader has seen nothing yet, so that they are the first text's.
 """
