@@ -18,6 +18,7 @@ from inferry.bench.report_engine_plots import engines_view
 from inferry.bench.report_load_plots import at_loads, load_plots
 from inferry.bench.report_plots import distributions, every_request, over_time
 from inferry.bench.report_side_plots import side_plots
+from inferry.bench.report_side_words import compared
 from inferry.bench.report_style import SCRIPT, STYLE
 from inferry.bench.report_tables import (
     cache_table,
@@ -150,7 +151,9 @@ def _loads(report: Report) -> str:
         return _section("How much it carries", _plots(load_plots(report)) + loads_table(report, points))
     if len(report.runs) == 1:
         return ""
-    return _section("Side by side", _plots(side_plots(report.runs)) + runs_table(report.runs))
+    lines = compared(report)
+    said = f"<pre>{escape(lines)}</pre>\n" if lines else ""
+    return _section("Side by side", said + _plots(side_plots(report.runs)) + runs_table(report.runs))
 
 
 def _of_run(report: Report) -> str:

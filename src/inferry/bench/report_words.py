@@ -23,6 +23,9 @@ from inferry.bench.plan import (
 from inferry.bench.plot_scales import amount_text, plain
 from inferry.bench.report import GOAL_SHARE, Capacity, Report, ReportedRun, load_text
 from inferry.bench.report_load_plots import at_loads
+from inferry.bench.report_series import measured
+from inferry.bench.request_figures import figures
+from inferry.bench.statistics import Sample
 from inferry.core.shown_url import shown_url
 
 
@@ -34,7 +37,9 @@ def answer(report: Report) -> tuple[str, str]:
     if report.loads:
         return _sweep_answer(report), detail
     if len(report.runs) > 1:
-        return " ".join(f"{run.title}: {_latency_words(run)}" for run in report.runs), ""
+        names = list(dict.fromkeys(run.title for run in report.runs))
+        each = (f"{name}: {_pooled_words(report, name)}" for name in names)
+        return " ".join(each), f"{len(report.runs)} runs in turns, each of them {_load_words(report.main)}."
     return detail, ""
 
 
@@ -70,6 +75,18 @@ def _load_words(run: ReportedRun) -> str:
     if rates.asked is not None and rates.sent is not None:
         words += f" ({amount_text(rates.sent, 'per_s')} sent)"
     return words
+
+
+def _pooled_words(report: Report, name: str) -> str:
+    """Of all runs of one name."""
+    requests = [each for run in report.runs if run.title == name for each in measured(run.record)]
+    ttft = [found for each in requests if (found := figures(each).ttft_from_due_ms) is not None]
+    e2e = [found for each in requests if (found := figures(each).e2e_from_due_ms) is not None]
+    what, values = ("the first token comes", ttft) if ttft else ("the end comes", e2e)
+    failed = sum(each.failed for each in requests)
+    middle, late = (amount_text(Sample(values).percentile(share), "ms") for share in (0.5, 0.99))
+    trouble = f", {failed:,} of {len(requests):,} failed" if failed else ""
+    return f"{what} after {middle} (99th percentile {late}){trouble}."
 
 
 def _latency_words(run: ReportedRun) -> str:

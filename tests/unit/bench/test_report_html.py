@@ -85,7 +85,7 @@ def drawings(text: str) -> list[ElementTree.Element]:
 
 @pytest.fixture(scope="module")
 def failing() -> ReportedRun:
-    return made_up_run(failures=EVERY_FAILURE)
+    return made_up_run(duration_s=15, failures=EVERY_FAILURE)
 
 
 def test_the_page_stands_alone(failing: ReportedRun) -> None:
@@ -120,7 +120,7 @@ def test_secrets_of_an_address_are_left_out(failing: ReportedRun) -> None:
 
 def test_the_same_report_has_the_same_bytes(failing: ReportedRun) -> None:
     """Nothing of the hour, the machine or chance is in it."""
-    assert page(report(failing)) == page(report(made_up_run(failures=EVERY_FAILURE)))
+    assert page(report(failing)) == page(report(made_up_run(duration_s=15, failures=EVERY_FAILURE)))
 
 
 @pytest.mark.parametrize("kind", ["run", "sweep", "capacity", "side by side"])
@@ -222,6 +222,19 @@ def test_runs_at_one_load_are_taken_together() -> None:
     text = page(report(*twice, *a_sweep()[1:]))
     of = sum(run.summary.goodput.of for run in twice)
     assert f'<th scope="row">4 requests/s</th><td>VALID</td><td>2</td><td>{of}</td>' in text
+
+
+def test_two_places_are_held_against_each_other() -> None:
+    """Runs in turns at a gateway and at its engine: one line per place, and how sure their difference is."""
+    turns = [("gateway", 0.02), ("direct", 0.01), ("direct", 0.01), ("gateway", 0.02)]
+    runs = [made_up_run(8, 8, seed=n, name=name, gap_s=gap) for n, (name, gap) in enumerate(turns)]
+    text = page(report(*runs))
+    said = Reader(text).text
+    assert re.search(
+        r"gateway: the first token comes after \S+ ms .* direct: the first token comes after", said
+    )
+    assert "4 runs in turns" in said
+    assert "gateway is WORSE than direct by" in said
 
 
 def test_loads_that_hardly_differ_are_one_point() -> None:
