@@ -53,8 +53,12 @@ def figures(record: RequestRecord) -> Figures:
         itl_ms=mean_gap_ms(record),
         stall_ms=max(chunks, default=None),
         connect_ms=record.connect_s * 1000,
-        slip_ms=None if sent is None else (sent - due - record.connect_s) * 1000,
+        slip_ms=slip_ms(record),
     )
+
+
+def slip_ms(record: RequestRecord) -> float | None:
+    return None if record.sent_s is None else (record.sent_s - record.due_s - record.connect_s) * 1000
 
 
 def _ms(from_s: float | None, to_s: float | None) -> float | None:

@@ -55,6 +55,8 @@ class Sample:
             return None
         if self.values[-1] == math.inf:
             return math.inf
+        if isinstance(self.ends, range):
+            return math.fsum(self.values) / len(self.values)
         starts = (0.0, *self.ends[:-1])
         parts = (v * (end - start) for v, start, end in zip(self.values, starts, self.ends, strict=True))
         return math.fsum(parts) / self.weight

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from inferry.bench.plan import Closed, Ramp, RunPlan, Steps
 from inferry.bench.records import RequestRecord, Verdict
-from inferry.bench.request_figures import Figures, figures
+from inferry.bench.request_figures import answer_end_s
 from inferry.bench.statistics import Sample
 
 BINS = 40
@@ -155,8 +155,8 @@ def _judge(
 ) -> tuple[bool | None, tuple[Trend | None, Trend | None], str]:
     if plan and isinstance(plan.arrivals, Ramp | Steps):
         return None, (None, None), "the load changes by plan"
-    ttft = _trend(measured, lambda figures: figures.ttft_from_due_ms)
-    e2e = _trend(measured, lambda figures: figures.e2e_from_due_ms)
+    ttft = _trend(measured, lambda record: record.first_token_s)
+    e2e = _trend(measured, answer_end_s)
     if ttft is None and e2e is None:
         return None, (ttft, e2e), f"fewer than {BATCHES_LEAST * BATCH_LEAST} requests with latencies"
     for trend, name in ((ttft, "time to first token"), (e2e, "end-to-end latency")):
@@ -168,15 +168,18 @@ def _judge(
     return True, (ttft, e2e), ""
 
 
-def _trend(measured: Sequence[RequestRecord], value: Callable[[Figures], float | None]) -> Trend | None:
-    """None: too few values. Failures are infinitely late."""
+def _trend(
+    measured: Sequence[RequestRecord], reached_s: Callable[[RequestRecord], float | None]
+) -> Trend | None:
+    """Of the time from due to what was reached. None: too few values. Failures are infinitely late."""
     values = []
     for record in sorted(measured, key=lambda record: record.due_s):
         if record.verdict is Verdict.ABANDONED:
             continue
-        known = math.inf if record.failed else value(figures(record))
-        if known is not None:
-            values.append(known)
+        if record.failed:
+            values.append(math.inf)
+        elif (at_s := reached_s(record)) is not None:
+            values.append((at_s - record.due_s) * 1000)
     count = min(BATCHES, len(values) // BATCH_LEAST)
     if count < BATCHES_LEAST or math.isinf(min(values)):
         return None

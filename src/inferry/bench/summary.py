@@ -16,7 +16,14 @@ from msgspec import Struct
 from inferry.bench.goodput import Goodput, goodput
 from inferry.bench.plan import Arrivals, Constant, Gamma, Poisson, RunPlan, Slo
 from inferry.bench.records import RequestRecord, RunRecord, Verdict
-from inferry.bench.request_figures import Figures, answer_end_s, chunk_gaps_ms, figures, token_gaps_ms
+from inferry.bench.request_figures import (
+    Figures,
+    answer_end_s,
+    chunk_gaps_ms,
+    figures,
+    slip_ms,
+    token_gaps_ms,
+)
 from inferry.bench.statistics import Interval, Sample
 from inferry.bench.steady import Steadiness, look
 
@@ -178,9 +185,7 @@ def summarise(plan: RunPlan | None, record: RunRecord) -> Summary:
             Sample(request.connect_s * 1000 for request in measured if request.connect_s > 0),
             independent=True,
         ),
-        slip_ms=distribution(
-            Sample(slip for request in measured if (slip := figures(request).slip_ms) is not None)
-        ),
+        slip_ms=distribution(Sample(slip for request in measured if (slip := slip_ms(request)) is not None)),
         requests_per_s=RequestRates(
             asked=asked_rate(plan.arrivals) if plan else None,
             due=due_per_s,

@@ -63,14 +63,14 @@ def test_the_other_way_round_it_is_better() -> None:
 
 
 def test_chance_is_seldom_taken_for_a_difference() -> None:
-    """30 pairs of runs of one server: of their medians at most four are called different."""
+    """Twelve pairs of runs of one server: of their medians at most two are called different."""
     called = [
         word
-        for seed in range(30)
+        for seed in range(12)
         if (word := of(compare([made(seed, count=200)], [made(1000 + seed, count=200)]), "ttft_ms p50").word)
         in ("better", "worse")
     ]
-    assert len(called) <= 4
+    assert len(called) <= 2
 
 
 def test_the_same_run_is_the_same() -> None:
