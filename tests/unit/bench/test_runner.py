@@ -11,6 +11,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from benchmarks.bench_truth import measured, true
+from benchmarks.exact_server import running_exact_server
 
 from inferry.bench.calibration import calibrate, null_server
 from inferry.bench.http_framing import ResponseReader
@@ -259,11 +261,8 @@ async def test_calibration_measures_the_client_alone() -> None:
 async def test_measured_times_are_the_servers_own(tmp_path: Path) -> None:
     """Against a server that writes down when it sent each token: no median is off by more than what two processes
     on a busy machine keep each other waiting, and every gap and stream is there."""
-    exact_server = pytest.importorskip("benchmarks.exact_server")
-    from benchmarks.bench_truth import pairs
-
     try:
-        with exact_server.running_exact_server(tmp_path, seed=7, ttft_ms=100, itl_ms=20) as server:
+        with running_exact_server(tmp_path, seed=7, ttft_ms=100, itl_ms=20) as server:
             plan = RunPlan(
                 target=Target(base_url=server.base_url, model="exact"),
                 arrivals=Poisson(rate=20),
@@ -273,13 +272,13 @@ async def test_measured_times_are_the_servers_own(tmp_path: Path) -> None:
             )
             record = await run(plan)
             server.stop()
-            truth = server.truth()
+            facts = true(server.truth())
     except RuntimeError as error:
         pytest.skip(str(error))
     assert {request.verdict for request in record.requests} == {Verdict.OK}
-    for name, ours, theirs in pairs(record, truth):
-        assert len(ours) == len(theirs) > 0, name
-        measured, true = ours.percentile(0.5), theirs.percentile(0.5)
-        assert measured is not None
-        assert true is not None
-        assert abs(measured - true) < max(2.0, 0.1 * true), name
+    for name, found in measured(record).items():
+        assert len(found) == len(facts[name]) > 0, name
+        ours, servers = found.percentile(0.5), facts[name].percentile(0.5)
+        assert ours is not None
+        assert servers is not None
+        assert abs(ours - servers) < max(2.0, 0.1 * servers), name
