@@ -134,7 +134,7 @@ def test_a_run_that_was_stopped_is_suspect() -> None:
 
 
 def test_what_the_client_adds_by_itself() -> None:
-    """Against a server that answers at once the client took 30 ms, or could do 5 requests/s: neither serves here."""
+    """Against a server that answers at once the client took 30 ms, or did 5 requests/s: the first spoils what is measured here, the second is a doubt."""
     known = {
         "overhead_ms_p50": 0.2,
         "overhead_ms_p99": 1.0,
@@ -150,7 +150,9 @@ def test_what_the_client_adds_by_itself() -> None:
 
     assert verdict().verdict == "valid"
     assert "takes 30 ms against a server that answers at once" in verdict(overhead_ms_p50=30.0).reasons[0]
-    assert "can't do more than 5 requests/s" in verdict(requests_per_s_max=5.0).reasons[0]
+    assert verdict(overhead_ms_p50=30.0).verdict == "invalid"
+    assert verdict(requests_per_s_max=5.0).verdict == "suspect"
+    assert "no more than 5 requests/s, and 10 were due" in verdict(requests_per_s_max=5.0).reasons[0]
 
 
 def test_a_closed_loop_asks_for_no_rate() -> None:
