@@ -10,6 +10,7 @@ from inferry.bench.capacity import Found, Goal
 from inferry.bench.plan import Closed, RunPlan
 from inferry.bench.plot_scales import plain
 from inferry.bench.records import Calibration, RunRecord
+from inferry.bench.resilience import Resilience
 from inferry.bench.summary import Summary, asked_rate
 from inferry.bench.validity import Validity
 
@@ -26,6 +27,8 @@ class ReportedRun(Struct, frozen=True, kw_only=True):
     validity: Validity
     name: str = ""
     """Instead of its load, for runs that differ by something else: `gateway`, `direct`."""
+    resilience: Resilience | None = None
+    """What came of a replica that was killed or stopped on purpose."""
 
     @property
     def load(self) -> float | None:

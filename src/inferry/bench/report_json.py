@@ -17,6 +17,7 @@ from inferry.bench.plan import RunPlan, Slo
 from inferry.bench.records import Calibration, ClientAudit, EngineSample, RequestRecord
 from inferry.bench.report import Capacity, Report, ReportedRun
 from inferry.bench.request_figures import Figures, figures
+from inferry.bench.resilience import Resilience
 from inferry.bench.summary import Summary
 from inferry.bench.validity import Judgement
 from inferry.core.clock import utc_text
@@ -63,6 +64,7 @@ class RunResult(Summary, frozen=True, kw_only=True):
     """None: another tool's result."""
     audits: tuple[ClientAudit, ...] = ()
     samples: tuple[EngineSample, ...] = ()
+    resilience: Resilience | None = None
     notes: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
     """Figures that another tool's result does not have, and why."""
@@ -124,6 +126,7 @@ def _fields(run: ReportedRun) -> dict[str, Any]:
         "plan": _without_secrets(run.plan),
         "audits": run.record.audits,
         "samples": run.record.samples,
+        "resilience": run.resilience,
         "notes": run.record.notes,
         "per_request": columns(run.record.requests, run.plan.slo),
     }

@@ -19,6 +19,7 @@ from inferry.bench.live import Live
 from inferry.bench.plan import Closed, Constant, Gamma, Lengths, Poisson, RunPlan, Synthetic, Target
 from inferry.bench.records import Calibration, Progress, Verdict
 from inferry.bench.report import Capacity, Report, ReportedRun
+from inferry.bench.resilience import Blow, look, striking, words
 from inferry.bench.runner import run
 from inferry.bench.summary import summarise
 from inferry.bench.sweep import find_capacity, spaced, sweep
@@ -51,6 +52,7 @@ class Wish:
     """After a search: so many loads, up to the capacity that it found."""
     beside: tuple[tuple[str, str], Target] | None = None
     """Another place for the same load, and names for both."""
+    blow: Blow | None = None
     engine: str | None = None
     calibrate: bool = True
     quiet: bool = False
@@ -62,8 +64,8 @@ async def measure(wish: Wish) -> Report:
     if wish.beside is not None:
         await _ask_first(replace(wish.plan, target=wish.beside[1]))
     wording = await asyncio.to_thread(fit_wording, wish.plan.target)
-    async with _looking(wish) as look:
-        bench = Bench(wording, look, quiet=wish.quiet)
+    async with _looking(wish) as view:
+        bench = Bench(wording, view, quiet=wish.quiet)
         if wish.goal_share is not None:
             return await _search(wish, bench, wish.goal_share)
         if wish.loads:
@@ -73,7 +75,7 @@ async def measure(wish: Wish) -> Report:
             both = await run_both(wish.plan, *wish.beside, bench.run_once)
             return Report(runs=both, environment=environment())
         own = await calibrate(wish.plan, wording=wording) if wish.calibrate else None
-        one = await bench.run_once(wish.plan, "", calibration=own)
+        one = await bench.run_once(wish.plan, "", calibration=own, blow=wish.blow)
         return Report(runs=(one,), calibration=own, environment=environment())
 
 
@@ -139,28 +141,38 @@ class Bench:
         self._look = look
         self._quiet = quiet
 
-    async def run_once(self, plan: RunPlan, name: str, calibration: Calibration | None = None) -> ReportedRun:
+    async def run_once(
+        self, plan: RunPlan, name: str, calibration: Calibration | None = None, blow: Blow | None = None
+    ) -> ReportedRun:
+        """With all figures, and judged. `blow`: is dealt during the run."""
         live = Live(sys.stderr, plan.duration_s, name)
         began = _Began()
-
-        def show(now: Progress) -> None:
-            began.note(now)
-            if not self._quiet:
-                live.show(now)
-
         async with watching(self._look) as watched:
-            try:
-                record = await run(plan, wording=self._wording, progress=show)
-            finally:
-                live.close()
+            with striking(blow) as striker:
+
+                def show(now: Progress) -> None:
+                    began.note(now)
+                    if striker is not None:
+                        striker.note(now.at_s)
+                    if not self._quiet:
+                        live.show(now)
+
+                try:
+                    record = await run(plan, wording=self._wording, progress=show)
+                finally:
+                    live.close()
         record = replace(
             record,
             samples=watched.from_start(began.start_s),
             notes=(*record.notes, f"prompts: {self._wording.source}"),
         )
+        found = None
+        if blow is not None and striker is not None and striker.landed_s is not None:
+            found = look(blow, striker.landed_s - began.start_s, record)
+            record = replace(record, notes=(*record.notes, words(found)))
         summary = summarise(plan, record)
         validity = judge(plan, record, summary, calibration)
-        return ReportedRun(plan=plan, record=record, summary=summary, validity=validity)
+        return ReportedRun(plan=plan, record=record, summary=summary, validity=validity, resilience=found)
 
 
 class _Began:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from inferry.bench.goodput import parse_slo
 from inferry.bench.plan import RunPlan, Slo, Target
+from inferry.bench.resilience import Blow
 from inferry.bench.split import processes_for
 from inferry.cli.bench_beside import beside
 from inferry.cli.bench_plan import SEARCH_START_RATE, Words, arrivals_of, plan_of
 from inferry.cli.bench_run import Wish
 from inferry.cli.bench_target import Asked
-from inferry.cli.bench_words import numbers, whole
+from inferry.cli.bench_words import numbers, positive_s, whole
 from inferry.core.errors import ConfigError
 
 GOAL_SHARE = 0.99
@@ -78,6 +79,7 @@ def wish_of(given: dict[str, Any], words: Words, asked: Asked) -> Wish:
         loads=loads,
         loads_count=count,
         beside=_beside(given, asked, plan, alone=not searches and not loads),
+        blow=_blow(given, asked, plan, alone=not searches and not loads and given["compare"] is None),
         engine=given["engine"],
         calibrate=given["calibrate"],
         quiet=given["quiet"],
@@ -92,6 +94,30 @@ def _beside(
     if not alone:
         raise ConfigError("--compare is of one load: leave --find-capacity and the sweeps out.")
     return beside(given["compare"], asked, plan.target)
+
+
+def _blow(given: dict[str, Any], asked: Asked, plan: RunPlan, *, alone: bool) -> Blow | None:
+    option = next(
+        (name for name in ("kill_replica_after", "stop_replica_after") if given[name] is not None), None
+    )
+    if option is None:
+        return None
+    if not alone:
+        raise ConfigError(f"{_option(option)} is for one run: leave searches, sweeps and --compare out.")
+    after_s = positive_s(_option(option), given[option])
+    if after_s >= plan.duration_s:
+        raise ConfigError(
+            f"{_option(option)} {given[option]}: must be within --duration, {plan.duration_s:g} s."
+        )
+    if given["kill_replica_after"] is not None and given["stop_replica_after"] is not None:
+        raise ConfigError("--kill-replica-after and --stop-replica-after: one blow at a time.")
+    victim = next((each for each in asked.replicas if each.pid is not None), None)
+    if victim is None or victim.pid is None:
+        raise ConfigError(
+            f"{_option(option)}: TARGET must be a deployment of the Inferry that runs here, with a replica that it started."
+        )
+    kind: Literal["kill", "stop"] = "kill" if option == "kill_replica_after" else "stop"
+    return Blow(kind=kind, replica=victim.name, pid=victim.pid, after_s=after_s)
 
 
 def _plan(given: dict[str, Any], words: Words, asked: Asked, *, searches: bool) -> RunPlan:
