@@ -76,6 +76,8 @@ def missed(record: RequestRecord, slo: Slo) -> tuple[str, ...]:
         return ("failed",)
     broken = []
     end_s = answer_end_s(record)
+    if end_s is None and record.verdict is Verdict.ABANDONED:
+        return ()
     # Without tokens, as embeddings are, the first that one has of an answer is all of it.
     first_s = record.first_token_s if record.first_token_s is not None else end_s
     if _longer(record.due_s, first_s, slo.ttft_ms):

@@ -25,6 +25,8 @@ DOUBT_MS, DOUBT_SHARE = 1.0, 0.05
 machine two runs of the same differ by as much."""
 WRONG_MS, WRONG_SHARE = 5.0, 0.2
 """Beyond 5 ms and a fifth, the figure is no longer about the server."""
+STALLED_MS = 100.0
+"""Where no answer was whole there is no latency to compare with. A client that looks up so late may itself be why."""
 BUSY_DOUBT, BUSY_WRONG = 0.8, 0.95
 """Of one core, per process. What comes to a place that is busy for a share r of the time waits for r / (1 - r)
 turns on average (M/M/1): 4 at 0.8, 19 at 0.95."""
@@ -186,7 +188,7 @@ def _weighed(error_ms: float, latencies: list[tuple[str, str, float | None]]) ->
         (value, f"the {name} of the {what} is {value:.3g} ms") for what, name, value in latencies if value
     ]
     if not known:
-        return None, ""
+        return ("invalid" if error_ms > STALLED_MS else None), "no answer was whole"
     smallest, words = min(known)
     if error_ms > max(WRONG_MS, WRONG_SHARE * smallest):
         return "invalid", words

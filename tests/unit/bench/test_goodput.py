@@ -6,7 +6,7 @@ import pytest
 
 from inferry.bench.goodput import goodput, missed, parse_slo
 from inferry.bench.plan import Slo
-from inferry.bench.records import Verdict
+from inferry.bench.records import RequestRecord, Verdict
 from inferry.core.errors import ConfigError
 from tests.unit.bench.known_runs import request
 
@@ -65,7 +65,8 @@ def test_who_left_before_a_limit_counts_for_nothing() -> None:
     """One that left while all was well is not counted; one that left after it had waited too long is bad."""
     content = request(0, verdict=Verdict.ABANDONED, ttft_s=0.1)
     fed_up = request(1, verdict=Verdict.ABANDONED, ttft_s=2.0, chunks=())
-    got = goodput([content, fed_up], Slo(ttft_ms=300), seconds=None)
+    never_sent = RequestRecord(number=2, due_s=0.0, verdict=Verdict.ABANDONED)
+    got = goodput([content, fed_up, never_sent], Slo(ttft_ms=300), seconds=None)
     assert (got.good, got.of, got.missed, got.per_s) == (0, 1, {"ttft": 1}, None)
 
 

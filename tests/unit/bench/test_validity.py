@@ -62,6 +62,15 @@ def test_a_starved_client_is_named(audited: dict[str, Any], verdict: str, says: 
     assert says in got.reasons[0]
 
 
+def test_a_client_that_stalls_until_all_time_out() -> None:
+    """No answer was whole, and the client looked up 400 ms late: it may itself be why, so the run is invalid."""
+    made = requests(verdict=Verdict.TIMEOUT, chunks=())
+    assert judged(made).verdict == "valid"
+    got = judged(made, audits=(audit(lag_ms_p99=400.0),))
+    assert got.verdict == "invalid"
+    assert "no answer was whole" in got.reasons[0]
+
+
 def test_the_worst_process_decides() -> None:
     """One process of three that is busy spoils its third of the requests."""
     audits = (audit(), audit(process=1, cpu_s=9.9), audit(process=2))
