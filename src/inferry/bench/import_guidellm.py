@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from inferry.bench.imported_result import from_requests
+from inferry.bench.imported_result import from_requests, together
 from inferry.bench.records import RequestRecord, Verdict
-from inferry.bench.report_json import Result, RunResult
+from inferry.bench.report_json import Result
 from inferry.bench.summary import RequestRates
 
 MADE_BY = "guidellm"
@@ -35,12 +35,7 @@ def read(found: dict[str, Any]) -> Result:
     runs = [_run(made_by, benchmark) for benchmark in found["benchmarks"]]
     if not runs:
         raise ValueError("it has no benchmarks")
-    if len(runs) == 1:
-        return runs[0]
-    same = tuple(
-        RunResult(**{name: getattr(run, name) for name in RunResult.__struct_fields__}) for run in runs
-    )
-    return msgspec.structs.replace(runs[-1], runs=same)
+    return together(runs)
 
 
 def _run(made_by: str, benchmark: dict[str, Any]) -> Result:

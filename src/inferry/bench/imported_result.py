@@ -10,7 +10,7 @@ import msgspec
 from inferry.bench.goodput import Goodput
 from inferry.bench.plan import Slo
 from inferry.bench.records import RequestRecord, RunRecord
-from inferry.bench.report_json import Result, columns
+from inferry.bench.report_json import Result, RunResult, columns
 from inferry.bench.summary import (
     Distribution,
     RequestRates,
@@ -92,6 +92,16 @@ def from_figures(
         **{name: distributions.get(name, NONE) for name in _DISTRIBUTIONS},
     )
     return _result(made_by, summary, lacking, duration_s=duration_s)
+
+
+def together(results: Sequence[Result]) -> Result:
+    """Several results of one file, at least one: the last above, all of them as runs."""
+    if len(results) == 1:
+        return results[0]
+    runs = tuple(
+        RunResult(**{name: getattr(one, name) for name in RunResult.__struct_fields__}) for one in results
+    )
+    return msgspec.structs.replace(results[-1], runs=runs)
 
 
 _DISTRIBUTIONS = (

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inferry.bench import import_guidellm, import_vllm, report_json
+from inferry.bench.imported_result import together
 from inferry.bench.report_json import Result
 from inferry.core.errors import ConfigError
 
@@ -22,13 +23,9 @@ def read(path: Path) -> Result:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from error
-    try:
-        # Not msgspec: other tools write NaN and Infinity.
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path}: {_UNKNOWN}")
+    found, *more = _objects(path, data)
+    if more:
+        return together([_foreign(path, each) for each in (found, *more)])
     if found.get("format") == report_json.FORMAT:
         if found.get("version") != report_json.VERSION:
             raise ConfigError(
@@ -36,6 +33,27 @@ def read(path: Path) -> Result:
             )
         return report_json.decode(data, str(path))
     return _foreign(path, found)
+
+
+def _objects(path: Path, data: bytes) -> list[dict[str, Any]]:
+    """One, or one per line: `vllm bench serve --append-result` adds lines. At least one."""
+    # Not msgspec: other tools write NaN and Infinity.
+    try:
+        try:
+            found = [json.loads(data)]
+        except ValueError as error:
+            lines = data.splitlines()
+            if len(lines) < 2:
+                raise
+            try:
+                found = [json.loads(line) for line in lines if line.strip()]
+            except ValueError:
+                raise error from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not JSON: {error}") from error
+    if not found or not all(isinstance(each, dict) for each in found):
+        raise ConfigError(f"{path}: {_UNKNOWN}")
+    return found
 
 
 _UNKNOWN = (

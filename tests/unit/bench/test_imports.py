@@ -83,6 +83,15 @@ def test_vllms_figures_alone() -> None:
         compare([ours], [ours])
 
 
+def test_lines_that_vllm_added(tmp_path: Path) -> None:
+    """With --append-result a file has a result per line: all are there as runs, the last above."""
+    lines = [(FOUND / name).read_text() for name in ("vllm-figures.json", "vllm-detailed.json")]
+    (tmp_path / "more.json").write_text("".join(lines))
+    found = read(tmp_path / "more.json")
+    assert [each.per_request is None for each in found.runs] == [True, False]
+    assert found.per_request is not None
+
+
 def test_guidellms_requests() -> None:
     """Its means are ours; gaps between tokens, which it does not keep, are not made up."""
     theirs = json.loads((FOUND / "guidellm.json").read_text())["benchmarks"][0]["metrics"]
@@ -134,6 +143,9 @@ def test_ours_is_read_as_ours(tmp_path: Path) -> None:
     [
         ("", "not JSON"),
         ("[1, 2]", "no result of"),
+        ("{}\n{}", "no result of"),
+        ("{}\n{", "not JSON: Extra data"),
+        ("\n\n", "no result of"),
         ('{"a": 1}', "no result of 'inferry bench --json', 'vllm bench serve --save-result' or guidellm"),
         ('{"format": "inferry.bench", "version": 99}', "version 99 of the format; this Inferry reads 1"),
         ('{"format": "inferry.bench", "version": 1}', "missing required field"),
