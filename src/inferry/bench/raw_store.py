@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 import msgspec
 
 from inferry.bench.records import Ask, Raw
+from inferry.core.errors import BenchClientFailed
 
 MEMORY_BYTES_MAX = 256 << 20
 """Per process: 100-token answers of OpenAI's form are about 30 KB each."""
@@ -35,15 +36,22 @@ class RawStore:
         return len(self._kept) + len(self._lengths)
 
     def keep(self, ask: Ask, raw: Raw) -> None:
-        """Raises OSError when the bound is passed and the disk is full."""
+        """Raises BenchClientFailed when the bound is passed and the disk is full."""
         encoded = _encoder.encode((ask, raw))
         if self._kept_bytes + len(encoded) <= self._memory_bytes_max:
             self._kept.append(encoded)
             self._kept_bytes += len(encoded)
             return
-        if self._file is None:
-            self._file = cast(BinaryIO, tempfile.TemporaryFile(prefix="inferry-bench-"))  # noqa: SIM115
-        self._file.write(encoded)
+        try:
+            if self._file is None:
+                self._file = cast(BinaryIO, tempfile.TemporaryFile(prefix="inferry-bench-"))  # noqa: SIM115
+            self._file.write(encoded)
+        except OSError as error:
+            where = tempfile.gettempdir()
+            raise BenchClientFailed(
+                f"The answers need more room than {where} has ({error.strerror}): ask for a shorter run, or name a "
+                "folder with more room in the environment variable TMPDIR."
+            ) from error
         self._lengths.append(len(encoded))
 
     def take(self) -> Iterator[tuple[Ask, Raw]]:

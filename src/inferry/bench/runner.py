@@ -17,6 +17,7 @@ from inferry.bench.statistics import Sample
 from inferry.bench.tokens import Wording
 from inferry.bench.worker_line import WorkerLine
 from inferry.bench.worker_messages import Counts, Done, Job, Ready, Records, Start, Stop
+from inferry.bench.workload import asks
 from inferry.core.clock import SystemClock
 from inferry.core.errors import EngineUnreachable
 
@@ -48,10 +49,12 @@ async def run(
     address = await reachable_address(destination)
     stop = stop or asyncio.Event()
     nonce = secrets.token_hex(4) if nonce is None else nonce
+    wording = wording or Wording()
+    asks(plan, wording, nonce=nonce)  # what is wrong with the plan or its files is said here, not by a worker
     collected = _Collected(plan.target.api)
     async with _stopped_by_ctrl_c(stop), _workers(plan.processes) as lines:
         for line in lines:
-            job = Job(plan, line.number, address, wording or Wording(), nonce)
+            job = Job(plan, line.number, address, wording, nonce)
             line.say(job)
         if not await _all_ready(lines, stop):
             return collected.record(_clock.wall_s(), stopped_early=True)

@@ -83,6 +83,12 @@ class Worker:
 
     async def work(self) -> None:
         """Raises RunnerGone, and InferryError for what can't be asked; in a group with others', as TaskGroup has it."""
+        try:
+            await self._work()
+        finally:
+            await self._leave()
+
+    async def _work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             taking = tasks.create_task(self._take_asks())
             await self._client.warm(warm_connections(self._plan, self._job.process))
@@ -97,6 +103,10 @@ class Worker:
             await self._read_answers()
             await self._say(Done(audit=audit))
             hearing.cancel()
+
+    async def _leave(self) -> None:
+        self._sender.close()
+        await self._client.close()
 
     # --- before ---------------------------------------------------------------------------------------
 
@@ -146,11 +156,12 @@ class Worker:
         lag.begin()
         self._sender.begin(start_s)
         began_s, cpu_began_s = _now_s(), _cpu_s()
-        await self._sender.finished.wait()
-        wall_s, cpu_s = _now_s() - began_s, _cpu_s() - cpu_began_s
-        lag.end()
-        self._sender.close()
-        await self._client.close()
+        try:
+            await self._sender.finished.wait()
+        finally:
+            lag.end()
+            wall_s, cpu_s = _now_s() - began_s, _cpu_s() - cpu_began_s
+            await self._leave()
         late, slip = Sample(lag.late_s), Sample(self._sender.slip_s)
         return ClientAudit(
             process=self._job.process,
@@ -233,7 +244,8 @@ async def _serve(line: socket.socket) -> int:
 
     def on_broken(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A callback failed: a request may never end, so the run can't go on."""
-        broken.append(f"{context.get('message')}: {context.get('exception')!r}")
+        error = context.get("exception")
+        broken.append(str(error) if isinstance(error, InferryError) else f"{context['message']}: {error!r}")
         if working is not None:
             working.cancel()
 

@@ -205,6 +205,21 @@ async def test_a_kept_connection_that_was_closed_is_no_failure() -> None:
         assert stand_in.connections == 2
 
 
+async def test_a_request_lost_later_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kept connection that is lost when the server has had the request for a while: the server lost it."""
+    monkeypatch.setattr(http_client, "STALE_S", 0.0)
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(OK)
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with asking(once) as (sent, stand_in):
+        await sent.ask()
+        assert (await sent.ask()).trouble is Verdict.CONNECT
+        assert stand_in.connections == 1
+
+
 async def test_a_lost_request_is_a_failure() -> None:
     """A new connection that is closed without a byte is the server's fault, and is not tried again."""
 

@@ -119,6 +119,15 @@ async def test_nobody_there_is_said_before_anything_starts() -> None:
         await run(plan)
 
 
+async def test_a_plan_that_cannot_be_is_refused_before_anything_starts() -> None:
+    """What is wrong with a plan is said by its field, not by a worker that died of it."""
+    async with silent_server() as port:
+        with pytest.raises(BadBenchPlan, match="rate"):
+            await run(
+                RunPlan(target=target_at(port), arrivals=Constant(rate=-1), workload=SHORT, duration_s=1)
+            )
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [

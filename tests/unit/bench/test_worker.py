@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from inferry.bench import worker
 from inferry.bench.exact_timer import ExactTimer
 from inferry.bench.http_client import Client
 from inferry.bench.loop_lag import LOOK_S, note_lateness
@@ -27,7 +30,10 @@ from inferry.bench.raw_store import RawStore
 from inferry.bench.records import Ask, Raw, Verdict
 from inferry.bench.sender import Sender
 from inferry.bench.split import processes_for, users_of, warm_connections
+from inferry.bench.tokens import Wording
+from inferry.bench.worker_messages import Job, Start, frame, read_frame
 from inferry.core.clock import SystemClock
+from inferry.core.errors import BenchClientFailed
 
 REQUEST = b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -231,6 +237,45 @@ def test_what_came_is_kept_in_memory_and_beyond_that_in_a_file() -> None:
         assert sorted((raw for _, raw in found), key=lambda raw: raw.number) == raws
         assert {ask.session for ask, _ in found} == {3}
         assert list(store.take()) == []
+
+
+async def test_a_run_whose_answers_cannot_be_kept_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A full disk ends the worker with words for people: no request is lost unnoticed."""
+
+    def full(_: RawStore, ask: Ask, raw: Raw) -> None:
+        raise BenchClientFailed(f"no room for request {ask.number}")
+
+    monkeypatch.setattr(RawStore, "keep", full)
+    ours, its = socket.socketpair()
+    async with sending(plan_of(Constant(rate=20), duration_s=0.2), answer_s=0.0) as (sender, _):
+        working = asyncio.create_task(worker._serve(its))
+        reader, writer = await asyncio.open_connection(sock=ours)
+        writer.write(
+            frame(Job(plan_of(Constant(rate=20), duration_s=0.2), 0, sender.client._address, Wording(), "n"))
+        )
+        await read_frame(reader)  # Ready
+        writer.write(frame(Start(at_s=SystemClock.now_s())))
+        try:
+            assert await working == worker.GIVEN_UP
+        finally:
+            gc.enable()
+            gc.unfreeze()
+        writer.close()
+        await writer.wait_closed()
+    assert "no room for request 0" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the answers do not fit, the folder and the way out are named."""
+
+    def no_room(**_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", no_room)
+    with pytest.raises(BenchClientFailed, match=r"No space left on device.*TMPDIR"):
+        RawStore(memory_bytes_max=0).keep(Ask(number=0, due_s=0), Raw(number=0, due_s=0))
 
 
 def test_users_and_connections_are_split_over_processes() -> None:
