@@ -127,4 +127,6 @@ def test_extra_fields_add_merge_and_remove() -> None:
     assert body["temperature"] == 0
     assert body["stream_options"] == {"include_usage": True, "continuous_usage_stats": False}
     assert "ignore_eos" not in body
+    _, plain = sent(extra={"stream_options": {"continuous_usage_stats": None}})
+    assert plain["stream_options"] == {"include_usage": True}
     assert sent("tgi", extra={"parameters": {"seed": 1}})[1]["parameters"]["details"] is True

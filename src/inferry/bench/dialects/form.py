@@ -114,7 +114,7 @@ def merged(fields: Fields, extra: Fields) -> Fields:
         if value is None:
             result.pop(name, None)
         elif isinstance(value, dict) and isinstance(ours, dict):
-            result[name] = {**ours, **value}
+            result[name] = merged(ours, value)
         else:
             result[name] = value
     return result
