@@ -1,4 +1,4 @@
-"""Results of `guidellm` in JSON, of the versions that keep each request's timings (0.4 to 0.8).
+"""Results of `guidellm` in JSON, of versions that keep each request's timings. Tried with 0.8.1.
 
 Times are of the wall clock. It keeps the first and the last token's, none between: gaps between tokens are known as
 one mean per request only, which shows no tail.

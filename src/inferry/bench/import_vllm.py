@@ -1,6 +1,6 @@
 """Results of `vllm bench serve --save-result`, with `--save-detailed` or without.
 
-Keys as vLLM 0.11 to 0.33 write them (vllm/benchmarks/serve.py). Times are seconds; an error's text says that a
+Keys as in vllm/benchmarks/serve.py; tried with 0.32. Times are seconds; an error's text says that a
 request failed. What counts there as a success may be none: an error inside a stream is not looked at.
 """
 

@@ -56,9 +56,7 @@ def _objects(path: Path, data: bytes) -> list[dict[str, Any]]:
     return found
 
 
-_UNKNOWN = (
-    "no result of 'inferry bench --json', 'vllm bench serve --save-result' or guidellm (0.4 and later, JSON)"
-)
+_UNKNOWN = "no result of 'inferry bench --json', 'vllm bench serve --save-result' or guidellm (JSON)"
 
 
 def _foreign(path: Path, found: dict[str, Any]) -> Result:
