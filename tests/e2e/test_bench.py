@@ -11,14 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from .inferry_process import Inferry, wait_for
+from .inferry_process import Inferry, process_gone, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -142,23 +142,39 @@ def test_a_goal_that_is_missed(inferry: Inferry, small: str) -> None:
     assert done.returncode == (3 if found["verdict"] == "invalid" else 1)
 
 
-def test_a_client_without_cpu_says_invalid(inferry: Inferry) -> None:
-    """A client that gets almost nothing of its one core calls its run INVALID, with exit code 3."""
-    core = ["taskset", "-c", str(max(os.sched_getaffinity(0)))]
-    hogs = [subprocess.Popen([*core, sys.executable, "-c", "while True: pass"]) for _ in range(2)]
-    try:
-        with engine("--parallel", "1000", "--ttft-ms", "20", "--itl-ms", "5") as url:
-            argv = [*core, "nice", "-n", "15", sys.executable, "-m", "inferry", "bench", url, "-m", "m"]
-            argv += ["--rate", "40", "--duration", "4", "-i", "20", "-o", "20", "-q", "--no-calibrate"]
-            done = subprocess.run(
-                argv, env=inferry.environ, cwd=inferry.folder, capture_output=True, text=True, timeout=110
-            )
-    finally:
-        for hog in hogs:
-            hog.kill()
-            hog.wait()
-    assert done.returncode == 3, done.stdout + done.stderr
-    assert "INVALID" in done.stdout
+def workers(pid: int) -> list[int]:
+    """The processes that send for the `inferry bench` of this id."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(OSError):
+            if b"inferry.bench.worker" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(int(child))
+    return found
+
+
+def test_a_client_without_cpu_says_invalid(inferry: Inferry, small: str) -> None:
+    """A client that is kept from running three quarters of the time calls its run INVALID, with exit code 3."""
+    argv = [sys.executable, "-m", "inferry", "bench", small, "-m", "m", "--rate", "8", "--duration", "4"]
+    argv += ["-i", "20", "-o", str(TOKENS), "-q", "--no-calibrate"]
+    process = subprocess.Popen(
+        argv,
+        env=inferry.environ,
+        cwd=inferry.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        held = workers(process.pid)
+        for number, pause_s in ((signal.SIGSTOP, 0.15), (signal.SIGCONT, 0.05)):
+            for pid in held:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            time.sleep(pause_s)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 3, out + err
+    assert "INVALID" in out
 
 
 def test_a_stopped_run_has_what_there_is(inferry: Inferry, small: str) -> None:
@@ -209,3 +225,23 @@ def test_a_deployment_and_its_engine(inferry: Inferry) -> None:
         assert all(run["requests"]["failed"] == 0 for run in found["runs"])
         assert "A: direct   B: gateway" in done.stdout
         assert "Bearer" not in json.dumps(found)
+
+
+def test_a_replica_is_killed_in_the_middle(inferry: Inferry) -> None:
+    """The blow lands on one of two replicas, is in the result and the summary, and the run goes on to its end."""
+    inferry.write(
+        "deployments: {chat: {engine: simulated, model: simulated, ttft_ms: 50, itl_ms: 5, parallel: 32, replicas: 2}}\n"
+    )
+    with inferry.up() as up:
+        up.wait_ready()
+        pid = up.replicas()["chat-0"]["pid"]
+        done, found = bench(
+            inferry, "chat", "--rate", "10", "--duration", "8", "-i", "20", "-o", "20", "-q", "--no-calibrate",
+            "--kill-replica-after", "3",
+        )  # fmt: skip
+        assert process_gone(pid)
+    told = found["resilience"]
+    assert (told["kind"], told["replica"]) == ("kill", "chat-0")
+    assert 2.9 < told["at_s"] < 4
+    assert told["after"] > 20
+    assert "chat-0 was killed" in done.stdout
