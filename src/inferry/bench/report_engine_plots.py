@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from inferry.bench.plot_scales import Unit, axis_for, share_axis, time_axis
-from inferry.bench.plot_svg import STYLES, Line, Plot
+from inferry.bench.plot_svg import STYLES, Line, Plot, Rule
 from inferry.bench.records import EngineSample, RunRecord
 from inferry.bench.report_series import SINCE_START, Pairs, ended_s
 
@@ -17,8 +17,8 @@ REPLICAS_MAX = STYLES
 Read = Callable[[EngineSample], float | None]
 
 
-def engines_view(record: RunRecord) -> list[Plot]:
-    """Plots of what the engines said; none for what they did not say."""
+def engines_view(record: RunRecord, events: tuple[Rule, ...] = ()) -> list[Plot]:
+    """Plots of what the engines said; none for what they did not say. `events`: marked in each of them."""
     names = sorted({sample.replica for sample in record.samples})
     by_name = {name: [each for each in record.samples if each.replica == name] for name in names}
     x = time_axis(ended_s(record))
@@ -38,6 +38,7 @@ def engines_view(record: RunRecord) -> list[Plot]:
                 Line(name=name, points=pairs, style=style, stepped=unit == "number")
                 for style, (name, pairs) in enumerate(said.items())
             ),
+            rules=events,
             note=note,
         )
 

@@ -12,7 +12,7 @@ from html import escape
 import msgspec
 
 from inferry.bench.plot_scales import amount_text, plain
-from inferry.bench.plot_svg import Plot, drawn
+from inferry.bench.plot_svg import Plot, Rule, drawn
 from inferry.bench.report import Report, ReportedRun
 from inferry.bench.report_engine_plots import engines_view
 from inferry.bench.report_load_plots import at_loads, load_plots
@@ -21,12 +21,14 @@ from inferry.bench.report_side_plots import side_plots
 from inferry.bench.report_side_words import compared
 from inferry.bench.report_style import SCRIPT, STYLE
 from inferry.bench.report_tables import (
+    STRUCK,
     cache_table,
     calibration_table,
     client_table,
     goodput_table,
     latencies,
     loads_table,
+    resilience_table,
     runs_table,
     verdicts,
 )
@@ -48,8 +50,9 @@ def page(report: Report) -> str:
         _loads(report),
         _section("Latencies", f"{_of_run(report)}{latencies(main.summary)}{_plots(_latency_plots(main))}"),
         _section("Good and bad", f"{goodput_table(main)}{verdicts(main.record)}"),
-        _section("Over time", _plots(over_time(main.plan, main.record))),
-        _section("The engines' view", _plots(engines_view(main.record))),
+        _section("A replica lost on purpose", resilience_table(main.resilience)),
+        _section("Over time", _plots(over_time(main.plan, main.record, _events(main)))),
+        _section("The engines' view", _plots(engines_view(main.record, _events(main)))),
         _section("Prefix cache", cache_table(main.summary)),
         _section("The client", f"{client_table(main.record.audits)}{calibration_table(report.calibration)}"),
         _section("The other runs", "".join(_other(run) for run in report.runs if run is not main)),
@@ -73,8 +76,20 @@ def _plots(plots: Sequence[Plot]) -> str:
     return f'<div class="plots">\n{"".join(map(drawn, plots))}</div>\n' if plots else ""
 
 
+def _events(run: ReportedRun) -> tuple[Rule, ...]:
+    """What was done to the server, and when it was as before."""
+    hit = run.resilience
+    if hit is None:
+        return ()
+    blow = Rule(name=f"{hit.replica} {STRUCK[hit.kind]}", at=hit.at_s, upright=True)
+    if not hit.recovery_s:
+        return (blow,)
+    later = f"as before, {amount_text(hit.recovery_s, 's')} later"
+    return blow, Rule(name=later, at=hit.at_s + hit.recovery_s, upright=True)
+
+
 def _latency_plots(run: ReportedRun) -> list[Plot]:
-    scatter = every_request(run.plan, run.record)
+    scatter = every_request(run.plan, run.record, _events(run))
     return [*distributions(run.plan, run.record), *([scatter] if scatter is not None else [])]
 
 
@@ -169,7 +184,7 @@ def _other(run: ReportedRun) -> str:
     return (
         f"<details><summary>{escape(run.title)}: {good} good, {run.validity.verdict.upper()}</summary>\n"
         f"{f'<ul>{reasons}</ul>' if reasons else ''}{latencies(run.summary)}{verdicts(run.record)}"
-        f"{_plots([*over_time(run.plan, run.record), *engines_view(run.record)])}</details>\n"
+        f"{_plots([*over_time(run.plan, run.record, _events(run)), *engines_view(run.record, _events(run))])}</details>\n"
     )
 
 

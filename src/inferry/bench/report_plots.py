@@ -118,8 +118,8 @@ def _gaps_plot(gaps: Pairs, every: int, limit_ms: float | None) -> Plot | None:
 # --- what happened when -------------------------------------------------------------------------------
 
 
-def over_time(plan: RunPlan, record: RunRecord) -> list[Plot]:
-    """Requests, requests in flight, TTFT and tokens, all on one clock."""
+def over_time(plan: RunPlan, record: RunRecord, events: tuple[Rule, ...] = ()) -> list[Plot]:
+    """Requests, requests in flight, TTFT and tokens, all on one clock. `events`: marked in each of them."""
     if not record.requests:
         return []
     series, x = per_bin(record), time_axis(ended_s(record))
@@ -147,7 +147,7 @@ def over_time(plan: RunPlan, record: RunRecord) -> list[Plot]:
             y=y,
             lines=drawn,
             bands=bands,
-            rules=rules,
+            rules=(*rules, *events),
             note=note,
         )
 
@@ -201,7 +201,7 @@ def _warmup(plan: RunPlan) -> tuple[Band, ...]:
 # --- every request ------------------------------------------------------------------------------------
 
 
-def every_request(plan: RunPlan, record: RunRecord) -> Plot | None:
+def every_request(plan: RunPlan, record: RunRecord, events: tuple[Rule, ...] = ()) -> Plot | None:
     """TTFT of each request by when it was due; of answers that have no tokens, the time to their end."""
     if not record.requests:
         return None
@@ -249,7 +249,7 @@ def every_request(plan: RunPlan, record: RunRecord) -> Plot | None:
         x=time_axis(ended_s(record)),
         y=axis_for([*values, *(rule.at for rule in rules)], "ms"),
         marks=tuple(each for each in marks if each.points),
-        rules=rules,
+        rules=(*rules, *events),
         bands=_warmup(plan),
         strip_name="failed" if failed else "",
         note=" ".join(note for note in notes if note),

@@ -12,6 +12,7 @@ from inferry.bench.plot_scales import Unit, amount_text, plain
 from inferry.bench.records import Calibration, ClientAudit, RunRecord, Verdict
 from inferry.bench.report import LoadUnit, Report, ReportedRun, load_text
 from inferry.bench.report_load_plots import AtLoad
+from inferry.bench.resilience import Resilience
 from inferry.bench.summary import Distribution, Summary
 
 COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
@@ -34,6 +35,9 @@ VERDICTS: dict[Verdict, str] = {
     Verdict.TIMEOUT: "took longer than the client waits",
     Verdict.UNSENT: "was due, and the client did not get to it",
 }
+
+
+STRUCK = {"kill": "killed", "stop": "stopped"}
 
 
 class Row(Struct, frozen=True):
@@ -247,6 +251,27 @@ def client_table(audits: Sequence[ClientAudit]) -> str:
         "not sent",
     )
     return table("The client's own processes, during the run", heads, rows)
+
+
+def resilience_table(found: Resilience | None) -> str:
+    """What users saw of a replica that was killed or stopped during the run."""
+    if found is None:
+        return ""
+    none = "not within the run, or nobody can say"
+    times = [
+        ("Longest pause of a stream that came to its end", found.resume_gap_s),
+        ("Until requests were as before", found.recovery_s),
+        ("Until the replica was back", found.replica_back_s),
+    ]
+    rows = [
+        Row(("Requests under way then", f"{found.under_way:,}, of which {found.under_way_failed:,} failed")),
+        Row(("Requests due from then on", f"{found.after:,}, of which {found.after_failed:,} failed")),
+        Row(("Failed of all these", amount_text(found.error_share, "share"))),
+        *(Row((name, none if time_s is None else amount_text(time_s, "s"))) for name, time_s in times),
+    ]
+    return table(
+        f"{found.replica}, {STRUCK[found.kind]} at {amount_text(found.at_s, 's')}", ("", ""), rows, (1,)
+    )
 
 
 def calibration_table(found: Calibration | None) -> str:

@@ -18,6 +18,7 @@ from inferry.bench.records import RequestRecord, RunRecord, Verdict
 from inferry.bench.report import Capacity, Report, ReportedRun
 from inferry.bench.report_html import page
 from inferry.bench.report_load_plots import at_loads
+from inferry.bench.resilience import Resilience
 from inferry.bench.summary import summarise
 from inferry.bench.validity import Validity, judge
 
@@ -235,6 +236,21 @@ def test_two_places_are_held_against_each_other() -> None:
     )
     assert "4 runs in turns" in said
     assert "gateway is WORSE than direct by" in said
+
+
+def test_a_replica_lost_on_purpose_is_marked_where_it_was_lost(failing: ReportedRun) -> None:
+    """What came of it is a table, and each plot over time has a line where it happened and where all was well again."""
+    hit = Resilience(
+        kind="kill", replica="m-1", at_s=6.0, under_way=9, under_way_failed=2, after=150, after_failed=4,
+        error_share=6 / 159, resume_gap_s=0.8, recovery_s=3.5, replica_back_s=None,
+    )  # fmt: skip
+    text = page(report(msgspec.structs.replace(failing, resilience=hit)))
+    said = Reader(text).text
+    assert "m-1, killed at 6 s" in said
+    assert "9, of which 2 failed" in said
+    assert "3.77 %" in said
+    assert "not within the run, or nobody can say" in said
+    assert text.count("m-1 killed</li>") == text.count("as before, 3.5 s later</li>") >= 6
 
 
 def test_loads_that_hardly_differ_are_one_point() -> None:
