@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -76,7 +77,7 @@ def bench(
 ) -> None:
     """Load a server and say what its users would see; find how much it carries; compare two results.
 
-    Exit codes: 0 fine, 1 less goodput than --goodput-min, 2 bad input or nobody there, 3 INVALID: the client was the
+    Exit codes: 0 fine, 1 less goodput than --goodput-min or no answer at all, 2 bad input or nobody there, 3 INVALID: the client was the
     limit.
     """
     given = dict(locals())  # before anything else is assigned: exactly the parameters
@@ -130,8 +131,15 @@ def _run(given: dict[str, Any], wish: Wish) -> int:
     if given["csv"] is not None:
         report_csv.write(given["csv"], report)
     if given["html"] is not None:
-        given["html"].write_text(report_html.page(report), encoding="utf-8")
+        _write(given["html"], report_html.page(report))
     return exit_code(report, given["goodput_min"])
+
+
+def _write(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be written: {error.strerror or error}") from error
 
 
 def exit_code(report: Report, goodput_min: float | None) -> int:
@@ -143,6 +151,8 @@ def exit_code(report: Report, goodput_min: float | None) -> int:
         return EXIT_INVALID
     if report.capacity is not None:
         return 0 if report.capacity.found.rate else EXIT_GOAL_MISSED
+    if not all(run.summary.requests.ok for run in runs):
+        return EXIT_GOAL_MISSED
     if goodput_min is not None and any((run.summary.goodput.share or 0.0) < goodput_min for run in runs):
         return EXIT_GOAL_MISSED
     return 0

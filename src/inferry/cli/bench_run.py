@@ -111,6 +111,8 @@ async def _ask_first(plan: RunPlan) -> None:
         abandon_share=0.0, timeout_s=max(plan.timeout_s, FIRST_TIMEOUT_S),
     )  # fmt: skip
     record = await run(first)
+    if record.stopped_early:
+        raise KeyboardInterrupt
     for request in record.requests:
         if request.verdict is Verdict.HTTP_ERROR and request.status is not None and request.status < 500:
             raise ConfigError(
