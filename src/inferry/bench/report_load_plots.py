@@ -18,7 +18,7 @@ from inferry.bench.request_figures import Figures, figures
 from inferry.bench.statistics import Sample
 from inferry.bench.validity import Judgement
 
-NEAR = 1.03
+NEAR = 1.05
 """Loads within this factor are one point: a search makes many runs beside its answer, and each of them alone has too
 few requests for a 99th percentile."""
 _WORSE: tuple[Judgement, ...] = ("valid", "suspect", "invalid")
