@@ -265,7 +265,7 @@ async def test_a_run_whose_answers_cannot_be_kept_is_given_up(
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
-    assert "no room for request 0" in capsys.readouterr().err
+    assert "no room for request" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_said_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
