@@ -97,6 +97,8 @@ class Goal(Struct, frozen=True, kw_only=True):
     """Of requests, that must be good: above 0 and below 1."""
     start: float = 1.0
     duration_s: float = 30.0
+    climb_s: float | None = None
+    """Of the trials of the bracket, which need only be right by a factor of two; None: as long as the others."""
     whole: bool = False
     """Only whole numbers: users of a closed loop."""
     most: float | None = None
@@ -130,7 +132,7 @@ class Search:
         if len(self._told) >= self._goal.trials_max:
             return self._answer(f"{self._goal.trials_max} trials were made, and no more are allowed")
         if low is None and high is None:
-            return self._trial(self._goal.start)
+            return self._trial(self._goal.start, climbing=True)
         if self._edge is None and (doubted := self._doubted()) is not None:
             return self._trial(doubted)
         if low is None:
@@ -175,7 +177,7 @@ class Search:
     def _higher(self, low: float) -> Trial | Found:
         most = self._goal.most
         if most is None or low < most:
-            return self._trial(2 * low if most is None else min(2 * low, most))
+            return self._trial(2 * low if most is None else min(2 * low, most), climbing=True)
         return self._answer(f"{low:g} holds, and no more was to be tried")
 
     def _is_near(self, low: float, high: float) -> bool:
@@ -237,11 +239,14 @@ class Search:
 
     # --- the answer -----------------------------------------------------------------------------------
 
-    def _trial(self, rate: float) -> Trial:
+    def _trial(self, rate: float, *, climbing: bool = False) -> Trial:
         # Four digits are enough to name a load, and make loads that are hardly different the same.
         rate = float(max(1, round(rate))) if self._goal.whole else float(f"{rate:.4g}")
         repeat = sum(each.rate == rate for each in self._told)
-        return Trial(rate=rate, duration_s=self._goal.duration_s, repeat=repeat)
+        duration_s = self._goal.duration_s
+        if climbing and self._goal.climb_s is not None:
+            duration_s = min(duration_s, self._goal.climb_s)
+        return Trial(rate=rate, duration_s=duration_s, repeat=repeat)
 
     def _answer(self, why: str) -> Found:
         low, high = self._bracket()

@@ -75,8 +75,8 @@ async def find_capacity(
     Each trial has a seed of its own, the same ones in each search with one seed.
     """
     search, runs = Search(goal), list[ReportedRun]()
-    warmup_s = plan.warmup_s or TRIAL_WARMUP * goal.duration_s
     while isinstance(wanted := search.next(), Trial):
+        warmup_s = plan.warmup_s or TRIAL_WARMUP * wanted.duration_s
         trial = replace(
             at_load(plan, wanted.rate, processes=processes),
             duration_s=wanted.duration_s + warmup_s,

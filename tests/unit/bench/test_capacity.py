@@ -43,6 +43,27 @@ def test_random_arrivals_200_seeds() -> None:
     assert all(each.sure for each in found)
 
 
+def test_short_trials_climb_to_the_same_answer() -> None:
+    """A climb by trials of a fifth of the length ends at the same edge, in less time."""
+    edge = MANY.edge(0.9)
+    for seed in range(3):
+        whole = search(MANY, Goal(share=0.9, duration_s=300), seed)[0]
+        climbed = search(MANY, Goal(share=0.9, duration_s=300, climb_s=60), seed)[0]
+        assert climbed.rate == pytest.approx(edge, rel=0.05)
+        assert climbed.rate == pytest.approx(whole.rate, rel=0.05)
+
+
+def test_only_the_climb_is_short() -> None:
+    """What fails on the way up is tried again at full length, and so is all that follows."""
+    looking, tried = Search(Goal(duration_s=30, climb_s=6)), list[Trial]()
+    while isinstance(wanted := looking.next(), Trial):
+        tried.append(wanted)
+        good = 1000 if wanted.rate <= 6 else 900
+        looking.tell(wanted, Result(good=good, sent=1000))
+    assert [(each.rate, each.duration_s) for each in tried[:5]] == [(1, 6), (2, 6), (4, 6), (8, 6), (8, 30)]
+    assert {each.duration_s for each in tried[4:]} == {30}
+
+
 @pytest.mark.slow
 def test_what_is_called_sure_is_near() -> None:
     """Where trials are too short for the goal, few searches are called sure, and the intervals hold the edge."""
