@@ -30,6 +30,8 @@ from inferry.cli.bench_target import Asked
 from inferry.core.clock import SystemClock
 from inferry.core.errors import ConfigError
 
+CLIMB_LEAST_S, CLIMB_SHARE = 6.0, 0.2
+"""Of a trial's duration, on the way up."""
 FIRST_TOKENS = 4
 FIRST_TIMEOUT_S = 120.0
 """For the one request before everything else: a model that is loaded on demand takes its time."""
@@ -85,6 +87,7 @@ async def _search(wish: Wish, bench: Bench, share: float) -> Report:
     goal = Goal(
         start=_start(plan),
         duration_s=plan.duration_s - plan.warmup_s,
+        climb_s=max(CLIMB_LEAST_S, (plan.duration_s - plan.warmup_s) * CLIMB_SHARE),
         whole=is_closed,
         share=share,
     )
