@@ -91,6 +91,8 @@ def _result(file: Path, *command: str) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         raise RuntimeError(f"not over after {_PATIENCE_S:g} s") from None
+    except OSError as error:
+        raise RuntimeError(f"{command[0]} can't be run: {error.strerror}") from None
     if not file.exists():
         raise RuntimeError((done.stdout + done.stderr).strip()[-300:] or f"exit code {done.returncode}")
     found: dict[str, Any] = json.loads(file.read_bytes())
