@@ -7,7 +7,7 @@ asked for by Inferry itself once a second, and its control API says what they an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import httpx
@@ -37,6 +37,7 @@ _PREFIXES = {
 """How each engine's names begin. The simulated engine has vLLM's."""
 ENGINES = tuple(_PREFIXES)
 
+_NO_HEADERS: Mapping[str, str] = {}
 _clock = SystemClock()
 
 Look = Callable[[], Awaitable[Sequence[EngineSample]]]
@@ -51,15 +52,18 @@ class EngineAt(Struct, frozen=True, kw_only=True):
     engine: str
 
 
-async def find_page(base_url: str, engine: str | None) -> EngineAt | None:
+async def find_page(
+    base_url: str, engine: str | None, headers: Mapping[str, str] = _NO_HEADERS
+) -> EngineAt | None:
     """The metrics page beside an API's base URL; None: there is none that we can read. `engine`: as named by a person.
+    `headers`: with the API's key, which some servers want for this page too.
 
     Raises ConfigError for an engine whose page nobody can read.
     """
     if engine is not None and engine not in ENGINES:
         raise ConfigError(f"--engine {engine}: must be one of {', '.join(ENGINES)}, or none.")
     root = base_url.removesuffix("/v1")
-    async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_S) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_S, headers=headers) as client:
         for path in PAGES:
             page = await _page(client, root + path)
             if page is not None and (named := engine or engine_of(page)) is not None:
@@ -105,10 +109,10 @@ def reader_of(engine: str) -> Callable[[str], EngineMetrics]:
 
 
 @asynccontextmanager
-async def pages(engines: Sequence[EngineAt]) -> AsyncIterator[Look]:
+async def pages(engines: Sequence[EngineAt], headers: Mapping[str, str] = _NO_HEADERS) -> AsyncIterator[Look]:
     """Asks each engine's own page."""
     readers = {each.replica: reader_of(each.engine) for each in engines}
-    async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_S) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_S, headers=headers) as client:
 
         async def look() -> list[EngineSample]:
             found = []

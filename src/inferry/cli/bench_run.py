@@ -131,8 +131,8 @@ async def _looking(wish: Wish) -> AsyncIterator[Look | None]:
     elif asked.socket is not None and asked.deployment is not None:
         async with readings(asked.socket, asked.deployment) as look:
             yield look
-    elif (engine := await find_page(asked.base_url, wish.engine)) is not None:
-        async with pages([engine]) as look:
+    elif (engine := await find_page(asked.base_url, wish.engine, asked.headers)) is not None:
+        async with pages([engine], asked.headers) as look:
             yield look
     else:
         yield None

@@ -40,6 +40,11 @@ class Asked:
     """The control socket of the Inferry that has the deployment."""
     replicas: tuple[Replica, ...] = ()
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """That carry the key, from the environment; nowhere else is it kept."""
+        return bearer_headers(os.environ, self.key_variable) if self.key_variable else {}
+
 
 def resolve(target: str, api: str, model: str | None, key_variable: str | None, port: int | None) -> Asked:
     """Looks at who is there. Raises ConfigError that names the way out."""
