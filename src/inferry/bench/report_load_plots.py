@@ -13,7 +13,7 @@ from inferry.bench.plot_scales import amount_text, axis_for, linear_axis, share_
 from inferry.bench.plot_svg import Band, Line, Marks, Plot, Rule, limit_rule
 from inferry.bench.records import RequestRecord
 from inferry.bench.report import LoadUnit, Report, ReportedRun, load_text
-from inferry.bench.report_series import Pairs, measured
+from inferry.bench.report_series import P99_COUNT_MIN, Pairs, measured, p99
 from inferry.bench.request_figures import Figures, figures
 from inferry.bench.statistics import Sample
 from inferry.bench.validity import Judgement
@@ -39,6 +39,8 @@ class AtLoad(Struct, frozen=True, kw_only=True):
     ttft_ms_p99: float | None
     e2e_ms_p50: float | None
     e2e_ms_p99: float | None
+    few: bool
+    """Too few requests for a 99th percentile: those here are the slowest."""
     good: Goodput
     ok_per_s: float | None
     """Mean of the runs."""
@@ -70,9 +72,10 @@ def _at(runs: Sequence[ReportedRun]) -> AtLoad:
         runs=len(runs),
         trust=max((run.validity.verdict for run in runs), key=_WORSE.index),
         ttft_ms_p50=ttft.percentile(0.5),
-        ttft_ms_p99=ttft.percentile(0.99),
+        few=len(requests) < P99_COUNT_MIN,
+        ttft_ms_p99=p99(ttft),
         e2e_ms_p50=e2e.percentile(0.5),
-        e2e_ms_p99=e2e.percentile(0.99),
+        e2e_ms_p99=p99(e2e),
         good=goodput(counted, slo, None),
         ok_per_s=_mean([run.summary.requests_per_s.ok for run in runs]),
         tokens_per_s=_mean([run.summary.output_tokens_per_s for run in runs]),
@@ -141,15 +144,15 @@ def _latency_plot(
     title: str,
     report: Report,
     p50: Sequence[tuple[float, float | None]],
-    p99: Sequence[tuple[float, float | None]],
+    late: Sequence[tuple[float, float | None]],
     limit_ms: float | None,
 ) -> Plot | None:
-    values = [y for _, y in (*p50, *p99) if y is not None]
+    values = [y for _, y in (*p50, *late) if y is not None]
     if not any(map(math.isfinite, values)):
         return None
     limit, far = limit_rule(limit_ms, "ms", values, upright=False)
     rules, bands = _where_it_ends(report)
-    never = tuple((x, None) for x, y in p99 if y is not None and math.isinf(y))
+    never = tuple((x, None) for x, y in late if y is not None and math.isinf(y))
     unit = report.main.load_unit
     return Plot(
         title=f"{title} against load",
@@ -158,7 +161,7 @@ def _latency_plot(
         x=linear_axis(max(report.loads), unit),
         y=axis_for([*values, *(rule.at for rule in limit)], "ms"),
         lines=(
-            Line(name="99th percentile", points=_finite(p99), style=1, markers=True),
+            Line(name="99th percentile, or slowest", points=_finite(late), style=1, markers=True),
             Line(name="median", points=_finite(p50), style=0, markers=True),
         ),
         marks=(

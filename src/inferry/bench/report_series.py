@@ -87,7 +87,7 @@ def per_bin(record: RunRecord) -> Series:
         failed_per_s=rate(place.counts(each.due_s for each in requests if each.failed)),
         in_flight=place.pairs(_most_in_flight(requests, place)),
         ttft_ms_p50=place.pairs([Sample(values).percentile(0.5) for values in ttfts]),
-        ttft_ms_p99=place.pairs([_p99(values) for values in ttfts]),
+        ttft_ms_p99=place.pairs([p99(Sample(values)) for values in ttfts]),
         tokens_per_s=rate(tokens),
     )
 
@@ -130,10 +130,9 @@ def _most_in_flight(requests: Sequence[RequestRecord], place: _Places) -> list[f
     return most
 
 
-def _p99(values: list[float]) -> float | None:
-    if len(values) < P99_COUNT_MIN:
-        return max(values, default=None)
-    return Sample(values).percentile(0.99)
+def p99(sample: Sample) -> float | None:
+    """The greatest, of fewer than P99_COUNT_MIN."""
+    return sample.percentile(0.99 if len(sample) >= P99_COUNT_MIN else 1.0)
 
 
 # --- distributions ------------------------------------------------------------------------------------

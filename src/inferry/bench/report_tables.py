@@ -20,6 +20,7 @@ REASONS_MAX = 3
 """Examples for each verdict."""
 REASON_CHARACTERS_MAX = 240
 FEW = "†"
+FEW_NOTE = f'<p class="note">{FEW} so few values that this is the largest, and no more.</p>'
 
 VERDICTS: dict[Verdict, str] = {
     Verdict.OK: "answered whole, and ended as it should",
@@ -96,8 +97,7 @@ def latencies(summary: Summary) -> str:
         if one.count and (summary.requests.failed or "failures" not in name)
     ]
     rows = [Row((name, f"{one.count:,}", *_figures(one)), second) for name, one, second in shown]
-    few = any(one.few for _, one, _ in shown)
-    note = f'<p class="note">{FEW} so few values that this is the largest, and no more.</p>' if few else ""
+    note = FEW_NOTE if any(one.few for _, one, _ in shown) else ""
     return table("Latencies of requests after the warm-up", ("", "values", *COLUMNS), rows) + note
 
 
@@ -165,16 +165,17 @@ def loads_table(report: Report, points: Sequence[AtLoad]) -> str:
                 amount_text(each.good.share, "share"),
                 "{} to {}".format(*(amount_text(end, "share") for end in each.good.between)),
                 amount_text(each.ttft_ms_p50, "ms"),
-                amount_text(each.ttft_ms_p99, "ms"),
+                amount_text(each.ttft_ms_p99, "ms") + FEW * each.few,
                 amount_text(each.e2e_ms_p50, "ms"),
-                amount_text(each.e2e_ms_p99, "ms"),
+                amount_text(each.e2e_ms_p99, "ms") + FEW * each.few,
                 amount_text(each.ok_per_s, "per_s"),
                 amount_text(each.tokens_per_s, "per_s"),
             )
         )
         for each in points
     ]
-    return table(
+    note = FEW_NOTE if any(each.few for each in points) else ""
+    shown = table(
         f"All loads; latencies from due, failures infinitely late. Good: answered whole{', within the limits' if limited else ''}.",
         (
             "load", "verdict", "runs", "requests", "good", "surely between",
@@ -182,6 +183,7 @@ def loads_table(report: Report, points: Sequence[AtLoad]) -> str:
         ),
         rows,
     )  # fmt: skip
+    return shown + note
 
 
 def _load_range(at: AtLoad, unit: LoadUnit) -> str:

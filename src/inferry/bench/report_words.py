@@ -23,9 +23,10 @@ from inferry.bench.plan import (
 from inferry.bench.plot_scales import amount_text, plain
 from inferry.bench.report import GOAL_SHARE, Capacity, Report, ReportedRun, load_text
 from inferry.bench.report_load_plots import at_loads
-from inferry.bench.report_series import measured
+from inferry.bench.report_series import P99_COUNT_MIN, measured, p99
 from inferry.bench.request_figures import figures
 from inferry.bench.statistics import Sample
+from inferry.bench.summary import Distribution
 from inferry.core.shown_url import shown_url
 
 
@@ -84,9 +85,11 @@ def _pooled_words(report: Report, name: str) -> str:
     e2e = [found for each in requests if (found := figures(each).e2e_from_due_ms) is not None]
     what, values = ("the first token comes", ttft) if ttft else ("the end comes", e2e)
     failed = sum(each.failed for each in requests)
-    middle, late = (amount_text(Sample(values).percentile(share), "ms") for share in (0.5, 0.99))
+    sample = Sample(values)
+    middle, late = amount_text(sample.percentile(0.5), "ms"), amount_text(p99(sample), "ms")
+    which = "99th percentile" if len(sample) >= P99_COUNT_MIN else "slowest"
     trouble = f", {failed:,} of {len(requests):,} failed" if failed else ""
-    return f"{what} after {middle} (99th percentile {late}){trouble}."
+    return f"{what} after {middle} ({which} {late}){trouble}."
 
 
 def _latency_words(run: ReportedRun) -> str:
@@ -97,17 +100,17 @@ def _latency_words(run: ReportedRun) -> str:
         parts.append(part)
     if summary.ttft_from_due_ms.count:
         ttft = summary.ttft_from_due_ms
-        parts.append(
-            f"the first token comes after {amount_text(ttft.p50, 'ms')} (99th percentile {amount_text(ttft.p99, 'ms')})"
-        )
+        parts.append(f"the first token comes after {amount_text(ttft.p50, 'ms')} ({_late_words(ttft)})")
     elif summary.e2e_from_due_ms.count:
         e2e = summary.e2e_from_due_ms
-        parts.append(
-            f"answers take {amount_text(e2e.p50, 'ms')} (99th percentile {amount_text(e2e.p99, 'ms')})"
-        )
+        parts.append(f"answers take {amount_text(e2e.p50, 'ms')} ({_late_words(e2e)})")
     if summary.window is not None:
         parts.append(f"about {plain(round(summary.window.in_flight_mean, 1))} requests are under way at once")
     return f"{', '.join(parts)}." if parts else "no request was due."
+
+
+def _late_words(one: Distribution) -> str:
+    return f"{'slowest' if 'p99' in one.few else '99th percentile'} {amount_text(one.p99, 'ms')}"
 
 
 def slo_text(slo: Slo) -> str:

@@ -225,6 +225,16 @@ def test_runs_at_one_load_are_taken_together() -> None:
     assert f'<th scope="row">4 requests/s</th><td>VALID</td><td>2</td><td>{of}</td>' in text
 
 
+def test_few_requests_have_a_slowest_and_no_99th_percentile() -> None:
+    """Fourteen requests do not tell a 99th percentile: the answer, the figures on top and the loads don't claim one."""
+    text = page(report(made_up_run(2, 8), made_up_run(4, 8)))
+    said = Reader(text).text
+    top = said[: said.index("Latencies")]
+    assert "(slowest " in top
+    assert "99th percentile" not in top.replace("99th percentile, or slowest", "")
+    assert "† so few values" in top
+
+
 def test_two_places_are_held_against_each_other() -> None:
     """Runs in turns at a gateway and at its engine: one line per place, and how sure their difference is."""
     turns = [("gateway", 0.02), ("direct", 0.01), ("direct", 0.01), ("gateway", 0.02)]
