@@ -8,9 +8,8 @@ import os
 from inferry.bench.plan import Arrivals, Closed, Constant, Gamma, Poisson, Ramp, RunPlan, Steps
 
 STREAMS_PER_PROCESS = 300
-"""Requests per second, of 100 tokens each. At 200 of them a process took 24 % of a core (AMD EPYC, family 26, 2 cores of
-a virtual machine; benchmarks/bench_truth.py), so that at 300 it is asleep for more than half of its time: then what
-comes seldom has to wait."""
+"""Requests per second, of 100 tokens each. One process took 36 % of a core for them (AMD EPYC, family 26, 2 cores of a
+virtual machine; benchmarks/bench_truth.py --rate 300): asleep for most of its time, so that little has to wait."""
 USERS_PER_PROCESS = 300
 WARM_MAX = 256
 """Connections opened before the run, per process."""
