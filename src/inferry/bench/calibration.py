@@ -47,8 +47,10 @@ async def calibrate(
     async with null_server(plan.processes) as port:
         calm = _shaped(plan, port, seconds)
         by_rate = await run(calm, wording=wording)
+        _go_on(by_rate)
         users = Closed(concurrency=USERS_PER_PROCESS * plan.processes)
         at_most = await run(replace(calm, arrivals=users), wording=wording)
+        _go_on(at_most)
     good = _good(by_rate)
     if not good or not _good(at_most):
         first = next(iter(by_rate.requests), None)
@@ -65,6 +67,12 @@ async def calibrate(
         output_tokens=round(lengths.mean),
         processes=plan.processes,
     )
+
+
+def _go_on(record: RunRecord) -> None:
+    """Ctrl-C means all of it, not only this part."""
+    if record.stopped_early:
+        raise KeyboardInterrupt
 
 
 def _good(record: RunRecord) -> list[float]:
