@@ -48,7 +48,7 @@ svg path{fill:none}.grid{stroke:var(--grid)}.axis{stroke:var(--soft)}.tick,.name
 #tip{position:fixed;pointer-events:none;background:var(--ink);color:var(--back);border-radius:6px;padding:6px 9px;
 font-size:.82rem;line-height:1.35;max-width:280px;white-space:pre-line;overflow-wrap:anywhere;z-index:9}
 details{border:1px solid var(--edge);border-radius:8px;padding:8px 14px;margin:12px 0}summary{cursor:pointer;font-weight:600}
-dt{font-weight:600;margin-top:8px}dd{margin:0 0 0 16px}pre{overflow-x:auto;font-size:.85rem}
+dt{font-weight:600;margin-top:8px}dd{margin:0 0 0 16px}pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:.85rem}
 @media (max-width:560px){.tick,.name{font-size:14px}.tiles{grid-template-columns:1fr 1fr}
 th:first-child{white-space:normal;min-width:9em}.legend{gap:2px 12px}.answer{font-size:1.15rem}}
 @media print{body{max-width:none;padding:0}.plots{grid-template-columns:1fr 1fr}figure,table,.verdict,.tiles li{break-inside:avoid}

@@ -40,7 +40,9 @@ def answer(report: Report) -> tuple[str, str]:
     if len(report.runs) > 1:
         names = list(dict.fromkeys(run.title for run in report.runs))
         each = (f"{name}: {_pooled_words(report, name)}" for name in names)
-        return " ".join(each), f"{len(report.runs)} runs in turns, each of them {_load_words(report.main)}."
+        return " ".join(
+            each
+        ), f"{len(report.runs)} runs in turns, each of them at {_load_words(report.main)}."
     return detail, ""
 
 
