@@ -74,7 +74,7 @@ def test_percentiles_of_few_are_marked() -> None:
 
 def test_several_runs_are_a_table() -> None:
     """One line per load, in the order of size, then the answer in a sentence."""
-    runs = (made_up_run(40.0), made_up_run(10.0))
+    runs = (made_up_run(40.0, 10.0), made_up_run(10.0, 10.0))
     rows = text(Report(runs=runs)).splitlines()
     assert [row.split()[0] for row in rows[1:3]] == ["10", "40"]
     found = Found(rate=17.0, low=16.0, high=18.0, sure=True, why="")
@@ -101,8 +101,8 @@ def results(run: ReportedRun) -> tuple[RunResult, ...]:
 
 def test_a_comparison_is_a_table_and_a_sentence() -> None:
     """Each figure has a line with its word, and the end says who is better by what."""
-    slow = made_up_run(20.0, 60.0, gap_s=0.03, slots=200, plan=RUN.plan)
-    quick = made_up_run(20.0, 60.0, gap_s=0.02, slots=200, plan=RUN.plan)
+    slow = made_up_run(20.0, 25.0, gap_s=0.03, slots=200, plan=RUN.plan)
+    quick = made_up_run(20.0, 25.0, gap_s=0.02, slots=200, plan=RUN.plan)
     worse = compared(compare(results(quick), results(slow)), "before", "after")
     assert worse.splitlines()[0] == "A: before   B: after"
     assert "after is WORSE than before by" in worse

@@ -91,7 +91,7 @@ async def test_the_same_search_twice_is_the_same() -> None:
 
 async def test_where_the_client_was_the_limit_it_is_not_sure() -> None:
     """When all that failed above the answer was INVALID, the answer says that the server may carry more."""
-    found, _ = await find_capacity(PLAN, Goal(share=0.9, duration_s=60), Server(invalid_from=10).run_once)
+    found, _ = await find_capacity(PLAN, Goal(share=0.9, duration_s=30), Server(invalid_from=10).run_once)
     assert not found.sure
     assert found.high is None
     assert "the client was the limit" in found.why
