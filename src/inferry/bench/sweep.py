@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable
 
 from msgspec.structs import replace
 
 from inferry.bench.capacity import Found, Goal, Result, Search, Trial, design_effect
 from inferry.bench.goodput import counts, missed
-from inferry.bench.plan import Closed, Constant, Gamma, Poisson, RunPlan
+from inferry.bench.plan import Closed, Constant, Gamma, Poisson, RunPlan, Synthetic
 from inferry.bench.report import ReportedRun
 from inferry.bench.split import processes_for
 from inferry.core.errors import BadBenchPlan
@@ -21,6 +22,10 @@ TRIAL_WARMUP = 0.2
 """Of each run of a search, if no warm-up was asked for: the queue begins empty, which looks better than it stays."""
 LIMIT_NEAR = 1.3
 """A trial above the answer, no farther off than this, is among those that say where the limit was."""
+
+AGAIN_MAX = 2
+"""How often a trial is made again that failed while the client was the limit: then it tells nothing of the server."""
+HOPELESS_SLACK_S = 1.0
 
 RunOnce = Callable[[RunPlan, str], Awaitable[ReportedRun]]
 """Does one run; the words say which it is, for people who watch."""
@@ -75,21 +80,43 @@ async def find_capacity(
     Each trial has a seed of its own, the same ones in each search with one seed.
     """
     search, runs = Search(goal), list[ReportedRun]()
+    hopeless_s = hopeless_after_s(plan)
+    again = 0
     while isinstance(wanted := search.next(), Trial):
         warmup_s = plan.warmup_s or TRIAL_WARMUP * wanted.duration_s
         trial = replace(
             at_load(plan, wanted.rate, processes=processes),
             duration_s=wanted.duration_s + warmup_s,
             warmup_s=warmup_s,
+            timeout_s=min(plan.timeout_s, hopeless_s),
             seed=plan.seed + len(runs),
         )
-        run = await run_once(trial, f"trial {len(runs) + 1}, {wanted.rate:g}{_unit(plan)}")
+        name = f"trial {len(runs) + 1}, {wanted.rate:g}{_unit(plan)}"
+        run = await run_once(trial, f"{name}, again" if again else name)
         runs.append(run)
         if run.record.stopped_early:
             search.stop("it was stopped by hand")
+        elif run.validity.verdict == "invalid" and again < AGAIN_MAX and not _holds(run, goal.share):
+            again += 1
         else:
             search.tell(wanted, result_of(run))
+            again = 0
     return _with_the_clients_limit(wanted, runs, goal.share), tuple(runs)
+
+
+def hopeless_after_s(plan: RunPlan) -> float:
+    """Seconds after which a request has missed the plan's SLO whatever comes; infinite: that can't be told.
+
+    Nobody need wait for it in a search: with a server far beyond its limit, that would take minutes per trial.
+    """
+    slo, workload = plan.slo, plan.workload
+    limits_ms = [slo.e2e_ms] if slo.e2e_ms is not None else []
+    if isinstance(workload, Synthetic) and slo.ttft_ms is not None and slo.itl_ms is not None:
+        lengths = workload.output_tokens
+        most = lengths.mean if lengths.spread == "fixed" else lengths.most
+        if most is not None:
+            limits_ms.append(slo.ttft_ms + slo.itl_ms * most)
+    return min(limits_ms) / 1000 + HOPELESS_SLACK_S if limits_ms else math.inf
 
 
 def result_of(run: ReportedRun) -> Result:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from math import inf
 
 import pytest
 from msgspec.structs import replace
 
 from inferry.bench.capacity import Goal
-from inferry.bench.plan import Closed, Constant, Poisson, Ramp, RunPlan, Slo
+from inferry.bench.plan import Closed, Constant, Lengths, Poisson, Ramp, RunPlan, Slo, Synthetic
 from inferry.bench.report import ReportedRun
-from inferry.bench.sweep import at_load, find_capacity, result_of, spaced, sweep
+from inferry.bench.sweep import at_load, find_capacity, hopeless_after_s, result_of, spaced, sweep
 from inferry.bench.validity import Validity
 from inferry.core.errors import BadBenchPlan
 
@@ -96,6 +97,38 @@ async def test_where_the_client_was_the_limit_it_is_not_sure() -> None:
     assert found.high is None
     assert "the client was the limit" in found.why
     assert "too little CPU" in found.why
+
+
+async def test_a_trial_that_the_client_spoiled_is_made_again() -> None:
+    """One INVALID failure far below the edge is not told to the search: the trial is made once more, and counts then."""
+    server = Server()
+
+    async def spoils_its_second(plan: RunPlan, name: str) -> ReportedRun:
+        run = await server.run_once(plan, name)
+        if len(server.plans) != 2:
+            return run
+        spoiled = replace(run.summary, goodput=replace(run.summary.goodput, share=0.2))
+        return replace(
+            run, summary=spoiled, validity=Validity(verdict="invalid", reasons=("too little CPU",))
+        )
+
+    found, _ = await find_capacity(PLAN, Goal(share=0.9, duration_s=60), spoils_its_second)
+    assert server.names[:3] == ["trial 1, 1/s", "trial 2, 2/s", "trial 3, 2/s, again"]
+    assert 11.5 < found.rate < 15.5
+
+
+def test_when_a_request_is_hopeless() -> None:
+    """After the end-to-end limit; or after the first token's and all gaps' together, where the length is known."""
+    tokens = Lengths(mean=10)
+    plan = replace(PLAN, workload=Synthetic(input_tokens=tokens, output_tokens=tokens), slo=Slo(e2e_ms=2000))
+    assert hopeless_after_s(plan) == 3.0
+    plan = replace(plan, slo=Slo(ttft_ms=500, itl_ms=50))
+    assert hopeless_after_s(plan) == 2.0
+    drawn = Lengths(mean=10, spread="normal", deviation=3)
+    assert (
+        hopeless_after_s(replace(plan, workload=Synthetic(input_tokens=tokens, output_tokens=drawn))) == inf
+    )
+    assert hopeless_after_s(replace(plan, slo=Slo(ttft_ms=500))) == inf
 
 
 async def test_a_trial_stopped_by_hand_ends_the_search() -> None:
