@@ -19,6 +19,14 @@ from inferry.core.replica import ReplicaLoad, ReplicaState, ReplicaView
 _LOCAL = "inferry.local"
 
 
+class GpuReading(BaseModel):
+    """Of one GPU, whoever computes there."""
+
+    gpu: int = Field(description="NVML's number of it, on this machine.")
+    power_w: float | None = Field(description="All that it draws; null: it does not tell.")
+    users: int = Field(description="Process groups that compute on it.")
+
+
 class Reading(BaseModel):
     """Of one replica; null where its engine does not tell."""
 
@@ -31,6 +39,7 @@ class Reading(BaseModel):
     preemptions: int | None
     prefix_query_tokens: int | None
     prefix_hit_tokens: int | None
+    gpus: list[GpuReading] = Field(description="On which it computes; empty where nobody tells.")
 
 
 class ReplicaEndpoint(BaseModel):
@@ -71,6 +80,7 @@ def make_readings_router(
                 preemptions=load.preemptions,
                 prefix_query_tokens=load.prefix_query_tokens,
                 prefix_hit_tokens=load.prefix_hit_tokens,
+                gpus=[GpuReading(gpu=each.gpu, power_w=each.power_w, users=each.users) for each in load.gpus],
             )
             for view, load in readings()
             if load is not None

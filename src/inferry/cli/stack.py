@@ -236,7 +236,7 @@ class Stack:
             ),
         )
         app.include_router(make_lora_router(self.fleet.lora))
-        app.include_router(make_readings_router(self.fleet.readings))
+        app.include_router(make_readings_router(self._loads.readings))
         app.include_router(make_load_router(self._models.load, self._models.unload))
         control = control_server(local_only(app))
         admin = self._admin_server(app)

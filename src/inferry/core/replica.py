@@ -146,6 +146,18 @@ class ReplicaProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuPower:
+    """What one GPU draws. It is the GPU's, whoever computes there: of a GPU that several share, each is told all of it."""
+
+    gpu: int
+    """NVML's number of it, on this machine."""
+    power_w: float | None
+    """None: it does not tell."""
+    users: int
+    """Process groups that compute on it, known to be replicas or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaLoad:
     """What an engine and its GPU told of their load; None where they don't tell. Advice, and aging."""
 
@@ -166,3 +178,5 @@ class ReplicaLoad:
     """Those that it had; counter."""
     preemptions: int | None = None
     """Requests put back for want of KV cache; counter."""
+    gpus: tuple[GpuPower, ...] = ()
+    """Those on which it computes; empty where nobody tells, and in what gateways hear: they don't route by it."""

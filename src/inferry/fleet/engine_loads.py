@@ -1,4 +1,7 @@
-"""Tells gateways what engines and GPUs say of their load: soon after they were asked, and only what is new."""
+"""Tells gateways what engines and GPUs say of their load: soon after they were asked, and only what is new.
+
+Those who watch a run get all of it when they ask, with what the GPUs draw.
+"""
 
 from __future__ import annotations
 
@@ -36,22 +39,36 @@ class EngineLoads:
         self._clock = clock
         self._gpus = gpus
         self._told: dict[str, ReplicaLoad] = {}
+        self._use = _NO_GPUS
+        self._asked_s = clock.now_s()
 
     async def run(self) -> None:
         """Until cancelled."""
-        use, asked_s = _NO_GPUS, self._clock.now_s()
         while True:
             await asyncio.sleep(LOOK_S)
             now_s = self._clock.now_s()
-            if self._gpus is not None and now_s - asked_s >= EVERY_S:
-                use, asked_s = await asyncio.to_thread(self._gpus.by_process_group), now_s
-            self.tell_news(use, asked_s)
+            if self._gpus is not None and now_s - self._asked_s >= EVERY_S:
+                self.note_gpus(await asyncio.to_thread(self._gpus.by_process_group), now_s)
+            self.tell_news(self._use, self._asked_s)
+
+    def note_gpus(self, use: Mapping[int, GpuUse], asked_s: float) -> None:
+        """What GPUs said, by process group, when they were asked."""
+        self._use, self._asked_s = use, asked_s
+
+    def readings(self) -> list[tuple[ReplicaView, ReplicaLoad | None]]:
+        """All replicas, each with what its engine and its GPUs told last. GPUs that don't answer any more tell nothing."""
+        is_old = self._clock.now_s() - self._asked_s > REPEAT_S
+        use = _NO_GPUS if is_old else self._use
+        return [(view, with_gpu(view, reading, use, self._asked_s)) for view, reading in self._replicas()]
 
     def tell_news(self, use: Mapping[int, GpuUse], asked_s: float) -> None:
         """Publish what was not told yet, if there is anything. `use`: by process group, as of `asked_s`."""
         news, told = [], {}
         for view, reading in self._replicas():
             load = with_gpu(view, reading, use, asked_s)
+            if load is not None and load.gpus:
+                # Watts change with every look: told, they would make each one news.
+                load = replace(load, gpus=())
             before = self._told.get(view.id)
             if load is not None and _is_news(before, load):
                 news.append(load)
@@ -71,7 +88,7 @@ def with_gpu(
     if gpu is None:
         return reading
     reading = reading or ReplicaLoad(view.id, asked_s)
-    return replace(reading, gpu_use=gpu.busy, gpu_memory_use=gpu.memory)
+    return replace(reading, gpu_use=gpu.busy, gpu_memory_use=gpu.memory, gpus=gpu.gpus)
 
 
 def _is_news(told: ReplicaLoad | None, load: ReplicaLoad) -> bool:

@@ -1,4 +1,4 @@
-"""How busy and how full are the GPUs of a replica? Asked of NVIDIA's library NVML, where it is installed.
+"""How busy and how full are the GPUs of a replica, and what do they draw? Asked of NVIDIA's library NVML, where it is installed.
 
 A GPU is a replica's if one of the replica's processes computes on it: NVML names the processes, and engines that
 we start have a process group of their own. What runs in a container without the host's process ids is not found;
@@ -15,15 +15,19 @@ from typing import Any, Protocol, cast
 
 import structlog
 
+from inferry.core.replica import GpuPower
+
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class GpuUse:
-    """Both 0 to 1; of several GPUs, the busiest and the fullest."""
+    """`busy` and `memory`: 0 to 1; of several GPUs, the busiest and the fullest."""
 
     busy: float
     memory: float
+    gpus: tuple[GpuPower, ...] = ()
+    """Each of them."""
 
 
 class Nvml(Protocol):
@@ -38,6 +42,8 @@ class Nvml(Protocol):
     def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any: ...  # noqa: N802
 
     def nvmlDeviceGetMemoryInfo(self, handle: Any) -> Any: ...  # noqa: N802
+
+    def nvmlDeviceGetPowerUsage(self, handle: Any) -> int: ...  # noqa: N802
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: Any) -> Sequence[Any]: ...  # noqa: N802
 
@@ -82,12 +88,22 @@ class GpuReadings:
             memory = library.nvmlDeviceGetMemoryInfo(gpu)
             busy = library.nvmlDeviceGetUtilizationRates(gpu).gpu / 100
             full = memory.used / memory.total if memory.total else 0.0
-            for process in library.nvmlDeviceGetComputeRunningProcesses(gpu):
-                group = _process_group(process.pid)
-                if group is not None:
-                    known = found.get(group, GpuUse(0.0, 0.0))
-                    found[group] = GpuUse(max(known.busy, busy), max(known.memory, full))
+            groups = [
+                _process_group(process.pid) for process in library.nvmlDeviceGetComputeRunningProcesses(gpu)
+            ]
+            known = {group for group in groups if group is not None}
+            power = GpuPower(index, self._power_w(gpu), users=len(known) + groups.count(None))
+            for group in known:
+                so_far = found.get(group, GpuUse(0.0, 0.0))
+                found[group] = GpuUse(max(so_far.busy, busy), max(so_far.memory, full), (*so_far.gpus, power))
         return found
+
+    def _power_w(self, gpu: Any) -> float | None:
+        """NVML has milliwatts: the mean of a second on Ampere and newer, but for GA100's; of that moment on others."""
+        try:
+            return self._library.nvmlDeviceGetPowerUsage(gpu) / 1000
+        except Exception:  # noqa: BLE001 - GPUs without power management; their other readings are as good as ever
+            return None
 
 
 def gpu_readings() -> GpuReadings | None:

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from inferry.admin.error_pages import install_error_pages
 from inferry.admin.readings_api import local_only, make_readings_router
-from inferry.core.replica import Endpoint, ReplicaLoad, ReplicaState, ReplicaView
+from inferry.core.replica import Endpoint, GpuPower, ReplicaLoad, ReplicaState, ReplicaView
 
 SECRET = Endpoint("127.0.0.1", 9, headers=(("Authorization", "Bearer hush"),))
 READY = ReplicaView("a-0", "a", "vllm", False, ReplicaState.READY, SECRET, 0.0, 0)
@@ -18,7 +18,7 @@ STARTING = ReplicaView("a-1", "a", "vllm", False, ReplicaState.STARTING, SECRET,
 def app() -> FastAPI:
     made = FastAPI()
     install_error_pages(made)
-    load = ReplicaLoad("a-0", 3.5, running=2, kv_cache_use=0.5)
+    load = ReplicaLoad("a-0", 3.5, running=2, kv_cache_use=0.5, gpus=(GpuPower(1, 80.0, users=2),))
     made.include_router(make_readings_router(lambda: [(READY, load), (STARTING, None)]))
     return made
 
@@ -37,6 +37,7 @@ async def test_readings_are_of_those_that_told(network: httpx.AsyncClient) -> No
     """A replica that has told nothing yet is left out; what an engine does not tell is null."""
     [told] = (await network.get("/readings")).json()
     assert (told["replica"], told["read_s"], told["running"], told["waiting"]) == ("a-0", 3.5, 2, None)
+    assert told["gpus"] == [{"gpu": 1, "power_w": 80.0, "users": 2}]
 
 
 async def test_secrets_stay_on_the_control_socket(

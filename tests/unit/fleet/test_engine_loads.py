@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from inferry.core.replica import ReplicaLoad, ReplicaState, ReplicaView
+from inferry.core.replica import GpuPower, ReplicaLoad, ReplicaState, ReplicaView
 from inferry.engines.adapter import EngineMetrics
 from inferry.fleet.engine_loads import EVERY_S, REPEAT_S, EngineLoads
 from inferry.fleet.gpu_readings import GpuReadings, GpuUse
@@ -26,8 +26,9 @@ class Stand:
     def __init__(self) -> None:
         self.replicas: dict[str, tuple[ReplicaView, ReplicaLoad | None]] = {}
         self.told: list[Sequence[ReplicaLoad]] = []
+        self.clock = ManualClock()
         self.loads = EngineLoads(
-            lambda: list(self.replicas.values()), self.told.append, ManualClock(), gpus=None
+            lambda: list(self.replicas.values()), self.told.append, self.clock, gpus=None
         )
 
     def reads(self, read_s: float, running: int, replica_id: str = "chat-0", pid: int | None = None) -> None:
@@ -100,6 +101,20 @@ def test_a_replica_gets_the_gpus_of_its_process_group() -> None:
             ReplicaLoad("chat-1", 12.0, gpu_use=1.0, gpu_memory_use=0.2),
         ]
     ]
+
+
+def test_watts_are_for_those_who_ask() -> None:
+    """What GPUs draw is told with all else to who asks, until it is old; gateways hear none of it: it is no news."""
+    stand = Stand()
+    stand.reads(10.0, running=1, pid=71)
+    use = {71: GpuUse(0.5, 0.9, (GpuPower(0, 400.0, users=1),))}
+    stand.loads.note_gpus(use, stand.clock.now_s())
+    assert [load.gpus for _, load in stand.loads.readings() if load is not None] == [use[71].gpus]
+    stand.news(use)
+    [[told]] = stand.told
+    assert (told.gpu_use, told.gpus) == (0.5, ())
+    stand.clock.advance(REPEAT_S + 0.1)
+    assert [load.gpu_use for _, load in stand.loads.readings() if load is not None] == [None]
 
 
 async def test_it_goes_on_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 from structlog.testing import capture_logs
 
+from inferry.core.replica import GpuPower
 from inferry.fleet.gpu_readings import GpuReadings, GpuUse, gpu_readings, load_nvml
 
 
@@ -21,6 +22,8 @@ class Gpu:
     used: int
     total: int
     pids: list[int] = field(default_factory=list)
+    milliwatts: int | None = None
+    """None: it can't tell, and raises, as the library does for such GPUs."""
 
 
 @dataclass
@@ -53,6 +56,11 @@ class StandInNvml:
     def nvmlDeviceGetMemoryInfo(self, handle: Gpu) -> Gpu:  # noqa: N802
         return handle
 
+    def nvmlDeviceGetPowerUsage(self, handle: Gpu) -> int:  # noqa: N802
+        if handle.milliwatts is None:
+            raise RuntimeError("Not Supported")
+        return handle.milliwatts
+
     def nvmlDeviceGetComputeRunningProcesses(self, handle: Gpu) -> list[Process]:  # noqa: N802
         return [Process(pid) for pid in handle.pids]
 
@@ -61,7 +69,25 @@ def test_a_replica_has_the_busiest_and_the_fullest_of_its_gpus() -> None:
     """Two GPUs of one process group are one reading; a GPU on which nobody computes is nobody's."""
     mine, group = os.getpid(), os.getpgid(0)
     readings = GpuReadings(StandInNvml(Gpu(80, 10, 100, [mine]), Gpu(20, 60, 100, [mine]), Gpu(99, 99, 100)))
-    assert readings.by_process_group() == {group: GpuUse(0.8, 0.6)}
+    powers = (GpuPower(0, None, users=1), GpuPower(1, None, users=1))
+    assert readings.by_process_group() == {group: GpuUse(0.8, 0.6, powers)}
+
+
+def test_each_gpu_says_what_it_draws_and_who_shares_it() -> None:
+    """Watts, of milliwatts; processes of one group are one user; one that nobody knows may be anybody's, and counts."""
+    mine, group = os.getpid(), os.getpgid(0)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, process_group=0) as other:
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        library = StandInNvml(
+            Gpu(80, 1, 2, [mine, mine], 412_500),
+            Gpu(9, 1, 2, [mine, other.pid], 60_000),
+            Gpu(9, 1, 2, [gone.pid, mine]),
+        )
+        found = GpuReadings(library).by_process_group()
+        other.communicate(b"\n")
+    assert found[group].gpus == (GpuPower(0, 412.5, 1), GpuPower(1, 60.0, 2), GpuPower(2, None, 2))
+    assert found[other.pid].gpus == (GpuPower(1, 60.0, 2),)
 
 
 def test_a_process_that_is_gone_is_nobodys() -> None:
@@ -80,7 +106,7 @@ def test_a_failing_library_costs_the_readings_and_one_line() -> None:
         assert readings.by_process_group() == readings.by_process_group() == {}
     assert [(line["event"], line["because"]) for line in logs] == [("gpu_readings_failed", "GPU is lost")]
     library.failure = None
-    assert readings.by_process_group() == {os.getpgid(0): GpuUse(0.8, 0.1)}
+    assert readings.by_process_group() == {os.getpgid(0): GpuUse(0.8, 0.1, (GpuPower(0, None, 1),))}
 
 
 def test_without_the_library_or_a_driver_there_are_no_readings(monkeypatch: pytest.MonkeyPatch) -> None:
