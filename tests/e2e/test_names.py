@@ -239,6 +239,19 @@ async def test_a_hung_engine_goes_to_the_fallback(start: Start, small: int) -> N
             asked[1].cancel()
             await asyncio.wait(asked)
         big.seen.clear()
+        async with start(
+            {"big": [big.port], "small": []}, {"chat": split(("big", 1), fallbacks=["small"])}
+        ) as named:
+            waiting = asyncio.create_task(named.ask("chat"))
+            async with asyncio.timeout(5):
+                while not big.seen:
+                    await asyncio.sleep(0.01)
+            named.gateway.hand_over("big-0", "no sign of life for 2.0 s")
+            await asyncio.sleep(0.05)
+            assert not waiting.done()  # the fallback has nobody either
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        big.seen.clear()
         async with start({"big": [big.port, well.port], "small": [small]}, names) as named:
             asked = [asyncio.create_task(named.ask("chat")) for _ in range(2)]
             async with asyncio.timeout(5):

@@ -49,6 +49,11 @@ class Course:
         """Whether there is a fallback left."""
         return bool(self._fallbacks)
 
+    @property
+    def upcoming(self) -> ServedDeployment | None:
+        """The fallback that is next; None: there is none left."""
+        return self._fallbacks[0] if self._fallbacks else None
+
     def header_lines(self, deployment: ServedDeployment) -> bytes:
         """Which deployment answers; where others should have before, which, and why they did not."""
         lines = f"x-inferry-deployment: {deployment.name}\r\n"

@@ -216,8 +216,10 @@ class Trying(Resuming):
             return
         assert self.deployment is not None
         left = [*spent(self._tried, self._gateway), replica_id]
-        has_fallback = self.course is not None and self.course.goes_on and not self.relaying
-        if has_fallback and not has_ready_besides(self.deployment, left):
+        fallback = self.course.upcoming if self.course is not None and not self.relaying else None
+        # It may only be a pause: whoever can't answer now is no better than a replica that may go on.
+        can_fall_back = fallback is not None and has_ready_besides(fallback, ())
+        if can_fall_back and not has_ready_besides(self.deployment, left):
             self._give_up(EngineBroke(because))
         else:
             self._move_on(EngineBroke(because))
