@@ -14,7 +14,7 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from inferry.bench.records import EngineSample
+from inferry.bench.records import EngineSample, GpuSample
 from inferry.core.clock import SystemClock
 from inferry.core.errors import ConfigError
 from inferry.core.local_engines import LlamaCppDeployment
@@ -138,6 +138,13 @@ class _Reading(Struct, frozen=True):
     preemptions: int | None = None
     prefix_query_tokens: int | None = None
     prefix_hit_tokens: int | None = None
+    gpus: tuple[GpuSample, ...] = ()
+
+    @property
+    def power_w(self) -> float | None:
+        """Of its GPUs together."""
+        watts = [gpu.power_w for gpu in self.gpus if gpu.power_w is not None]
+        return sum(watts) if watts and len(watts) == len(self.gpus) else None
 
 
 _readings = msgspec.json.Decoder(list[_Reading])
@@ -177,6 +184,8 @@ def _of_reading(reading: _Reading) -> EngineSample:
         preemptions=reading.preemptions,
         prefix_hit_tokens=reading.prefix_hit_tokens,
         prefix_query_tokens=reading.prefix_query_tokens,
+        power_w=reading.power_w,
+        gpus=reading.gpus,
     )
 
 

@@ -89,6 +89,8 @@ def from_figures(
         cache=None,
         goodput=Goodput(good=0, of=0, share=None, between=(0.0, 1.0), per_s=None),
         window=None,
+        cost=None,
+        energy=None,
         **{name: distributions.get(name, NONE) for name in _DISTRIBUTIONS},
     )
     return _result(made_by, summary, lacking, duration_s=duration_s)

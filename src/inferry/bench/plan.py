@@ -161,6 +161,14 @@ class Slo(Struct, frozen=True, kw_only=True):
     e2e_ms: float | None = None
 
 
+class Price(Struct, frozen=True, kw_only=True):
+    """Money for an hour of all that serves: replicas, GPUs, and whatever else is paid for."""
+
+    per_hour: float
+    currency: str = ""
+    """For people; empty: not said."""
+
+
 class RunPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run at one load."""
 
@@ -181,3 +189,5 @@ class RunPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     slo: Slo = Slo()
     seed: int = 0
     processes: int = 1
+    price: Price | None = None
+    """Of what is asked; None: not known."""

@@ -146,6 +146,16 @@ class ClientAudit(Struct, frozen=True, kw_only=True):
     unsent: int = 0
 
 
+class GpuSample(Struct, frozen=True, kw_only=True):
+    """One look at one GPU: all that it draws, whoever computes there."""
+
+    gpu: int
+    """Its number on its machine."""
+    power_w: float | None = None
+    users: int = 1
+    """Process groups that compute on it."""
+
+
 class EngineSample(Struct, frozen=True, kw_only=True):
     """One look at one engine's metrics during a run, under our names."""
 
@@ -159,6 +169,9 @@ class EngineSample(Struct, frozen=True, kw_only=True):
     prefix_hit_tokens: int | None = None
     prefix_query_tokens: int | None = None
     power_w: float | None = None
+    """Of all GPUs that it computes on; None: one of them does not tell, or nobody named them."""
+    gpus: tuple[GpuSample, ...] = ()
+    """Those GPUs: replicas that share one have it both, so powers of replicas have no sum."""
 
 
 class RunRecord(Struct, frozen=True, kw_only=True):

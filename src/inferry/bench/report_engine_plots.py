@@ -78,7 +78,7 @@ def engines_view(record: RunRecord, events: tuple[Rule, ...] = ()) -> list[Plot]
         ),
         per_replica(
             "Engine: power",
-            "Drawn by its devices.",
+            "Drawn by the GPUs that a replica computes on; one that several share is in each one's line.",
             "W",
             lambda samples: _readings(samples, lambda each: each.power_w),
         ),

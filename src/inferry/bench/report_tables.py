@@ -12,6 +12,7 @@ from inferry.bench.plot_scales import Unit, amount_text, plain
 from inferry.bench.records import Calibration, ClientAudit, RunRecord, Verdict
 from inferry.bench.report import LoadUnit, Report, ReportedRun, load_text
 from inferry.bench.report_load_plots import AtLoad
+from inferry.bench.report_words import cost_lines, energy_lines, money_text
 from inferry.bench.resilience import Resilience
 from inferry.bench.summary import Distribution, Summary
 
@@ -253,6 +254,24 @@ def client_table(audits: Sequence[ClientAudit]) -> str:
         "not sent",
     )
     return table("The client's own processes, during the run", heads, rows)
+
+
+def cost_table(run: ReportedRun) -> str:
+    """Nothing where no price is known."""
+    cost = run.summary.cost
+    if cost is None:
+        return ""
+    rows = [Row((f"A million {name}", amount)) for name, amount in cost_lines(cost, run.plan.slo)]
+    price = money_text(cost.per_hour, cost.currency)
+    return table(f"Cost at this run's rates, where all that serves costs {price} an hour", ("", "cost"), rows)
+
+
+def energy_table(summary: Summary) -> str:
+    """Nothing where nobody named a GPU."""
+    if summary.energy is None:
+        return ""
+    rows = [Row(line) for line in energy_lines(summary.energy)]
+    return table("Power of the GPUs in the steady window, each counted once", ("", "figure"), rows)
 
 
 def resilience_table(found: Resilience | None) -> str:

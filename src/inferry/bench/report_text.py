@@ -9,7 +9,15 @@ from inferry.bench.plan import Closed
 from inferry.bench.plot_scales import amount_text
 from inferry.bench.records import EngineSample, Verdict
 from inferry.bench.report import Report, ReportedRun, load_text
-from inferry.bench.report_words import answer, arrivals_text, slo_text, workload_text
+from inferry.bench.report_words import (
+    answer,
+    arrivals_text,
+    cost_lines,
+    energy_lines,
+    money_text,
+    slo_text,
+    workload_text,
+)
 from inferry.bench.summary import Distribution, Summary
 from inferry.core.shown_url import shown_url
 
@@ -171,6 +179,13 @@ def _lines_if_known(run: ReportedRun) -> Iterator[str]:
         )
     if run.record.samples:
         yield _line("engine", _engine(run.record.samples))
+    if summary.cost is not None:
+        cost = summary.cost
+        each = ", ".join(f"{amount} {name}" for name, amount in cost_lines(cost, run.plan.slo))
+        yield _line("cost", f"per million: {each}; at {money_text(cost.per_hour, cost.currency)} an hour")
+    if summary.energy is not None:
+        words = (f"{name[0].lower()}{name[1:]} {amount}" for name, amount in energy_lines(summary.energy))
+        yield _line("energy", ", ".join(words))
     for note in run.record.notes:
         yield _line("note", note)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inferry.bench.cost import Cost
+from inferry.bench.energy import Energy
 from inferry.bench.plan import (
     Arrivals,
     Closed,
@@ -203,6 +205,37 @@ def lengths_text(lengths: Lengths) -> str:
     if lengths.spread == "fixed":
         return plain(lengths.mean)
     return f"{plain(lengths.mean)} ± {plain(lengths.deviation)} ({lengths.spread})"
+
+
+# --- cost and energy ----------------------------------------------------------------------------------
+
+
+def money_text(amount: float | None, currency: str) -> str:
+    """`0.694 EUR`, or the number alone."""
+    shown = amount_text(amount, "number")
+    return shown if amount is None or not currency else f"{shown} {currency}"
+
+
+def cost_lines(cost: Cost, slo: Slo) -> list[tuple[str, str]]:
+    """What is paid for by the million, and its price."""
+    found = [
+        ("output tokens", cost.per_million_output_tokens),
+        ("input and output tokens together", cost.per_million_tokens),
+    ]
+    if slo != Slo():
+        found.append(("output tokens of good answers", cost.per_million_good_output_tokens))
+    return [(name, money_text(amount, cost.currency)) for name, amount in found]
+
+
+def energy_lines(energy: Energy) -> list[tuple[str, str]]:
+    """Power and energy; or why they are not known."""
+    if energy.why_not:
+        return [("Power", f"not known: {energy.why_not}")]
+    gpus = "1 GPU" if energy.gpus == 1 else f"{energy.gpus} GPUs"
+    found = [(f"Power of {gpus}, on average", amount_text(energy.power_w, "W"))]
+    if energy.j_per_output_token is not None:
+        found.append(("Energy per output token", f"{plain(energy.j_per_output_token)} J"))
+    return found
 
 
 # --- definitions --------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
-from inferry.bench.goodput import Goodput, goodput
+from inferry.bench.cost import Cost, cost
+from inferry.bench.energy import Energy, energy
+from inferry.bench.goodput import Goodput, counts, goodput, missed
 from inferry.bench.plan import Arrivals, Constant, Gamma, Poisson, RunPlan, Slo
 from inferry.bench.records import RequestRecord, RunRecord, Verdict
 from inferry.bench.request_figures import (
@@ -148,6 +150,10 @@ class Summary(Struct, frozen=True, kw_only=True):
     goodput: Goodput
     window: Steadiness | None
     """None: nothing was due after the warm-up."""
+    cost: Cost | None = None
+    """None: no price is known."""
+    energy: Energy | None = None
+    """None: nobody named a GPU."""
 
 
 def summarise(plan: RunPlan | None, record: RunRecord) -> Summary:
@@ -159,6 +165,7 @@ def summarise(plan: RunPlan | None, record: RunRecord) -> Summary:
     window = look(plan, record.requests) if measured else None
     due_per_s = _rate([request.due_s for request in measured])
     gaps = [pair for request in ok for pair in token_gaps_ms(request)]
+    output_per_s = _output_rate(record.requests, window)
 
     def of(value: Callable[[Figures], float | None], infinite: int = 0) -> Distribution:
         known = [found for each in of_ok if (found := value(each)) is not None]
@@ -192,7 +199,7 @@ def summarise(plan: RunPlan | None, record: RunRecord) -> Summary:
             sent=_rate([request.sent_s for request in measured if request.sent_s is not None]),
             ok=_ended_per_s(record.requests, window),
         ),
-        output_tokens_per_s=_output_rate(record.requests, window),
+        output_tokens_per_s=output_per_s,
         input_tokens_per_s=_input_rate(record.requests, window),
         tokens=_tokens(ok),
         cache=_cache(ok),
@@ -200,6 +207,8 @@ def summarise(plan: RunPlan | None, record: RunRecord) -> Summary:
             measured, plan.slo if plan else Slo(), len(measured) / due_per_s if due_per_s else None
         ),
         window=window,
+        cost=_cost(plan, record.requests, window),
+        energy=energy(record.samples, window, output_per_s),
     )
 
 
@@ -294,6 +303,19 @@ def _input_rate(requests: Iterable[RequestRecord], window: Steadiness | None) ->
         )
     )
     return _per_s(read, window)
+
+
+def _cost(plan: RunPlan | None, requests: Sequence[RequestRecord], window: Steadiness | None) -> Cost | None:
+    if plan is None or plan.price is None:
+        return None
+    is_known = all(r.input_tokens is not None for r in requests if not r.failed)
+    good = [r for r in requests if counts(r, plan.slo) and not missed(r, plan.slo)]
+    return cost(
+        plan.price,
+        output_per_s=_output_rate(requests, window),
+        input_per_s=_input_rate(requests, window) if is_known else None,
+        good_output_per_s=_output_rate(good, window) if plan.slo != Slo() else None,
+    )
 
 
 # --- tokens -------------------------------------------------------------------------------------------

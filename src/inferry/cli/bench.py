@@ -59,6 +59,8 @@ def bench(
     json: options.JsonFile = None,
     csv: options.CsvFile = None,
     html: options.HtmlFile = None,
+    price_per_hour: options.PricePerHour = None,
+    currency: options.Currency = None,
     anyway: options.Anyway = False,
     quiet: options.Quiet = False,
     show_plan: options.ShowPlan = False,

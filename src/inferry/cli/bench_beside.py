@@ -38,10 +38,18 @@ async def run_both(
     for number, place in enumerate(TURNS):
         turn = replace(plan, seed=plan.seed + number // 2, target=other if place else plan.target)
         run = await run_once(turn, f"{names[place]}, {number + 1} of {len(TURNS)}")
+        if place and names[place] != DIRECT:
+            run = _without_engines(run)
         runs.append(replace(run, name=names[place]))
         if run.record.stopped_early:
             break
     return tuple(runs)
+
+
+def _without_engines(run: ReportedRun) -> ReportedRun:
+    """Without what the first place's engines and GPUs said meanwhile: it is not about this one."""
+    record, summary = replace(run.record, samples=()), replace(run.summary, energy=None)
+    return replace(run, record=record, summary=summary)
 
 
 def _engine(asked: Asked, target: Target) -> Target:

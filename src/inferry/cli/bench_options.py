@@ -96,6 +96,8 @@ SweepRates = Annotated[str | None, _option("--sweep-rates", _GOAL, "One run per 
 SweepConcurrency = Annotated[str | None, _option("--sweep-concurrency", _GOAL, "One run per number of users: 1,2,4,8.", "N,N,...")]  # fmt: skip
 CompareWith = Annotated[str | None, _option("--compare", _GOAL, "'direct': the same load at the gateway and at its engine, in turns; or another base URL.", "WHAT")]  # fmt: skip
 
+PricePerHour = Annotated[float | None, _option("--price-per-hour", _OUT, "Of all that serves, replicas and GPUs together: the report then says what a million tokens cost.", "X")]  # fmt: skip
+Currency = Annotated[str | None, _option("--currency", _OUT, "Of --price-per-hour, a word for the report: EUR.", "NAME")]  # fmt: skip
 Anyway = Annotated[bool, _option("--anyway", _OUT, "With 'compare': also where the workloads differ.")]
 JsonFile = Annotated[Path | None, _option("--json", _OUT, "Results for programs.", "FILE")]
 CsvFile = Annotated[Path | None, _option("--csv", _OUT, "One line per request.", "FILE")]

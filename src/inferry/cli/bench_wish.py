@@ -5,20 +5,24 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
+import msgspec
+
 from inferry.bench.goodput import parse_slo
-from inferry.bench.plan import RunPlan, Slo, Target
+from inferry.bench.plan import Price, RunPlan, Slo, Target
 from inferry.bench.resilience import Blow
 from inferry.bench.split import processes_for
 from inferry.cli.bench_beside import beside
 from inferry.cli.bench_plan import SEARCH_START_RATE, Words, arrivals_of, plan_of
 from inferry.cli.bench_run import Wish
 from inferry.cli.bench_target import Asked
-from inferry.cli.bench_words import numbers, positive_s, whole
+from inferry.cli.bench_words import numbers, positive_s, rate, whole
 from inferry.core.errors import ConfigError
 
 GOAL_SHARE = 0.99
 SEARCH_SLO = Slo(ttft_ms=2000, itl_ms=200)
 """Of a search that was given none: MLPerf Inference's limits for its Server scenario with Llama 2 70B."""
+
+CURRENCY_CHARACTERS_MAX = 12
 
 
 def words_of(given: dict[str, Any]) -> Words:
@@ -129,7 +133,25 @@ def _plan(given: dict[str, Any], words: Words, asked: Asked, *, searches: bool) 
             )
         slo = SEARCH_SLO
     processes = given["processes"] or processes_for(arrivals_of(words))
-    return plan_of(words, asked.base_url, asked.model, asked.key_variable, slo, processes)
+    plan = plan_of(words, asked.base_url, asked.model, asked.key_variable, slo, processes)
+    return msgspec.structs.replace(plan, price=_price(given))
+
+
+def _price(given: dict[str, Any]) -> Price | None:
+    currency = given["currency"] or ""
+    if given["price_per_hour"] is None:
+        if currency:
+            raise ConfigError(f"--currency {currency}: is of a price; give --price-per-hour with it.")
+        return None
+    if len(currency) > CURRENCY_CHARACTERS_MAX or not currency.isprintable():
+        raise ConfigError(
+            f"--currency: write a word of at most {CURRENCY_CHARACTERS_MAX} characters, as EUR."
+        )
+    if given["compare"] is not None:
+        raise ConfigError(
+            "--price-per-hour is of one place, and --compare asks two: run each by itself with its price."
+        )
+    return Price(per_hour=rate("--price-per-hour", str(given["price_per_hour"])), currency=currency)
 
 
 def check_files(given: dict[str, Any]) -> None:

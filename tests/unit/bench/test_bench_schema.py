@@ -8,9 +8,11 @@ from pathlib import Path
 from msgspec import Struct
 
 from inferry.bench.capacity import Found, Goal
+from inferry.bench.cost import Cost
+from inferry.bench.energy import Energy
 from inferry.bench.goodput import Goodput
-from inferry.bench.plan import RunPlan
-from inferry.bench.records import Calibration, ClientAudit, EngineSample, Verdict
+from inferry.bench.plan import Price, RunPlan
+from inferry.bench.records import Calibration, ClientAudit, EngineSample, GpuSample, Verdict
 from inferry.bench.report_csv import COLUMNS
 from inferry.bench.report_json import PerRequest, Result
 from inferry.bench.steady import Steadiness, Trend
@@ -20,7 +22,8 @@ from inferry.bench.validity import BUSY_DOUBT, BUSY_WRONG, RATE_DOUBT, RATE_WRON
 PAGE = (Path(__file__).parents[3] / "docs" / "bench-schema.md").read_text()
 PARTS: tuple[type[Struct], ...] = (
     Result, Distribution, Requests, RequestRates, Tokens, Cache, WithFailures, Goodput, Steadiness, Trend,
-    PerRequest, ClientAudit, EngineSample, Calibration, RunPlan, Goal, Found,
+    PerRequest, ClientAudit, EngineSample, Calibration, RunPlan, Goal, Found, Price, Cost,
+    Energy, GpuSample,
 )  # fmt: skip
 
 

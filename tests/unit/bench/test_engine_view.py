@@ -25,9 +25,9 @@ from inferry.bench.engine_view import (
     readings,
     watching,
 )
-from inferry.bench.records import EngineSample
+from inferry.bench.records import EngineSample, GpuSample
 from inferry.core.errors import ConfigError
-from inferry.core.replica import ReplicaLoad, ReplicaState, ReplicaView
+from inferry.core.replica import GpuPower, ReplicaLoad, ReplicaState, ReplicaView
 
 PAGE = """# HELP vllm:num_requests_running requests
 vllm:num_requests_running{engine="0"} 3
@@ -130,12 +130,18 @@ async def test_readings_of_a_running_inferry(tmp_path: Path) -> None:
             while not control.started:
                 await asyncio.sleep(0.01)
             first, second = await look(), await look()
-            loads["a-0"] = ReplicaLoad("a-0", 8.0)
+            powers = (GpuPower(0, 300.0, users=1), GpuPower(1, 250.5, users=2))
+            loads["a-0"] = ReplicaLoad("a-0", 8.0, gpus=powers)
             third = await look()
+            loads["a-0"] = ReplicaLoad("a-0", 9.0, gpus=(powers[0], GpuPower(1, None, users=2)))
+            fourth = await look()
         control.should_exit = True
         await serving
     assert [(each.replica, each.at_s, each.running, each.preemptions) for each in first] == [
         ("a-0", 7.0, 4, 1)
     ]
     assert list(second) == []
-    assert [(each.at_s, each.running) for each in third] == [(8.0, None)]
+    assert [(each.at_s, each.running, each.power_w) for each in third] == [(8.0, None, 550.5)]
+    assert third[0].gpus[1] == GpuSample(gpu=1, power_w=250.5, users=2)
+    assert [each.power_w for each in fourth] == [None]
+    assert first[0].gpus == ()
