@@ -181,8 +181,8 @@ def _lines_if_known(run: ReportedRun) -> Iterator[str]:
         yield _line("engine", _engine(run.record.samples))
     if summary.cost is not None:
         cost = summary.cost
-        each = ", ".join(f"{amount} {name}" for name, amount in cost_lines(cost, run.plan.slo))
-        yield _line("cost", f"per million: {each}; at {money_text(cost.per_hour, cost.currency)} an hour")
+        each = ", ".join(f"{name} {amount}" for name, amount in cost_lines(cost, run.plan.slo))
+        yield _line("cost", f"a million {each}; at {money_text(cost.per_hour, cost.currency)} an hour")
     if summary.energy is not None:
         words = (f"{name[0].lower()}{name[1:]} {amount}" for name, amount in energy_lines(summary.energy))
         yield _line("energy", ", ".join(words))

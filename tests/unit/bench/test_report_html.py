@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from inferry.bench.capacity import Found, Goal
-from inferry.bench.plan import Closed, Slo, Target
+from inferry.bench.plan import Closed, Price, Slo, Target
 from inferry.bench.plot_svg import HEIGHT, WIDTH
 from inferry.bench.records import RequestRecord, RunRecord, Verdict
 from inferry.bench.report import Capacity, Report, ReportedRun
@@ -97,6 +97,17 @@ def test_the_page_stands_alone(failing: ReportedRun) -> None:
     assert not {"link", "img", "iframe", "object"} & set(reader.tags)
     assert reader.tags.count("script") == 1
     assert not re.search(r"@import|url\(|@font-face|XMLHttpRequest|fetch\(", text)
+
+
+def test_cost_has_a_table_where_a_price_is_known(failing: ReportedRun) -> None:
+    """With what was given as its currency as text; without a price, the page has no word of cost."""
+    plan = msgspec.structs.replace(failing.plan, price=Price(per_hour=2.5, currency="<b>"))
+    priced = msgspec.structs.replace(failing, plan=plan, summary=summarise(plan, failing.record))
+    said = Reader(page(report(priced))).text
+    assert "costs 2.5 <b> an hour" in said
+    assert "A million output tokens of good answers" in said
+    assert not {"Cost and energy", "A million"} & set(Reader(page(report(failing))).said)
+    assert "Cost and energy" in Reader(page(report(priced))).said
 
 
 def test_what_servers_say_stays_text(failing: ReportedRun) -> None:

@@ -9,11 +9,12 @@ import platform
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from inferry.bench import report_csv, report_json
 from inferry.bench.environment import environment
-from inferry.bench.plan import RunPlan, Slo
+from inferry.bench.plan import Price, RunPlan, Slo
 from inferry.bench.records import RequestRecord, Verdict
 from inferry.bench.report import Report, ReportedRun
 from inferry.bench.summary import summarise
@@ -49,6 +50,18 @@ def test_the_fields_that_scripts_need_are_at_the_top() -> None:
     assert known["verdict"] == "valid"
     assert (known["format"], known["version"]) == ("inferry.bench", 1)
     assert known["plan"]["arrivals"] == {"type": "constant", "rate": 10.0}
+
+
+def test_a_price_comes_with_its_cost() -> None:
+    """The plan has the price, the run what tokens cost by it; read again, it is the same. Without: null."""
+    priced = msgspec.structs.replace(plan(slo=Slo(ttft_ms=150)), price=Price(per_hour=2.5, currency="EUR"))
+    report = Report(runs=(reported(mixed(), priced),))
+    known: dict[str, Any] = json.loads(report_json.encode(report))
+    assert known["plan"]["price"] == {"per_hour": 2.5, "currency": "EUR"}
+    cost = known["cost"]["per_million_output_tokens"]
+    assert cost == pytest.approx(2.5e6 / 3600 / known["output_tokens_per_s"])
+    assert report_json.decode(report_json.encode(report), "x") == report_json.result(report)
+    assert json.loads(report_json.encode(Report(runs=(reported(mixed()),))))["cost"] is None
 
 
 def test_infinity_is_null_with_a_count() -> None:

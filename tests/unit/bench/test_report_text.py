@@ -7,7 +7,9 @@ from msgspec.structs import replace
 from inferry.bench.capacity import Found, Goal
 from inferry.bench.compare import compare
 from inferry.bench.compare_text import text as compared
-from inferry.bench.plan import RunPlan
+from inferry.bench.cost import Cost
+from inferry.bench.energy import Energy
+from inferry.bench.plan import RunPlan, Slo
 from inferry.bench.records import Calibration, Verdict
 from inferry.bench.report import Capacity, Report, ReportedRun
 from inferry.bench.report_json import RunResult, decode, encode
@@ -70,6 +72,28 @@ def test_percentiles_of_few_are_marked() -> None:
     few = text(Report(runs=(made_up_run(5.0, 10.0),)))
     assert "* of too few values" in few
     assert "* of too few values" not in text(Report(runs=(RUN,)))
+
+
+def test_cost_and_energy_are_there_where_they_are_known() -> None:
+    """Nothing is said of what is not known; what can't be told is said with its reason."""
+    assert not {"cost", "energy"} & set(lines(Report(runs=(RUN,))))
+    cost = Cost(
+        per_hour=2.5, currency="EUR", per_million_output_tokens=0.6944, per_million_tokens=0.2,
+        per_million_good_output_tokens=None,
+    )  # fmt: skip
+    energy = Energy(gpus=2, power_w=700.0, j_per_output_token=0.7)
+    known = replace(RUN, summary=replace(RUN.summary, cost=cost, energy=energy))
+    shown = lines(Report(runs=(known,)))
+    assert shown["cost"] == (
+        "a million output tokens 0.694 EUR, input and output tokens together 0.2 EUR, "
+        "output tokens of good answers –; at 2.5 EUR an hour"
+    )
+    assert shown["energy"] == "power of 2 GPUs, on average 700 W, energy per output token 0.7 J"
+    unlimited = replace(known, plan=replace(RUN.plan, slo=Slo()))
+    assert "good answers" not in lines(Report(runs=(unlimited,)))["cost"]
+    secret = replace(known.summary, energy=Energy(gpus=1, why_not="GPU 0 computes for others too"))
+    untold = lines(Report(runs=(replace(known, summary=secret),)))
+    assert untold["energy"] == "power not known: GPU 0 computes for others too"
 
 
 def test_several_runs_are_a_table() -> None:

@@ -85,6 +85,13 @@ def test_the_key_is_in_no_plan(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "hush" not in shown.out + shown.err
 
 
+def test_a_price_is_in_the_plan(run: Run) -> None:
+    """With its currency, if one was named; without a price there is none."""
+    shown = run("bench", NOBODY, "-m", "m", "--price-per-hour", "2.5", "--currency", "EUR", "--show-plan")
+    assert json.loads(shown.out)["price"] == {"per_hour": 2.5, "currency": "EUR"}
+    assert json.loads(run("bench", NOBODY, "-m", "m", "--show-plan").out)["price"] is None
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -96,6 +103,10 @@ def test_the_key_is_in_no_plan(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
         ([NOBODY, "-m", "m", "--json", "nowhere/r.json"], "there is no folder nowhere"),
         ([NOBODY, "-m", "m", "--rate", "1", "-q"], "Nobody takes connections"),
         ([NOBODY, "other.json"], "one TARGET at a time"),
+        ([NOBODY, "-m", "m", "--currency", "EUR"], "give --price-per-hour with it"),
+        ([NOBODY, "-m", "m", "--price-per-hour", "0"], "write a number above 0"),
+        ([NOBODY, "-m", "m", "--price-per-hour", "1", "--currency", "a\tb"], "write a word"),
+        ([NOBODY, "-m", "m", "--price-per-hour", "1", "--compare", "http://h/v1"], "is of one place"),
         (["compare", "one.json"], "takes two results"),
         (["compare", "one.json", "two.json"], "can't be read"),
     ],
