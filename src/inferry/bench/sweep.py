@@ -25,7 +25,8 @@ LIMIT_NEAR = 1.3
 
 AGAIN_MAX = 2
 """How often a trial is made again that failed while the client was the limit: then it tells nothing of the server."""
-HOPELESS_SLACK_S = 1.0
+HOPELESS_FACTOR, HOPELESS_SLACK_S = 3.0, 1.0
+"""What is left frees its place, and makes a server beyond its limit look better than it is: so not at once."""
 
 RunOnce = Callable[[RunPlan, str], Awaitable[ReportedRun]]
 """Does one run; the words say which it is, for people who watch."""
@@ -105,7 +106,7 @@ async def find_capacity(
 
 
 def hopeless_after_s(plan: RunPlan) -> float:
-    """Seconds after which a request has missed the plan's SLO whatever comes; infinite: that can't be told.
+    """Seconds after which a request has missed the plan's SLO by far; infinite: that can't be told.
 
     Nobody need wait for it in a search: with a server far beyond its limit, that would take minutes per trial.
     """
@@ -116,7 +117,7 @@ def hopeless_after_s(plan: RunPlan) -> float:
         most = lengths.mean if lengths.spread == "fixed" else lengths.most
         if most is not None:
             limits_ms.append(slo.ttft_ms + slo.itl_ms * most)
-    return min(limits_ms) / 1000 + HOPELESS_SLACK_S if limits_ms else math.inf
+    return HOPELESS_FACTOR * min(limits_ms) / 1000 + HOPELESS_SLACK_S if limits_ms else math.inf
 
 
 def result_of(run: ReportedRun) -> Result:

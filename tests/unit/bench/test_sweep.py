@@ -118,12 +118,12 @@ async def test_a_trial_that_the_client_spoiled_is_made_again() -> None:
 
 
 def test_when_a_request_is_hopeless() -> None:
-    """After the end-to-end limit; or after the first token's and all gaps' together, where the length is known."""
+    """Long after the end-to-end limit; or the first token's and all gaps' together, where the length is known."""
     tokens = Lengths(mean=10)
     plan = replace(PLAN, workload=Synthetic(input_tokens=tokens, output_tokens=tokens), slo=Slo(e2e_ms=2000))
-    assert hopeless_after_s(plan) == 3.0
+    assert hopeless_after_s(plan) == 7.0
     plan = replace(plan, slo=Slo(ttft_ms=500, itl_ms=50))
-    assert hopeless_after_s(plan) == 2.0
+    assert hopeless_after_s(plan) == 4.0
     drawn = Lengths(mean=10, spread="normal", deviation=3)
     assert (
         hopeless_after_s(replace(plan, workload=Synthetic(input_tokens=tokens, output_tokens=drawn))) == inf
