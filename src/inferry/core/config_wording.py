@@ -131,8 +131,8 @@ def _key_hint(at: KeyPath, tree: Mapping[str, Any]) -> str:
     if section is None:
         return ""
     others = [name for name, engine in ENGINE_TYPES.items() if key in engine.model_fields]
-    if len(at) == 3 and others:
-        engine = tree["deployments"][at[1]].get("engine")
+    if len(at) == 3 and at[0] == "deployments" and others:
+        engine = tree["deployments"][at[1]]["engine"]  # known: it has a section
         started = [name for name, kind in ENGINE_TYPES.items() if issubclass(kind, ManagedBase)]
         whose = "engines that Inferry starts" if others == started else f"engine {' or '.join(others)}"
         return f" '{key}' is for {whose}, and this one is '{engine}'."

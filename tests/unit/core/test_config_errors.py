@@ -56,6 +56,19 @@ def problems(text: str) -> list[str]:
             "6: deployments.out.replicas: there is no such key. "
             "'replicas' is for engines that Inferry starts, and this one is 'openai'.",
         ),
+        # keys of engines where no engine is
+        (
+            CHAT + "names:\n  lb: {split: [{deployment: chat}], aliases: [x]}\n",
+            "5: names.lb.aliases: there is no such key. Known: fallbacks, same_model, shadow, split, sticky.",
+        ),
+        (
+            CHAT + "gateway: {auth: keys}\ntenants:\n  chat: {price: {}}\n",
+            "6: tenants.chat.price: there is no such key. Known: limits, weight.",
+        ),
+        (
+            CHAT + "gateway:\n  cors: {origins: [https://a.example], threads: 4}\n",
+            "5: gateway.cors.threads: there is no such key. Known: credentials, max_age_s, origins.",
+        ),
         # missing ones
         ("gateway: {}\n", "1: deployments is missing: add 'deployments:' ('inferry init' writes an example)"),
         (
