@@ -132,6 +132,10 @@ class Reloader:
             self._last = _Attempt(stamp, self._last.number + 1, error)
             self.not_in_force = error.message
             raise
+        except Exception as fault:
+            # Only its kind: its words may hold what came from the environment.
+            self.not_in_force = f"a fault in Inferry ({type(fault).__name__}): the log says where"
+            raise
         self._last = _Attempt(stamp, self._last.number + 1, done)
         self.not_in_force = None
         return done
@@ -185,6 +189,10 @@ class Reloader:
         except InferryError as error:
             log.error("reload_refused", error=error.message)
             say(f"{name} has changed, but can't be applied; everything goes on as before:\n{error.message}")
+            return
+        except Exception:  # whatever it is, it must not end what runs
+            log.exception("reload_broke")
+            say(f"{name} has changed, but can't be applied: {self.not_in_force}")
             return
         if done.changes:
             say(f"{name} has changed and is applied (generation {done.generation}):")

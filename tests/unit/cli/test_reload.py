@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+import structlog
 
 from inferry.cli import reload as reload_module
 from inferry.cli.reload import Reloader
 from inferry.cli.serving import make_serving
-from inferry.core.config_file import load_file
+from inferry.core.config_file import LoadedFile, load_file
 from inferry.core.deployment import DeploymentFile
 from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
@@ -153,6 +154,31 @@ async def test_the_verb_tells_what_the_watcher_did(tmp_path: Path) -> None:
         again = await house.reloader.reload()
         assert (again.by_watcher, again.changes) == (False, [])
         assert house.applied == [2048]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_fault_while_reading_does_not_end_the_watcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes to the log with its traceback, is told as a fault of ours, and the next version is applied."""
+
+    def broken(path: Path, environ: Mapping[str, str]) -> LoadedFile:
+        raise KeyError("secret-of-the-environment")
+
+    async with watched(House(tmp_path)) as house:
+        with monkeypatch.context() as patched, structlog.testing.capture_logs() as logged:
+            patched.setattr(reload_module, "load_file", broken)
+            house.write(2048)
+            async with asyncio.timeout(10):
+                while not house.said:
+                    await asyncio.sleep(0.005)
+        assert [(each["event"], each["exc_info"]) for each in logged] == [("reload_broke", True)]
+        assert house.why() == "a fault in Inferry (KeyError): the log says where"
+        assert house.said == [f"inferry.yaml has changed, but can't be applied: {house.why()}"]
+        house.write(3072)
+        await house.until_applied(1)
+        await house.reloader.reload()  # returns after the watcher's own
+    assert (house.applied, house.why()) == ([3072], "")
 
 
 async def test_why_the_file_on_disk_is_not_in_force(tmp_path: Path) -> None:
