@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from inferry.bench.records import EngineSample, RequestRecord, RunRecord, Verdict
@@ -113,7 +115,7 @@ def test_thinning_keeps_the_tail() -> None:
     assert thinned(many[:DOTS_MAX], lambda each: ttft_ms(each) or 0).every == 1
 
 
-def sample(at_s: float, replica: str, **more: int) -> EngineSample:
+def sample(at_s: float, replica: str, **more: Any) -> EngineSample:
     return EngineSample(at_s=at_s, replica=replica, **more)
 
 
