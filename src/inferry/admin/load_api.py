@@ -16,10 +16,10 @@ class LoadAnswer(BaseModel):
 
 
 def make_load_router(
-    load: Callable[[str], Coroutine[Any, Any, None]], unload: Callable[[str], Awaitable[None]]
+    load: Callable[[str], Coroutine[Any, Any, None]], unload: Callable[[str], Awaitable[str]]
 ) -> APIRouter:
-    """Both return when it is done, and raise LifecycleRefused with the reason. `load` is cancelled when its caller
-    leaves."""
+    """Both return when it is done, `unload` with what loads it again in words, and raise LifecycleRefused with the reason.
+    `load` is cancelled when its caller leaves."""
     router = APIRouter(prefix="/deployments/{name}")
 
     @router.post("/load")
@@ -37,11 +37,7 @@ def make_load_router(
 
     @router.post("/unload")
     async def post_unload(name: str) -> LoadAnswer:
-        await unload(name)
-        return LoadAnswer(
-            deployment=name,
-            message=f"'{name}' is unloaded. The next request loads it again, or 'inferry load'.",
-        )
+        return LoadAnswer(deployment=name, message=f"'{name}' is unloaded. {await unload(name)}")
 
     return router
 

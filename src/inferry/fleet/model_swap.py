@@ -116,19 +116,26 @@ class ModelSwap:
     async def load(self, name: str) -> None:
         """Returns when it serves. Raises LifecycleRefused where it can't be loaded. Cancelled before its load has
         begun, it is not loaded for this."""
-        model = self._model(name)
+        model, plan = self._find(name)
+        if self._is_drained(plan):
+            raise LifecycleRefused(f"'{name}' is {model.how_to_undrain}.")
         model.refused_until_s = -math.inf
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         model.by_hand.append(done)
         self._note_wanted(model)
         await done
 
-    async def unload(self, name: str) -> None:
-        """Returns when it has finished its requests, and its engines have ended. Raises LifecycleRefused."""
-        model = self._model(name)
-        if model.phase is Phase.UNLOADED:
+    async def unload(self, name: str) -> str:
+        """Returns when it has finished its requests, and its engines have ended; says what loads it
+        again. One that is drained may have left already. Raises LifecycleRefused."""
+        model, plan = self._find(name)
+        if model.phase is not Phase.UNLOADED:
+            await asyncio.shield(self._unload(model, "unloaded by hand"))
+        elif not self._is_drained(plan):
             raise LifecycleRefused(f"'{name}' is not loaded.")
-        await asyncio.shield(self._unload(model, "unloaded by hand"))
+        if self._is_drained(plan):
+            return f"It stays drained until: inferry undrain {name}"
+        return "The next request loads it again, or 'inferry load'."
 
     def check_scale(self, plan: DeploymentPlan) -> None:
         """`plan` has more replicas than what it runs now. Raises LifecycleRefused if that is too much memory: beside
@@ -145,25 +152,23 @@ class ModelSwap:
                 one = Holder(other.name, self._needs.of(other).need_bytes, True)
                 check_scale(plan, need, [*always, one], budget_bytes, [])
 
-    def _model(self, name: str) -> SwapModel:
+    def _find(self, name: str) -> tuple[SwapModel, DeploymentPlan]:
         self._follow_file()
         model = self._models.get(name)
-        known = [plan.name for plan in self._around.plans()]
-        if name not in known:
-            raise UnknownReplica(f"There is no deployment '{name}'.{did_you_mean(name, known)}")
+        plans = {plan.name: plan for plan in self._around.plans()}
+        if name not in plans:
+            raise UnknownReplica(f"There is no deployment '{name}'.{did_you_mean(name, plans)}")
         if model is None:
             raise LifecycleRefused(
                 f"'{name}' is not loaded on demand: only deployments with 'load: on_demand' can be loaded and "
                 f"unloaded by hand. Of those there are: {', '.join(sorted(self._models)) or 'none'}."
             )
-        if any(self._is_drained(plan) for plan in self._around.plans() if plan.name == name):
-            raise LifecycleRefused(f"'{name}' is {model.how_to_undrain}.")
-        return model
+        return model, plans[name]
 
     def _is_drained(self, plan: DeploymentPlan) -> bool:
         """All of its replicas were taken out by hand."""
-        drained = [view for view in self._around.views() if view.deployment == plan.name and view.drained]
-        return len(drained) >= len(seats(plan))
+        drained = [view.drained for view in self._around.views() if view.deployment == plan.name]
+        return all(drained) and len(drained) >= len(seats(plan))
 
     def _note_wanted(self, model: SwapModel) -> None:
         model.wanted_s = self._clock.now_s()
@@ -194,8 +199,9 @@ class ModelSwap:
             return
         use = await self._around.use()
         now_s = self._clock.now_s()
-        for model in self._models.values():
-            self._look_at(model, use.get(model.name, Use()), now_s)
+        for plan in self._around.plans():
+            if plan.name in self._models:
+                self._look_at(plan, self._models[plan.name], use.get(plan.name, Use()), now_s)
         self._unload_idle(now_s)
         self._make_fit(now_s)
         self._load_wanted(now_s)
@@ -208,7 +214,7 @@ class ModelSwap:
             phase = Phase.LOADING if self._around.loader.is_loaded(name) else Phase.UNLOADED
             self._models[name] = SwapModel(name, phase, self._clock.now_s())
 
-    def _look_at(self, model: SwapModel, use: Use, now_s: float) -> None:
+    def _look_at(self, plan: DeploymentPlan, model: SwapModel, use: Use, now_s: float) -> None:
         if use.held or use.sent > model.sent:
             model.used_s = now_s
         model.held, model.sent = use.held, use.sent
@@ -218,6 +224,8 @@ class ModelSwap:
         failure = self._around.loader.failure(model.name)
         if failure is not None:
             self._on_failure(model, failure, now_s)
+        elif self._is_drained(plan):  # no engine comes back by itself: its memory is for others
+            self._unload(model, "drained by hand")
         elif self._serves(model.name):
             if model.phase is Phase.LOADING:
                 model.phase, model.says = Phase.LOADED, ""

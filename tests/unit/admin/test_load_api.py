@@ -36,8 +36,8 @@ class Swap:
         finally:
             self.ended.set()
 
-    async def unload(self, name: str) -> None:
-        raise AssertionError("nobody asked for this")
+    async def unload(self, name: str) -> str:
+        return "It stays drained."
 
 
 @contextmanager
@@ -58,3 +58,14 @@ def test_a_caller_that_leaves_wants_it_no_more() -> None:
         with client(control, 10.0) as patient:
             assert patient.post("/deployments/quick/load").json()["message"] == "'quick' is loaded."
     assert swap.says == ["cancelled", "loaded"]
+
+
+def test_unloading_says_what_loads_it_again() -> None:
+    """In the words of whoever did it: a drained one is not loaded by the next request."""
+    swap = Swap()
+    with (
+        running_control(STATUS, lifecycle=make_load_router(swap.load, swap.unload)) as control,
+        client(control, 10.0) as asking,
+    ):
+        answer = asking.post("/deployments/big/unload").json()
+    assert answer["message"] == "'big' is unloaded. It stays drained."
