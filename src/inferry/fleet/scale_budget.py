@@ -21,8 +21,11 @@ def check_scale(
 ) -> None:
     """Raises LifecycleRefused, with the sum, the budget and the way out, if `plan` does not fit beside `others`.
 
-    `need` is that of `plan`; `loaded` names those of the others that can be unloaded by hand.
+    `need` is that of `plan`; `loaded` names those of the others that can be unloaded by hand. What needs nothing, as
+    far as is known, is never too much, whatever the others need.
     """
+    if not need.need_bytes:
+        return
     others_bytes = sum(each.need_bytes for each in others)
     total_bytes = need.need_bytes + others_bytes
     if budget_bytes is None or total_bytes <= budget_bytes:
