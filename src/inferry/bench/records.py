@@ -71,6 +71,8 @@ class Raw(Struct, frozen=True, kw_only=True):
     """When the request was written to an open connection."""
     connect_s: float = 0.0
     """Spent on a new connection, before `sent_s`; 0: one was open."""
+    resent: bool = False
+    """The server closed an idle connection just then, and the request went out once more; `sent_s` is the first."""
     status: int | None = None
     content_type: str = ""
     pieces: tuple[tuple[float, bytes], ...] = ()
@@ -96,6 +98,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     due_s: float
     sent_s: float | None = None
     connect_s: float = 0.0
+    resent: bool = False
+    """As in Raw."""
     first_byte_s: float | None = None
     first_token_s: float | None = None
     """Text, reasoning or tool call; not a role, not an empty piece."""
@@ -111,6 +115,8 @@ class RequestRecord(Struct, frozen=True, kw_only=True):
     """With the reasoning's."""
     output_asked: int | None = None
     reasoning_tokens: int = 0
+    hidden_tokens: int = 0
+    """Of the reasoning, what was counted and never shown. Part of the first chunk's tokens, as of `output_tokens`."""
     cached_tokens: int | None = None
     """Of the prompt, as the server says; None: it does not."""
     shared_tokens: int = 0

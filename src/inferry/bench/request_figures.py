@@ -25,7 +25,8 @@ class Figures(Struct, frozen=True, kw_only=True):
     """From sent to the end of the answer, its closing words included."""
     e2e_from_due_ms: float | None
     tpot_ms: float | None
-    """From the first to the last token, by all tokens but one. What most tools call time per output token."""
+    """From the first to the last token, by all tokens but one. What most tools call time per output token. Hidden
+    reasoning was over before the first, and is left out."""
     itl_ms: float | None
     """Mean of the gaps between tokens that did not come together with the first."""
     stall_ms: float | None
@@ -40,9 +41,9 @@ def figures(record: RequestRecord) -> Figures:
     sent, due, end = record.sent_s, record.due_s, answer_end_s(record)
     first, last = record.first_token_s, record.last_token_s
     chunks = list(chunk_gaps_ms(record))
-    tpot = None
-    if first is not None and last is not None and last > first and record.output_tokens > 1:
-        tpot = (last - first) * 1000 / (record.output_tokens - 1)
+    tpot, shown = None, record.output_tokens - record.hidden_tokens
+    if first is not None and last is not None and last > first and shown > 1:
+        tpot = (last - first) * 1000 / (shown - 1)
     return Figures(
         ttft_ms=_ms(sent, first),
         ttft_from_due_ms=_ms(due, first),

@@ -126,3 +126,30 @@ def test_reasoning_is_told_by_text_where_the_server_does_not() -> None:
     """Tokens without a text go with the text before them; half a chunk is half its tokens."""
     pieces = (Piece(1, 0, 8, total=4), Piece(2, total=5), Piece(3, 4, 4, total=7), Piece(4, 4, total=8))
     assert count(heard(*pieces, final=8)).reasoning_tokens == 6
+
+
+def thought(*pieces: Piece, reasoning: int, final: int) -> Heard:
+    said = heard(*pieces, final=final)
+    said.reasoning_tokens = reasoning
+    return said
+
+
+def test_hidden_reasoning_is_in_no_gap() -> None:
+    """900 of 904 tokens were never shown: they are the first piece's, and the other four are spread over the text."""
+    counted = count(thought(*(Piece(at, 4) for at in range(4)), reasoning=900, final=904))
+    assert (counted.tokens, counted.hidden_tokens, counted.sum) == ((901, 1, 1, 1), 900, 904)
+
+
+def test_hidden_reasoning_is_known_from_usage_in_each_chunk_too() -> None:
+    """It is no more than what came with the first piece: what was thought between two pieces is in their gap."""
+    counted = count(
+        thought(Piece(1, 4, total=8), Piece(2, total=11), Piece(3, 4, total=12), reasoning=10, final=12)
+    )
+    assert (counted.tokens, counted.hidden_tokens) == ((8, 3, 1), 7)
+
+
+@pytest.mark.parametrize(("shown", "reasoning"), [(4, 5), (0, 8), (0, 9)])
+def test_what_was_shown_or_can_not_be_is_not_hidden(shown: int, reasoning: int) -> None:
+    """Reasoning that came as text, and counts that would leave no token for the text."""
+    pieces = (Piece(1, 4, shown), Piece(2, 4))
+    assert count(thought(*pieces, reasoning=reasoning, final=8)).hidden_tokens == 0

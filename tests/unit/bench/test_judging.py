@@ -9,6 +9,7 @@ import pytest
 
 from inferry.bench.judging import read
 from inferry.bench.records import Ask, Raw, RequestRecord, Verdict
+from inferry.bench.request_figures import figures
 
 from .standin_servers import ASK, ASKED, DONE, FAILED, ROLE, STANDINS, WELL, WORDS, Standin, delta, total
 
@@ -207,3 +208,21 @@ def test_the_cache_is_counted_into_the_prompt_for_all_apis() -> None:
     """Anthropic's API counts it apart: 3 and 1 are a prompt of 4."""
     record = judged(BY_NAME["messages"])
     assert (record.input_tokens, record.cached_tokens) == (4, 1)
+
+
+@pytest.mark.parametrize("per_chunk", [False, True])
+def test_hidden_reasoning_makes_no_server_quicker(per_chunk: bool) -> None:
+    """97 tokens that nobody saw, then three words 20 ms apart: 20 ms per token, and 100 tokens of output."""
+    well = BY_NAME["well"]
+    words = [
+        delta("length" if at == 2 else None, 98 + at if per_chunk else None, content="word")
+        for at in range(3)
+    ]
+    end = total(100, completion_tokens_details={"reasoning_tokens": 97})
+    pieces = [(1 + at / 50, word) for at, word in enumerate(words)]
+    raw = well.raw((*pieces, (1.04, end)))
+    record = read(well.target, Ask(number=0, due_s=0.4, text="Why?", output_tokens=100), raw, warmup=False)
+    measured = figures(record)
+    assert (record.verdict, record.output_tokens, record.reasoning_tokens) == (Verdict.OK, 100, 97)
+    assert measured.itl_ms == pytest.approx(20)
+    assert measured.tpot_ms == pytest.approx(20)

@@ -17,6 +17,10 @@ How near 3 comes: of one answer of vLLM 0.32 with `--stream-interval 4` (SmolLM2
 
 Where the server counts (1, 2), tokens without text of their own (half a letter, the end sign) stand where they came,
 but for those before the first text: a reader has seen nothing yet, so that they are the first text's.
+
+Hidden reasoning is counted by the server (`reasoning_tokens`) and never shown, as with OpenAI's own models. Its tokens
+were made before the first text, so they are the first piece's as well, and only the others are spread in 3. 1,000
+tokens, 900 of them hidden, over 100 texts: the first piece has 901, the others 1 each.
 """
 
 from __future__ import annotations
@@ -35,6 +39,8 @@ class Counted(Struct, frozen=True, kw_only=True):
     at_s: tuple[float, ...] = ()
     tokens: tuple[float, ...] = ()
     reasoning_tokens: int = 0
+    hidden_tokens: int = 0
+    """Of the first piece's: reasoning that nobody was shown."""
     source: TokenSource = "none"
 
     @property
@@ -48,6 +54,7 @@ def count(heard: Heard) -> Counted:
     if not said:
         return Counted(source="none" if heard.output_tokens is None else "usage")
     final = heard.output_tokens
+    hidden = _hidden(heard)
     # With several choices engines differ on whose tokens a piece's usage counts: its own choice's, or all.
     totals = _from_totals(heard.pieces) if len(heard.finishes) <= 1 else None
     ids = [piece.ids or 0 for piece in heard.pieces] if all(piece.ids is not None for piece in said) else None
@@ -55,10 +62,12 @@ def count(heard: Heard) -> Counted:
     for added, source in told:
         counted = None if added is None else _placed(heard.pieces, added)
         if counted and final in (None, sum(tokens for _, tokens in counted)):
-            return _result(counted, source, heard)
+            # No more than came with the first piece: what was thought later stands where it came.
+            return _result(counted, source, heard, hidden=min(hidden, int(counted[0][1]) - 1))
     if final is not None and final > 0:
-        shares = spread([piece.bytes for piece in said], final)
-        return _result(list(zip(said, shares, strict=True)), "usage", heard)
+        shares = spread([piece.bytes for piece in said], final - hidden)
+        shares[0] += hidden
+        return _result(list(zip(said, shares, strict=True)), "usage", heard, hidden=hidden)
     return _result([(piece, 1.0) for piece in said], "chunks", heard)
 
 
@@ -77,6 +86,13 @@ def spread(sizes: Sequence[int], tokens: int) -> list[float]:
         left_tokens -= 1.0
         left_bytes -= sizes[at]
     return shares
+
+
+def _hidden(heard: Heard) -> int:
+    """Reasoning that was counted and not shown. None where it would be all of the answer: that can't be, with a text."""
+    reasoning, final = heard.reasoning_tokens or 0, heard.output_tokens or 0
+    is_shown = any(piece.reasoning_bytes for piece in heard.pieces)
+    return reasoning if 0 < reasoning < final and not is_shown else 0
 
 
 def _from_totals(pieces: Sequence[Piece]) -> list[int] | None:
@@ -111,7 +127,9 @@ def _placed(pieces: Sequence[Piece], added: Sequence[int]) -> list[tuple[Piece, 
     return result
 
 
-def _result(counted: list[tuple[Piece, float]], source: TokenSource, heard: Heard) -> Counted:
+def _result(
+    counted: list[tuple[Piece, float]], source: TokenSource, heard: Heard, *, hidden: int = 0
+) -> Counted:
     reasoning = heard.reasoning_tokens
     if reasoning is None:
         reasoning = round(sum(_reasoning(counted)))
@@ -119,6 +137,7 @@ def _result(counted: list[tuple[Piece, float]], source: TokenSource, heard: Hear
         at_s=tuple(piece.at_s for piece, _ in counted),
         tokens=tuple(tokens for _, tokens in counted),
         reasoning_tokens=reasoning,
+        hidden_tokens=hidden,
         source=source,
     )
 
