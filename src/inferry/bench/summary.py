@@ -98,7 +98,8 @@ class Tokens(Struct, frozen=True, kw_only=True):
 
 
 class Cache(Struct, frozen=True, kw_only=True):
-    """Tokens of prompts that the server can have had, and that it says it had. Of requests of which it says so."""
+    """Tokens of prompts that the server can have had, and that it says it had. vLLM says nothing of a request for
+    which its cache had nothing: where any request has a number, one without counts as 0."""
 
     requests: int
     input_tokens: int
@@ -333,14 +334,13 @@ def _tokens(ok: Sequence[RequestRecord]) -> Tokens:
 
 
 def _cache(ok: Sequence[RequestRecord]) -> Cache | None:
-    told = [request for request in ok if request.cached_tokens is not None]
-    if not told:
+    if all(request.cached_tokens is None for request in ok):
         return None
-    prompts = sum(request.input_tokens or 0 for request in told)
-    expected = sum(request.shared_tokens for request in told)
-    seen = sum(request.cached_tokens or 0 for request in told)
+    prompts = sum(request.input_tokens or 0 for request in ok)
+    expected = sum(request.shared_tokens for request in ok)
+    seen = sum(request.cached_tokens or 0 for request in ok)
     return Cache(
-        requests=len(told),
+        requests=len(ok),
         input_tokens=prompts,
         expected_tokens=expected,
         seen_tokens=seen,
