@@ -80,6 +80,7 @@ class RequestRates(Struct, frozen=True, kw_only=True):
     """By the plan; None: it names no rate."""
     due: float | None
     sent: float | None
+    """Or tried: a server that takes no connection does not lower it."""
     ok: float | None
     """Ended well, in the window."""
 
@@ -197,7 +198,7 @@ def summarise(plan: RunPlan | None, record: RunRecord) -> Summary:
         requests_per_s=RequestRates(
             asked=asked_rate(plan.arrivals) if plan else None,
             due=due_per_s,
-            sent=_rate([request.sent_s for request in measured if request.sent_s is not None]),
+            sent=_rate([_tried_s(request) for request in measured if request.verdict is not Verdict.UNSENT]),
             ok=_ended_per_s(record.requests, window),
         ),
         output_tokens_per_s=output_per_s,
@@ -268,6 +269,11 @@ def _rate(times: Sequence[float]) -> float | None:
         return None
     span = max(times) - min(times)
     return (len(times) - 1) / span if span > 0 else None
+
+
+def _tried_s(request: RequestRecord) -> float:
+    """When the client got to it; of one that found no connection, which may take long to fail, when it was due."""
+    return request.due_s if request.sent_s is None else request.sent_s - request.connect_s
 
 
 def _per_s(amount: float, window: Steadiness | None) -> float | None:

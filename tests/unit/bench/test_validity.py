@@ -106,6 +106,17 @@ def test_a_lower_rate_than_asked_is_told() -> None:
     assert any("9 requests/s were sent where 10 were due" in reason for reason in got.reasons)
 
 
+def test_a_server_that_takes_no_connections_lowers_no_rate() -> None:
+    """Refused at once or after 10 s, or slow to connect: the client tried at the rate that was due. What it did not get to is missing."""
+    refused = [request(n, due_s=n / 10, verdict=Verdict.CONNECT, ended_s=n / 10 + 10) for n in range(60, 80)]
+    late = [request(n, due_s=n / 10, slip_s=3.0, connect_s=3.0) for n in range(80, 100)]
+    for made in (refused, [*requests(60), *refused], [*requests(60), *refused, *late]):
+        assert judged(made).verdict == "valid"
+    ungot = [request(n, due_s=n / 10, verdict=Verdict.UNSENT) for n in range(60, 80)]
+    got = judged([*requests(60), *ungot, *(request(n, due_s=n / 10) for n in range(80, 100))])
+    assert any("requests/s were sent" in reason for reason in got.reasons)
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EADDRNOTAVAIL])
 def test_connections_that_fail_at_home_are_told(number: int) -> None:
     """Out of files or ports is this machine's limit; a refused connection is the server's."""
