@@ -17,7 +17,7 @@ from inferry.core.model_ref import parse_model_ref
 from inferry.core.prompt_truth_settings import PromptTruth
 from inferry.core.rollout_settings import Rollout
 from inferry.core.routing_settings import Routing
-from inferry.core.section import Section, bound_bytes, not_above
+from inferry.core.section import Section, bound_bytes, room_for
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ALIAS = re.compile(r"[\w./:@+-]{1,200}", re.ASCII)
@@ -27,7 +27,12 @@ class Restart(Section):
     """What to do with an engine that ends by itself."""
 
     backoff_initial_s: float = Field(0.5, ge=0, le=300, description="Wait before the first restart.")
-    backoff_max_s: float = Field(30.0, ge=0, le=3600, description="The wait doubles up to this.")
+    backoff_max_s: float = Field(
+        30.0,
+        ge=0,
+        le=3600,
+        description="The wait doubles up to this; left out, no less than backoff_initial_s.",
+    )
     crashes_max: int = Field(
         5,
         ge=0,
@@ -39,7 +44,7 @@ class Restart(Section):
 
     @model_validator(mode="after")
     def _backoff_has_room(self) -> Self:
-        not_above(self, "backoff_initial_s", "backoff_max_s")
+        room_for(self, "backoff_initial_s", "backoff_max_s")
         return self
 
 

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from inferry.core.section import Section, not_above
+from inferry.core.section import Section, not_above, room_for
 
 
 class Breaker(Section):
@@ -28,11 +28,13 @@ class Breaker(Section):
         le=600,
         description="Until one request is let through as a trial; doubled by each that fails.",
     )
-    open_max_s: float = Field(60.0, ge=0.1, le=3600, description="The most that it doubles to.")
+    open_max_s: float = Field(
+        60.0, ge=0.1, le=3600, description="The most that it doubles to; left out, no less than open_s."
+    )
 
     @model_validator(mode="after")
     def _open_has_room(self) -> Self:
-        not_above(self, "open_s", "open_max_s")
+        room_for(self, "open_s", "open_max_s")
         return self
 
 
@@ -56,11 +58,13 @@ class Outliers(Section):
         8.0, ge=1.5, le=1000, description="Its time to first token is so many times its peers' median."
     )
     aside_s: float = Field(10.0, ge=0.1, le=600, description="For how long; doubled each time in a row.")
-    aside_max_s: float = Field(300.0, ge=0.1, le=3600, description="The most that it doubles to.")
+    aside_max_s: float = Field(
+        300.0, ge=0.1, le=3600, description="The most that it doubles to; left out, no less than aside_s."
+    )
 
     @model_validator(mode="after")
     def _aside_has_room(self) -> Self:
-        not_above(self, "aside_s", "aside_max_s")
+        room_for(self, "aside_s", "aside_max_s")
         return self
 
 

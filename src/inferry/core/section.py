@@ -28,13 +28,23 @@ class Section(BaseModel):
 
 
 def not_above(section: Section, first: str, most: str) -> None:
-    """Raises ValueError if the number `first` is written, and is above `most`: only what is written contradicts."""
+    """Raises ValueError if the number `first` is above `most`, and both are written: a default contradicts nothing."""
     low, high = getattr(section, first), getattr(section, most)
-    if first in section.model_fields_set and low > high:
-        default = "" if most in section.model_fields_set else ", its default"
+    if {first, most} <= section.model_fields_set and low > high:
         raise ValueError(
-            f"'{first}' is {low:g}, which is more than '{most}' ({high:g}{default}): lower it, or raise '{most}'"
+            f"'{first}' is {low:g}, which is more than '{most}' ({high:g}): lower it, or raise '{most}'"
         )
+
+
+def room_for(section: Section, first: str, most: str) -> None:
+    """For a wait `first` that doubles up to `most`: if that is left out, it is no less than `first`.
+
+    Raises ValueError as `not_above`.
+    """
+    not_above(section, first, most)
+    if first in section.model_fields_set:
+        # Past pydantic: the section is frozen, and `most` still counts as left out.
+        vars(section)[most] = max(getattr(section, first), getattr(section, most))
 
 
 def bound_bytes(schema: dict[str, Any]) -> None:

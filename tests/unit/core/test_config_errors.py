@@ -201,9 +201,9 @@ def problems(text: str) -> list[str]:
             "caller's key",
         ),
         (
-            CHAT + "    health: {hand_over_after_s: 20}\n",
-            "4: deployments.chat.health: 'hand_over_after_s' is 20, which is more than 'stuck_after_s' (10, its "
-            "default): lower it, or raise 'stuck_after_s'",
+            CHAT + "    health: {hand_over_after_s: 20, stuck_after_s: 10}\n",
+            "4: deployments.chat.health: 'hand_over_after_s' is 20, which is more than 'stuck_after_s' (10): lower "
+            "it, or raise 'stuck_after_s'",
         ),
         (
             CHAT + "    health:\n      breaker: {open_s: 9, open_max_s: 3}\n",
@@ -211,9 +211,9 @@ def problems(text: str) -> list[str]:
             "raise 'open_max_s'",
         ),
         (
-            CHAT + "    health:\n      outliers: {aside_s: 301}\n",
-            "5: deployments.chat.health.outliers: 'aside_s' is 301, which is more than 'aside_max_s' (300, its "
-            "default): lower it, or raise 'aside_max_s'",
+            CHAT + "    health:\n      outliers: {aside_s: 301, aside_max_s: 300}\n",
+            "5: deployments.chat.health.outliers: 'aside_s' is 301, which is more than 'aside_max_s' (300): lower "
+            "it, or raise 'aside_max_s'",
         ),
         (
             CHAT + "    restart: {backoff_initial_s: 2, backoff_max_s: 1}\n",

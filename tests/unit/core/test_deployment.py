@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from inferry.cli.config import EXAMPLE
 from inferry.core.config_file import parse_text
 from inferry.core.deployment import ENGINE_TYPES, DeploymentFile
+from inferry.core.deployment_base import Restart
 from inferry.core.gateway_settings import Gateway, is_loopback, split_listen
-from inferry.core.health_settings import Breaker, Health
+from inferry.core.health_settings import Breaker, Health, Outliers
 from inferry.core.remote_engines import split_endpoint
 
 
@@ -293,3 +294,14 @@ def test_a_bound_below_a_default_is_no_contradiction() -> None:
     """Only what is written contradicts: a lower `stuck_after_s` alone is taken, and works before the default."""
     assert Health(stuck_after_s=1).hand_over_after_s == 2
     assert Breaker(open_max_s=1).open_s == 2
+
+
+def test_a_number_above_the_default_of_its_bound_is_no_contradiction() -> None:
+    """A wait alone has room, and its bound counts as left out; requests of a stuck engine may stay until it is
+    killed, which is no later for that."""
+    assert Breaker(open_s=120) == Breaker(open_s=120, open_max_s=120)
+    assert Breaker(open_s=120).model_fields_set == {"open_s"}
+    assert Outliers(aside_s=400).aside_max_s == 400
+    assert Restart(backoff_initial_s=60).backoff_max_s == 60
+    assert Restart(backoff_initial_s=1).backoff_max_s == 30
+    assert Health(hand_over_after_s=3600).stuck_after_s == 10
