@@ -54,7 +54,8 @@ def percentile_interval(of: Sequence[Sequence[float]], share: float) -> tuple[fl
     assert middle is not None
     if len(of) < 2:
         return -math.inf, middle, math.inf
-    below = [sum(value <= middle for value in block) / len(block) for block in of]
+    # Everything lies at or below an infinite middle; how much of each block is finite is what varies then.
+    below = [sum(value <= middle and value < math.inf for value in block) / len(block) for block in of]
     reach = student(len(of) - 1) * math.sqrt(variance(below) / len(of))
     low = sample.percentile(share - reach) if share > reach else None
     high = sample.percentile(share + reach) if share + reach < 1 else None
@@ -67,18 +68,23 @@ def percentile_difference(
     """Between what that percentile of `b` less that of `a` lies, with 95 % confidence.
 
     From the two intervals: each end is as far off as both are together, as the root of squares. Source: G. Y. Zou,
-    A. Donner, Construction of confidence limits about effect measures, Statistics in Medicine 27 (2008).
+    A. Donner, Construction of confidence limits about effect measures, Statistics in Medicine 27 (2008). An infinite
+    percentile has no distance from its ends: then it is from the farthest ends, which is wider.
     """
     low_a, middle_a, high_a = percentile_interval(a, share)
     low_b, middle_b, high_b = percentile_interval(b, share)
     if math.isinf(middle_a) or math.isinf(middle_b):
-        both = middle_a == middle_b
-        return (0.0, 0.0) if both else (middle_b - middle_a, middle_b - middle_a)
+        return _less(low_b, high_a, unknown=-math.inf), _less(high_b, low_a, unknown=math.inf)
     between = middle_b - middle_a
     return (
         between - math.hypot(middle_b - low_b, high_a - middle_a),
         between + math.hypot(high_b - middle_b, middle_a - low_a),
     )
+
+
+def _less(value: float, other: float, *, unknown: float) -> float:
+    """`value` less `other`; of two that are infinite alike it is not known."""
+    return unknown if value == other and math.isinf(value) else value - other
 
 
 def mean_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:

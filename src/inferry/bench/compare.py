@@ -7,7 +7,7 @@ workloads are not compared unless that is asked for, and then it is said what di
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -24,12 +24,14 @@ Word = Literal["better", "worse", "same", "no evidence", "too few"]
 
 MATTERS = 0.02
 """Two runs of one server differ by as much, on machines that do nothing else; a smaller difference is `same`."""
+MORE_FAILURES = 2.0
+"""Times as many matter, be they few: a service that fails one request in a thousand, then one in a hundred, is worse."""
 BEYOND_LEAST = 5
 """Values beyond a percentile, without which it says nothing: 500 requests for a p99."""
 SLICES = 10
 """Of a run, for the variation of its throughput."""
 UNLIKE_SHARE = 0.1
-"""By which tokens per request or requests per second may differ, where no plan tells the workload."""
+"""By which tokens per request may differ, and where no plan tells the workload requests per second."""
 
 LATENCIES = ("ttft_ms", "ttft_from_due_ms", "itl_ms", "stall_ms", "e2e_ms")
 SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -37,7 +39,9 @@ _SAME_LOAD = (
     "arrivals", "workload", "duration_s", "requests_max", "warmup_s", "timeout_s", "abandon_share", "abandon_after_s",
     "slo",
 )  # fmt: skip
-_SAME_REQUEST = ("api", "stream", "ignore_eos")
+_SAME_REQUEST = ("api", "stream", "ignore_eos", "extra")
+_PROMPTS_NOTE = "prompts: "
+"""What a run's note begins with that says whose tokenizer its prompts were counted with."""
 
 
 class Difference(Struct, frozen=True, kw_only=True):
@@ -65,6 +69,8 @@ class Comparison(Struct, frozen=True, kw_only=True):
     unlike: tuple[str, ...] = ()
     """In what the workloads differ, if they were compared anyway."""
     cautions: tuple[str, ...] = ()
+    invalid: tuple[Literal["A", "B"], ...] = ()
+    """Sides of which a run is invalid, or has measured nothing: then the words say nothing about the servers."""
 
     @property
     def worse(self) -> tuple[str, ...]:
@@ -90,11 +96,14 @@ def compare(a: Sequence[RunResult], b: Sequence[RunResult], *, anyway: bool = Fa
     differences = [each for name in LATENCIES for each in _latency(name, a, b)]
     differences += [
         _share("goodput", a, b, lambda run: (run.goodput.good, run.goodput.of), more_is_better=True),
-        _share("failed", a, b, lambda run: (run.requests.failed, run.requests.due), more_is_better=False),
+        _failures(a, b),
         _throughput(a, b),
     ]
     return Comparison(
-        differences=tuple(differences), unlike=tuple(different), cautions=tuple(_cautions(a, b))
+        differences=tuple(differences),
+        unlike=tuple(different),
+        cautions=tuple(_cautions(a, b)),
+        invalid=tuple(_invalid(a, b)),
     )
 
 
@@ -108,15 +117,25 @@ def unlike(runs: Sequence[RunResult]) -> list[str]:
     if len(known) == len(plans):
         return _unlike_plans(known)
     found = []
-    for name, value in (
-        ("input tokens per request", lambda run: _ratio(run.tokens.input, run.requests.ok)),
-        ("output tokens per request", lambda run: _ratio(run.tokens.output, run.requests.ok)),
-        ("requests per second", lambda run: run.requests_per_s.due),
+    for name, of_each in (
+        ("input tokens per request", [_tokens("input", [run]) for run in runs]),
+        ("output tokens per request", [_tokens("output", [run]) for run in runs]),
+        ("requests per second", [run.requests_per_s.due for run in runs]),
     ):
-        values = [each for run in runs if (each := value(run)) is not None]
-        if values and max(values) > min(values) * (1 + UNLIKE_SHARE):
+        values = [value for value in of_each if value is not None]
+        if values and _is_unlike(values):
             found.append(f"{name}: {min(values):.4g} and {max(values):.4g}")
     return found
+
+
+def _tokens(kind: Literal["input", "output"], runs: Sequence[RunResult]) -> float | None:
+    """Per request that was answered whole."""
+    answered = sum(run.requests.ok for run in runs)
+    return sum(getattr(run.tokens, kind) for run in runs) / answered if answered else None
+
+
+def _is_unlike(values: Sequence[float]) -> bool:
+    return max(values) > min(values) * (1 + UNLIKE_SHARE)
 
 
 def _unlike_plans(plans: Sequence[RunPlan]) -> list[str]:
@@ -135,8 +154,11 @@ def _words(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _ratio(amount: float, count: int) -> float | None:
-    return amount / count if count else None
+def _invalid(a: Sequence[RunResult], b: Sequence[RunResult]) -> Iterator[Literal["A", "B"]]:
+    sides: tuple[tuple[Literal["A", "B"], Sequence[RunResult]], ...] = (("A", a), ("B", b))
+    for name, runs in sides:
+        if any(run.verdict == "invalid" or not run.requests.due for run in runs):
+            yield name
 
 
 def _cautions(a: Sequence[RunResult], b: Sequence[RunResult]) -> list[str]:
@@ -146,11 +168,27 @@ def _cautions(a: Sequence[RunResult], b: Sequence[RunResult]) -> list[str]:
             reasons = [reason for run in runs if run.verdict == verdict for reason in run.reasons]
             if reasons:
                 found.append(f"{name} is {verdict}: {reasons[0]}")
+    kinds: tuple[Literal["input", "output"], ...] = ("input", "output")
+    for kind in kinds:
+        of_a, of_b = _tokens(kind, a), _tokens(kind, b)
+        if of_a is not None and of_b is not None and _is_unlike([of_a, of_b]):
+            found.append(
+                f"{kind} tokens per request were {of_a:.4g} of A and {of_b:.4g} of B: they did not do the same work"
+            )
+    counted = list(dict.fromkeys(source for run in [*a, *b] if (source := _prompts(run))))
+    if len(counted) > 1:
+        found.append(f"prompts were not counted alike: {' / '.join(counted)}")
     if min(len(a), len(b)) == 1:
         found.append(
             "one run on a side: how much runs differ from each other is not in the intervals; repeat both, in turns"
         )
     return found
+
+
+def _prompts(run: RunResult) -> str:
+    """Whose tokenizer its prompts were counted with; empty: not told."""
+    told = [note for note in run.notes if note.startswith(_PROMPTS_NOTE)]
+    return told[0].removeprefix(_PROMPTS_NOTE) if told else ""
 
 
 # --- the figures --------------------------------------------------------------------------------------
@@ -248,6 +286,30 @@ def _share(
     # Two points of a share matter, of however few failures.
     word = _word(low, high, before, after, matters=MATTERS, more_is_better=more_is_better)
     return Difference(figure=figure, a=before, b=after, low=low, high=high, word=word)
+
+
+def _failures(a: Sequence[RunResult], b: Sequence[RunResult]) -> Difference:
+    """Two points matter, and so do twice as many: of few failures the one, of many the other."""
+    found = _share("failed", a, b, lambda run: (run.requests.failed, run.requests.due), more_is_better=False)
+    if found.a is None or found.b is None or found.low is None or found.high is None:
+        return found
+    word: Word = "no evidence"
+    if -_fewer(found.a) < found.low and found.high < _more(found.a):
+        word = "same"
+    elif found.low > 0 and found.b >= found.a + _more(found.a):
+        word = "worse"
+    elif found.high < 0 and found.b <= found.a - _fewer(found.a):
+        word = "better"
+    return msgspec.structs.replace(found, word=word)
+
+
+def _more(share: float) -> float:
+    """By how much a larger share of failures is enough larger to matter."""
+    return min(MATTERS, share * (MORE_FAILURES - 1))
+
+
+def _fewer(share: float) -> float:
+    return min(MATTERS, share * (1 - 1 / MORE_FAILURES))
 
 
 def _throughput(a: Sequence[RunResult], b: Sequence[RunResult]) -> Difference:

@@ -42,6 +42,10 @@ def _signed(value: float | None) -> str:
 
 
 def _sentence(comparison: Comparison, name_a: str, name_b: str) -> str:
+    if comparison.invalid:
+        names = " and ".join({"A": name_a, "B": name_b}[side] for side in comparison.invalid)
+        are = "is" if len(comparison.invalid) == 1 else "are"
+        return f"{names} {are} INVALID, so nobody can say whether {name_b} differs from {name_a}."
     if comparison.worse and comparison.better:
         return f"{name_b} is better than {name_a} by {', '.join(comparison.better)}, and worse by {', '.join(comparison.worse)}."
     if comparison.worse:

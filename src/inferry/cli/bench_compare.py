@@ -15,10 +15,11 @@ from inferry.bench.report_json import RunResult, result
 from inferry.core.errors import ConfigError
 
 EXIT_WORSE = 1
+EXIT_INVALID = 3
 
 
 def compare_files(files: list[Path], *, anyway: bool, json: Path | None) -> int:
-    """The exit code: 1 where B is worse. Raises ConfigError for files that can't be compared."""
+    """The exit code: 1 where B is worse, 3 where a run of either is invalid. Raises ConfigError for files that can't be compared."""
     if len(files) != 2:
         raise ConfigError("'compare' takes two results: inferry bench compare before.json after.json")
     one, other = (_runs(path) for path in files)
@@ -26,6 +27,8 @@ def compare_files(files: list[Path], *, anyway: bool, json: Path | None) -> int:
     typer.echo(text(comparison, *_names(files)))
     if json is not None:
         write(json, comparison)
+    if comparison.invalid:
+        return EXIT_INVALID
     return EXIT_WORSE if comparison.worse else 0
 
 
@@ -49,6 +52,12 @@ def _runs(path: Path) -> tuple[RunResult, ...]:
     found = read(path)
     if found.capacity is not None or len({_load(run) for run in found.runs}) > 1:
         raise ConfigError(f"{path}: holds runs at several loads; compare results of one load each.")
+    names = list(dict.fromkeys(run.name for run in found.runs))
+    if len(names) > 1:
+        raise ConfigError(
+            f"{path}: holds runs at several places ({', '.join(names)}), and two sides of one comparison are not one "
+            "result. Measure each place by itself, without --compare, and compare those results."
+        )
     return found.runs or (found,)
 
 

@@ -132,6 +132,40 @@ def test_different_workloads_are_not_compared() -> None:
     assert "Not the same workload: arrivals" in text(compare([one], [other], anyway=True))
 
 
+def test_other_fields_of_the_body_are_another_workload() -> None:
+    """Four answers for one request: refused, with both."""
+    bare = plan(slo=Slo(ttft_ms=200))
+    target = msgspec.structs.replace(bare.target, extra={"n": 4})
+    with pytest.raises(ConfigError, match=r'extra: \{\} and \{"n":4\}'):
+        compare([made(7)], [made(8, of=msgspec.structs.replace(bare, target=target))])
+
+
+def test_answers_of_another_length_are_told() -> None:
+    """With equal plans B's answers have a quarter of A's tokens: said, with both; within a tenth nothing is."""
+    one = made(7)
+    few, near = (
+        msgspec.structs.replace(
+            one, tokens=msgspec.structs.replace(one.tokens, output=int(one.tokens.output * times))
+        )
+        for times in (0.25, 0.95)
+    )
+    assert any(
+        words.startswith("output tokens per request were 4 of A and 1 of B")
+        for words in compare([one], [few]).cautions
+    )
+    assert not any("tokens" in words for words in compare([one], [near]).cautions)
+
+
+def test_prompts_counted_otherwise_are_told() -> None:
+    """Prompts of as many tokens by another tokenizer are other prompts; other notes are nobody's business."""
+    one, same, other = (
+        msgspec.structs.replace(made(7), notes=notes)
+        for notes in (("prompts: a file",), ("prompts: a file", "more"), ("prompts: estimated",))
+    )
+    assert not any("prompts" in words for words in compare([one], [same]).cautions)
+    assert "prompts were not counted alike: a file / estimated" in compare([one], [other]).cautions
+
+
 def test_who_was_asked_may_differ() -> None:
     """Two servers, two models, two seeds: that is what one compares."""
     bare = plan(arrivals=Constant(rate=10), slo=Slo(ttft_ms=200))
@@ -147,6 +181,66 @@ def test_without_a_plan_the_work_done_is_compared() -> None:
     assert unlike([one, msgspec.structs.replace(one, tokens=tokens)]) == [
         "output tokens per request: 4 and 8"
     ]
+
+
+def failing(*counts: tuple[int, int]) -> list[RunResult]:
+    """Runs of which so many failed of so many, spread over the time."""
+    found = []
+    for seed, (failed, count) in enumerate(counts):
+        one = made(seed, count=count)
+        assert one.per_request is not None
+        bad = {(2 * place + 1) * count // (2 * failed) for place in range(failed)}
+        verdict = ["truncated" if place in bad else "ok" for place in range(count)]
+        found.append(
+            msgspec.structs.replace(
+                one,
+                per_request=msgspec.structs.replace(one.per_request, verdict=verdict),
+                requests=msgspec.structs.replace(one.requests, failed=failed, ok=count - failed),
+            )
+        )
+    return found
+
+
+def test_one_failure_decides_no_percentile() -> None:
+    """4 of 500 fail and then 5: that makes the p99 infinite, and is chance. 100 make the p90 so, and aren't."""
+    few, more, many = failing((4, 500), (5, 500), (100, 500))
+    found = compare([few], [more])
+    assert of(found, "ttft_ms p99").b == math.inf
+    assert of(found, "ttft_ms p99").word == of(found, "failed").word == "no evidence"
+    assert of(compare([more], [more]), "ttft_ms p99").word == "no evidence"
+    assert of(compare([few], [many]), "ttft_ms p90").word == "worse"
+    assert of(compare([many], [few]), "ttft_ms p90").word == "better"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "word"),
+    [
+        ((0, 1000), (9, 1000), "worse"),
+        ((9, 1000), (0, 1000), "better"),
+        ((0, 1000), (2, 1000), "no evidence"),
+        ((20, 1000), (25, 1000), "same"),
+        ((6, 1000), (10, 1000), "no evidence"),
+        ((400, 1000), (500, 1000), "worse"),
+        ((100, 1000), (100, 1000), "no evidence"),
+    ],
+)
+def test_failures_count_beside_those_there_were(a: tuple[int, int], b: tuple[int, int], word: str) -> None:
+    """Twice as many, beyond chance, are worse, however few; and so are two points more of many."""
+    one, other = failing(a, b)
+    assert of(compare([one], [other]), "failed").word == word
+
+
+def test_invalid_runs_end_in_no_evidence_of_anything() -> None:
+    """Neither that they differ nor that they don't; a run that measured nothing is as good as invalid."""
+    one = made(16)
+    bad = msgspec.structs.replace(one, verdict="invalid", reasons=("too slow a client",))
+    nothing = msgspec.structs.replace(one, requests=msgspec.structs.replace(one.requests, due=0))
+    assert compare([one], [one]).invalid == ()
+    assert compare([one, bad], [one]).invalid == ("A",)
+    assert compare([one], [nothing]).invalid == ("B",)
+    assert compare([bad], [bad]).invalid == ("A", "B")
+    shown = text(compare([one], [bad]), "old", "new").splitlines()[-1]
+    assert shown == "new is INVALID, so nobody can say whether new differs from old."
 
 
 def test_without_requests_nothing_is_said() -> None:

@@ -175,6 +175,28 @@ def test_a_slower_result_is_1(run: Run, tmp_path: Path) -> None:
     assert run("bench", "compare", before, before).code == 0
 
 
+def test_an_invalid_result_is_3(run: Run, tmp_path: Path) -> None:
+    """Where the client was the limit on either side, CI does not hear that all is well."""
+    good = result(tmp_path / "good.json", QUICK)
+    bad = result(tmp_path / "bad.json", judged(QUICK, "invalid"))
+    for pair in ((good, bad), (bad, good)):
+        shown = run("bench", "compare", *pair)
+        assert shown.code == 3
+        assert "no evidence that" not in shown.out
+        assert "bad is INVALID" in shown.out
+
+
+def test_two_places_are_not_one_result(run: Run, tmp_path: Path) -> None:
+    """A file of --compare holds two sides already: it is refused as one side of another comparison."""
+    both = result(tmp_path / "both.json", *(replace(QUICK, name=name) for name in ("gateway", "direct")))
+    shown = run("bench", "compare", result(tmp_path / "one.json", QUICK), both)
+    assert shown.code == 2
+    assert "gateway, direct" in shown.err
+    assert "without --compare" in shown.err
+    turns = result(tmp_path / "turns.json", *(replace(QUICK, name="gateway") for _ in range(2)))
+    assert run("bench", "compare", turns, turns).code == 0
+
+
 def test_different_workloads_are_refused(run: Run, tmp_path: Path) -> None:
     """Results of different loads are compared only with --anyway, and then it is said."""
     one, other = result(tmp_path / "one.json", QUICK), result(tmp_path / "other.json", SLOW)
