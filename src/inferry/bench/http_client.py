@@ -21,9 +21,12 @@ IDLE_MAX_S = 4.0
 """Below the 5 s after which uvicorn-based engines (vLLM, SGLang) close an idle connection."""
 WARM_AT_ONCE = 32
 """Below the queue of new connections (listen(2)) of any server that is meant for load."""
-STALE_S = 1.0
-"""A kept connection that is lost so soon after a request, without a byte: the server had closed it before, and the
-request is sent once more. Later, it is the server that lost the request."""
+STALE_S = 0.01
+IDLE_BEFORE_S = 0.5
+"""A server that closes an idle connection may meet the next request on its way (RFC 9112, 9.3.1). That is what it was
+if the connection had served before, had been idle for so long (the shortest setting of keep-alive is a second or two)
+and is lost so soon after the request, without a byte: the request is sent once more, and the record says so. In all
+other cases it is the server that lost the request."""
 OWN_LIMITS = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
 """Errors of connecting that are this machine's own: files and ports have run out."""
 
@@ -43,6 +46,7 @@ class Exchange:
         "reader",
         "reason",
         "request",
+        "resent",
         "sent_s",
         "timers",
         "trouble",
@@ -54,6 +58,8 @@ class Exchange:
         self.request = request
         """Head and body, with the API key in it: never shown."""
         self.sent_s: float | None = None
+        """For the first time, if it is sent again."""
+        self.resent = False
         self.connect_s = 0.0
         self.first_byte_s: float | None = None
         self.ended_s: float | None = None
@@ -71,6 +77,7 @@ class Exchange:
             due_s=self.due_s - start_s,
             sent_s=None if self.sent_s is None else self.sent_s - start_s,
             connect_s=self.connect_s,
+            resent=self.resent,
             status=self.reader.status,
             content_type=self.reader.content_type,
             pieces=tuple((at_s - start_s, data) for at_s, data in self.pieces),
@@ -85,19 +92,23 @@ class Exchange:
 class Connection(asyncio.Protocol):
     """Serves one exchange at a time; without one it idles in its client's pool."""
 
-    __slots__ = ("_client", "_transport", "exchange", "idle_since_s", "lost", "used")
+    __slots__ = ("_client", "_sent_s", "_transport", "exchange", "idle_since_s", "lost", "used")
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # set before any use
         self.exchange: Exchange | None = None
+        self._sent_s = 0.0
         self.used = False
+        """An answer came on it."""
         self.lost = False
         self.idle_since_s = 0.0
 
     def send(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        exchange.sent_s = _now_s()
+        self._sent_s = _now_s()
+        if exchange.sent_s is None:
+            exchange.sent_s = self._sent_s
         self._transport.write(exchange.request)
 
     def leave(self) -> None:
@@ -116,6 +127,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         now_s = _now_s()
+        self._client.reads += 1
         exchange = self.exchange
         if exchange is None:
             self._client.forget(self)  # an answer that nobody asked for: it must not meet the next request
@@ -142,8 +154,9 @@ class Connection(asyncio.Protocol):
             self._client.forget(self)
             return
         if exchange.first_byte_s is None:
-            if self.used and exchange.sent_s is not None and now_s - exchange.sent_s < STALE_S:
+            if self._was_stale(now_s):
                 self.exchange = None
+                exchange.resent = True
                 self._client.send_anew(exchange)
             else:
                 self._end(exchange, now_s, Verdict.CONNECT, "the connection was lost before an answer began")
@@ -152,6 +165,10 @@ class Connection(asyncio.Protocol):
         else:
             # Whether the answer itself was at its end is for those to say who read the body.
             self._end(exchange, now_s, None, f"the connection was lost{f' ({exc})' if exc else ''}")
+
+    def _was_stale(self, now_s: float) -> bool:
+        idle_s = self._sent_s - self.idle_since_s
+        return self.used and idle_s >= IDLE_BEFORE_S and now_s - self._sent_s < STALE_S
 
     def _end(self, exchange: Exchange, now_s: float, trouble: Verdict | None, reason: str) -> None:
         self.exchange = None
@@ -186,6 +203,10 @@ class Client:
         """None: it waits for its own new connection."""
         self._connecting: set[asyncio.Task[None]] = set()
         self.opened = 0
+        self.sends = 0
+        """Requests, whether or not a connection was found."""
+        self.reads = 0
+        """Of sockets: how often something came."""
 
     @property
     def under_way(self) -> int:
@@ -204,7 +225,6 @@ class Client:
             connection = await self._connect()
         except OSError:  # TimeoutError is one
             return False
-        connection.used = True
         connection.idle_since_s = _now_s()
         if not connection.lost:
             self._idle.append(connection)
@@ -214,6 +234,7 @@ class Client:
         self, exchange: Exchange, timeout_s: float | None = None, leave_after_s: float | None = None
     ) -> None:
         """Send now, on an open connection or a new one. `on_end` hears of the end, whatever it is."""
+        self.sends += 1
         later = self._loop.call_later
         if timeout_s is not None:
             reason = f"no end within {timeout_s:g} s"
@@ -318,7 +339,8 @@ class Client:
             if exchange not in self._busy:  # dropped meanwhile
                 connection.leave()
                 return
-            exchange.connect_s = _now_s() - began_s
+            if not exchange.resent:  # else it is after the first sending
+                exchange.connect_s = _now_s() - began_s
             self._busy[exchange] = connection
             connection.send(exchange)
             return

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from inferry.bench import http_client
-from inferry.bench.http_client import Client, Exchange
+from inferry.bench.http_client import Client, Connection, Exchange
 from inferry.bench.records import Raw, Verdict
 from inferry.core.clock import SystemClock
 
@@ -190,32 +190,65 @@ async def test_what_is_not_http_is_malformed() -> None:
     assert "not HTTP" in raw.reason
 
 
-async def test_a_kept_connection_that_was_closed_is_no_failure() -> None:
-    """A server that closes an idle connection just then, without a byte: the request goes out again, once."""
+async def served_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Takes a second request on the same connection, and closes it without a byte."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(OK)
+    await reader.readuntil(b"\r\n\r\n")
 
-    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(OK)
-        await reader.readuntil(b"\r\n\r\n")
 
-    async with asking(twice) as (sent, stand_in):
-        await sent.ask()
+async def test_a_kept_connection_that_was_closed_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that closes a connection that was idle just then: the request goes out again, once, and says so.
+
+    It counts from when it was sent for the first time, and the new connection is no part of what came before.
+    """
+    monkeypatch.setattr(http_client, "IDLE_BEFORE_S", 0.0)
+    monkeypatch.setattr(http_client, "STALE_S", 10.0)
+    sendings: list[float] = []
+    send = Connection.send
+
+    def noting(self: Connection, exchange: Exchange) -> None:
+        send(self, exchange)
+        sendings.append(self._sent_s)
+
+    monkeypatch.setattr(Connection, "send", noting)
+    async with asking(served_once) as (sent, stand_in):
+        assert not (await sent.ask()).resent
         again = await sent.ask()
         assert again.whole
+        assert again.resent
         assert stand_in.connections == 2
+    _, first_s, second_s = sendings
+    assert first_s < second_s
+    assert (again.sent_s, again.connect_s) == (first_s, 0.0)
 
 
-async def test_a_request_lost_later_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kept connection that is lost when the server has had the request for a while: the server lost it."""
-    monkeypatch.setattr(http_client, "STALE_S", 0.0)
-
-    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(OK)
-        await reader.readuntil(b"\r\n\r\n")
-
-    async with asking(once) as (sent, stand_in):
+@pytest.mark.parametrize(("idle_before_s", "stale_s"), [(60.0, 10.0), (0.0, 0.0)])
+async def test_a_request_that_the_server_lost_is_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch, idle_before_s: float, stale_s: float
+) -> None:
+    """A kept connection that was in use all the time, or is lost when the server has had the request for a while."""
+    monkeypatch.setattr(http_client, "IDLE_BEFORE_S", idle_before_s)
+    monkeypatch.setattr(http_client, "STALE_S", stale_s)
+    async with asking(served_once) as (sent, stand_in):
         await sent.ask()
+        lost = await sent.ask()
+        assert (lost.trouble, lost.resent) == (Verdict.CONNECT, False)
+        assert stand_in.connections == 1
+
+
+async def test_a_request_lost_on_a_connection_that_never_served_is_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was opened ahead is no kept connection: a server that closes it at its first request lost that."""
+    monkeypatch.setattr(http_client, "IDLE_BEFORE_S", 0.0)
+    monkeypatch.setattr(http_client, "STALE_S", 10.0)
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+
+    async with asking(never) as (sent, stand_in):
+        await sent.client.warm(1)
         assert (await sent.ask()).trouble is Verdict.CONNECT
         assert stand_in.connections == 1
 
