@@ -55,6 +55,11 @@ class MemoryNeeds:
             return Need(weights_bytes * replicas, NeedSource.WEIGHTS)
         return Need(0, NeedSource.UNKNOWN)
 
+    def largest(self, plan: DeploymentPlan) -> Need:
+        """The larger of that and of what `check_budget` reckons with when the file is read again. What fits by this
+        one goes on to fit."""
+        return max(self.of(plan), MemoryNeeds().of(plan), key=lambda need: need.need_bytes)
+
     def measured(self, plan: DeploymentPlan, replica_bytes: int) -> None:
         """A ready replica of it holds so much now."""
         then, peak_bytes = self._peaks.get(plan.name, (plan, 0))

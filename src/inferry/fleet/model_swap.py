@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import structlog
@@ -140,16 +140,18 @@ class ModelSwap:
     def check_scale(self, plan: DeploymentPlan) -> None:
         """`plan` has more replicas than what it runs now. Raises LifecycleRefused if that is too much memory: beside
         what is loaded, or, if it is always loaded, beside one that could then never be."""
-        holders, model = self._holders(plan.name), self._models.get(plan.name)
-        always = [each for each in holders if not each.on_demand]
-        need, budget_bytes = self._needs.of(plan), self._around.budget_bytes()
+        most, model = self._needs.largest, self._models.get(plan.name)
+        plans = {each.name: each for each in self._around.plans()}
+        held = [replace(h, need_bytes=most(plans[h.name]).need_bytes) for h in self._holders(plan.name)]
+        always = [each for each in held if not each.on_demand]
+        need, budget_bytes = most(plan), self._around.budget_bytes()
         if model is not None and model.phase is Phase.UNLOADED:
             check_scale(plan, need, always, budget_bytes, [])
             return
-        check_scale(plan, need, holders, budget_bytes, [each.name for each in holders if each.on_demand])
-        for other in self._around.plans():
+        check_scale(plan, need, held, budget_bytes, [each.name for each in held if each.on_demand])
+        for other in plans.values():
             if model is None and other.name in self._models:
-                one = Holder(other.name, self._needs.of(other).need_bytes, True)
+                one = Holder(other.name, most(other).need_bytes, True)
                 check_scale(plan, need, [*always, one], budget_bytes, [])
 
     def _find(self, name: str) -> tuple[SwapModel, DeploymentPlan]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from inferry.core.clock import SystemClock
-from inferry.core.errors import LifecycleRefused, UnknownReplica
+from inferry.core.errors import ConfigError, LifecycleRefused, UnknownReplica
 from inferry.core.local_engines import SimulatedDeployment
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.engines.registry import adapter_for
-from inferry.fleet.memory_need import MemoryNeeds, NeedSource
+from inferry.fleet.hand_scale import with_replicas
+from inferry.fleet.memory_need import MemoryNeeds, NeedSource, check_budget
 from inferry.fleet.model_swap import ModelSwap, Surroundings
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.swap_model import Use
@@ -62,6 +65,7 @@ class Town:
         self.looks = 0
         self.holds_unload = asyncio.Event()
         self.holds_unload.set()
+        self.needs = MemoryNeeds()
         self.swap = ModelSwap(
             Surroundings(
                 self,
@@ -71,7 +75,7 @@ class Town:
                 self.use,
                 lambda *news: self.told.append(news),
             ),
-            MemoryNeeds(),
+            self.needs,
             SystemClock(),
         )
 
@@ -411,3 +415,37 @@ async def test_who_asks_for_a_drained_model_hears_it_at_once() -> None:
         town.swap.want("a")
         await until(lambda: bool(town.told))
         assert town.told[0][2] is None
+
+
+def weighed(path: Path, gib: int) -> DeploymentPlan:
+    """One of whose need nothing is known but the size of its weights."""
+    path.touch()
+    os.truncate(path, gib * GIB)
+    deployment = SimulatedDeployment(engine="simulated")
+    return DeploymentPlan("weighed", deployment, adapter_for("weighed", deployment), path)
+
+
+@pytest.mark.parametrize("name", ["weighed", "other"])
+async def test_what_may_be_scaled_can_be_reloaded(tmp_path: Path, name: str) -> None:
+    """A reload reckons with the weights where the file says nothing. Where processes hold less, as the rest is on a
+    GPU, nothing may be scaled past that: every later reload would be refused."""
+    before = {"weighed": weighed(tmp_path / "model.gguf", 8), "other": plan("other", 8, load="at_start")}
+    town = Town(*before.values(), budget_gib=28)
+    town.needs.measured(before["weighed"], 3 * GIB)
+    two, three = (with_replicas(before[name], count) for count in (2, 3))
+    town.swap.check_scale(two)
+    check_budget(town.budget, before | {name: two})
+    with pytest.raises(ConfigError, match="too small"):
+        check_budget(town.budget, before | {name: three})
+    with pytest.raises(LifecycleRefused, match="scale to 2 at most"):
+        town.swap.check_scale(three)
+
+
+async def test_scaling_reckons_with_what_was_measured_too(tmp_path: Path) -> None:
+    """Where processes hold more than the weights, that counts."""
+    known = weighed(tmp_path / "model.gguf", 3)
+    town = Town(known, budget_gib=10)
+    town.swap.check_scale(with_replicas(known, 3))
+    town.needs.measured(known, 5 * GIB)
+    with pytest.raises(LifecycleRefused, match="scale to 2 at most"):
+        town.swap.check_scale(with_replicas(known, 3))
