@@ -17,7 +17,7 @@ from inferry.bench.dialects.registry import DIALECTS
 from inferry.bench.dialects.server_errors import error_in, message_of, shortened
 from inferry.bench.plan import Target
 from inferry.bench.records import Ask, Raw, RequestRecord
-from inferry.bench.verdicts import OK_STATUS, judge
+from inferry.bench.verdicts import BY_LENGTH, OK_STATUS, judge
 
 _DONE = b"[DONE]"
 _STREAM_TYPE = "text/event-stream"
@@ -38,7 +38,7 @@ def read(target: Target, ask: Ask, raw: Raw, *, warmup: bool) -> RequestRecord:
     """What became of `ask`. An answer in one body counts as one chunk, at the time its last byte came."""
     dialect = DIALECTS[target.api]
     heard = _listen(dialect, target, raw) if raw.status == OK_STATUS else Heard()
-    counted = count(heard) if dialect.counts_tokens else Counted()
+    counted = count(heard, asked=_length(ask, heard)) if dialect.counts_tokens else Counted()
     verdict, reason = judge(
         ask, raw, heard, counted, choices=_choices(target), names_an_end=dialect.names_an_end
     )
@@ -73,6 +73,14 @@ def read(target: Target, ask: Ask, raw: Raw, *, warmup: bool) -> RequestRecord:
         chunk_tokens=counted.tokens,
         session=ask.session,
     )
+
+
+def _length(ask: Ask, heard: Heard) -> int | None:
+    """Tokens of an answer that nothing but its wanted length ended, all choices together; None: it was otherwise."""
+    reasons = set(heard.finishes.values())
+    if ask.output_tokens is None or not reasons or not reasons <= BY_LENGTH:
+        return None
+    return ask.output_tokens * len(heard.finishes)
 
 
 def _choices(target: Target) -> int:

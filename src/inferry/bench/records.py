@@ -32,9 +32,10 @@ class Verdict(StrEnum):
     UNSENT = "unsent"  # was due, and the client did not get to it
 
 
-TokenSource = Literal["usage_per_chunk", "ids", "usage", "chunks", "none"]
+TokenSource = Literal["usage_per_chunk", "ids", "usage", "asked", "chunks", "none"]
 """How the tokens of a chunk are known: usage in every chunk; token ids; spread by the text over what usage says in
-the end; a chunk taken for a token, since nobody says; no tokens in this API."""
+the end, or over what was asked for, of an answer that only its length ended; a chunk taken for a token, since nobody
+says; no tokens in this API."""
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -138,11 +139,14 @@ class ClientAudit(Struct, frozen=True, kw_only=True):
 
     process: int
     wall_s: float
+    """Of the seconds in which there was load, see loop_lag; waiting for a last answer is none."""
     cpu_s: float
+    """In those seconds; the lag's percentiles too."""
     lag_ms_p50: float
     lag_ms_p99: float
     lag_ms_max: float
-    """By how much a timer of the event loop was late, looked at every few milliseconds."""
+    """By how much a timer of the event loop was late, looked at every few milliseconds; the most, of all seconds in
+    which anything was sent or came."""
     slip_ms_p50: float
     slip_ms_p99: float
     slip_ms_max: float

@@ -72,6 +72,7 @@ def judge(
         *_calibrated(calibration, summary),
         *_ended_early(record),
         *_moving(summary),
+        *_uncounted(summary),
     ]
     findings.sort(key=lambda finding: finding.verdict != "invalid")
     return Validity(
@@ -257,3 +258,16 @@ def _in_order(request: RequestRecord) -> bool:
 def _moving(summary: Summary) -> Iterator[_Finding]:
     if summary.window and summary.window.stationary is False:
         yield _Finding("suspect", summary.window.reason)
+
+
+# --- are tokens tokens --------------------------------------------------------------------------------
+
+
+def _uncounted(summary: Summary) -> Iterator[_Finding]:
+    uncounted = summary.tokens.sources.get("chunks", 0)
+    if uncounted:
+        yield _Finding(
+            "suspect",
+            f"nobody counts the tokens of {uncounted} of {summary.requests.ok} answers, and each chunk was taken for "
+            "one: figures per token are per chunk",
+        )

@@ -226,3 +226,24 @@ def test_hidden_reasoning_makes_no_server_quicker(per_chunk: bool) -> None:
     assert (record.verdict, record.output_tokens, record.reasoning_tokens) == (Verdict.OK, 100, 97)
     assert measured.itl_ms == pytest.approx(20)
     assert measured.tpot_ms == pytest.approx(20)
+
+
+def five_at_once(finish: str) -> RequestRecord:
+    """Ten chunks, 100 ms apart, of an answer for which 50 tokens were asked, and which nobody counts."""
+    well = BY_NAME["well"]
+    chunks = [(at / 10, delta(finish if at == 9 else None, content=" a b c d e")) for at in range(10)]
+    ask = Ask(number=0, due_s=0.0, text="Go on.", output_tokens=50)
+    return read(well.target, ask, well.raw(tuple(chunks)), warmup=False)
+
+
+def test_an_answer_that_its_length_ended_has_that_length() -> None:
+    """Without a word on tokens, 50 that were asked for are spread over ten chunks: 20 ms per token, not 100."""
+    record = five_at_once("length")
+    assert (record.verdict, record.token_source, record.output_tokens) == (Verdict.OK, "asked", 50)
+    assert figures(record).itl_ms == pytest.approx(20)
+
+
+def test_an_answer_that_ended_by_itself_has_no_known_length() -> None:
+    """Then each chunk is one token, and the record says so."""
+    record = five_at_once("stop")
+    assert (record.verdict, record.token_source, record.output_tokens) == (Verdict.OK, "chunks", 10)

@@ -182,3 +182,12 @@ def test_a_closed_loop_asks_for_no_rate() -> None:
     assert not any("requests/s" in reason or "sent up to" in reason for reason in closed.reasons)
     open_loop = judged(made, of=plan(arrivals=Constant(rate=10)))
     assert any("requests/s" in reason for reason in open_loop.reasons)
+
+
+def test_tokens_that_nobody_counts_are_said() -> None:
+    """One answer of which each chunk was taken for a token is enough for a doubt; one as long as asked for is none."""
+    made = [*requests(99), request(99, due_s=9.9, token_source="chunks")]
+    got = judged(made)
+    assert got.verdict == "suspect"
+    assert "nobody counts the tokens of 1 of 100 answers" in got.reasons[0]
+    assert judged(requests(token_source="asked")).verdict == "valid"

@@ -9,7 +9,9 @@ The best that the server offers is taken:
    can come out longer than the gap between pieces was, and where there are as many tokens as pieces, each has one.
    Example: 8 tokens over texts of 2, 4 and 10 bytes: by share 1, 2 and 5. With fewer tokens than pieces, each
    piece has the same part of one, as nothing tells which of them belong together.
-4. chunks: nobody says. Each piece with text is taken for one token; this is too few where engines send several at
+4. asked: nobody says, and the answer ended by its length: as many tokens as were asked for, spread like usage. Too
+   many if the engine has a lower limit of its own.
+5. chunks: nobody says. Each piece with text is taken for one token; this is too few where engines send several at
    once.
 
 How near 3 comes: of one answer of vLLM 0.32 with `--stream-interval 4` (SmolLM2-135M, 41 tokens), rules 1 and 2 found
@@ -48,8 +50,9 @@ class Counted(Struct, frozen=True, kw_only=True):
         return round(sum(self.tokens))
 
 
-def count(heard: Heard) -> Counted:
-    """The tokens of each piece. Nothing said at all: no pieces."""
+def count(heard: Heard, *, asked: int | None = None) -> Counted:
+    """The tokens of each piece. Nothing said at all: no pieces. `asked`: how many tokens an answer has that ended by
+    its length; None: it did not, or nobody asked for a length."""
     said = heard.said
     if not said:
         return Counted(source="none" if heard.output_tokens is None else "usage")
@@ -68,6 +71,9 @@ def count(heard: Heard) -> Counted:
         shares = spread([piece.bytes for piece in said], final - hidden)
         shares[0] += hidden
         return _result(list(zip(said, shares, strict=True)), "usage", heard, hidden=hidden)
+    if asked is not None and asked >= len(said):
+        shares = spread([piece.bytes for piece in said], asked)
+        return _result(list(zip(said, shares, strict=True)), "asked", heard)
     return _result([(piece, 1.0) for piece in said], "chunks", heard)
 
 
