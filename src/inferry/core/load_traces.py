@@ -12,8 +12,9 @@ import csv
 import gzip
 import json
 import math
+import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -90,9 +91,28 @@ _AZURE = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 _BURSTGPT = ("Timestamp", "Request tokens", "Response tokens")
 
 
+_LOOSE_TIME = re.compile(
+    r"(\d{4})-(\d\d?)-(\d\d?)[ T](\d|[01]\d|2[0-3]):([0-5]?\d):((?:[0-5]?\d|60)(?:\.\d*)?)(?:Z|\+00:00)?",
+    re.ASCII,
+)
+"""Also without leading zeros, and with a second 60: a leap second, or one that somebody rounded."""
+
+
 def _azure_row(row: dict[str, str]) -> TracedRequest:
-    at_s = wall_s_of(row["TIMESTAMP"].strip())
+    at_s = _azure_wall_s(row["TIMESTAMP"].strip())
     return TracedRequest(at_s, int(row["ContextTokens"]), int(row["GeneratedTokens"]))
+
+
+def _azure_wall_s(text: str) -> float:
+    try:
+        return wall_s_of(text)
+    except ValueError:
+        loose = _LOOSE_TIME.fullmatch(text)
+        if loose is None:
+            raise
+    year, month, day, hours, minutes, seconds = loose.groups()
+    midnight_s = wall_s_of(f"{year}-{month:0>2}-{day:0>2}")
+    return midnight_s + int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def _burstgpt_row(row: dict[str, str]) -> TracedRequest:
@@ -106,18 +126,28 @@ def _from_csv(
     path: Path, whose: str, columns: Sequence[str], read: Callable[[dict[str, str]], TracedRequest]
 ) -> list[TracedRequest]:
     requests = []
-    lines = csv.reader(_lines(path))
-    head = [name.strip() for name in next(lines, [])]
+    rows = _csv_rows(path)
+    head_number, names = next(rows, (1, []))
+    head = [name.strip() for name in names]
     if missing := [name for name in columns if name not in head]:
-        raise TraceError(f"{path}, line 1: {whose} trace has a column '{missing[0]}'")
-    for row in lines:
+        raise TraceError(f"{path}, line {head_number}: {whose} trace has a column '{missing[0]}'")
+    for number, row in rows:
         try:
             requests.append(read(dict(zip(head, row, strict=False))))
         except (ValueError, KeyError) as error:
-            raise TraceError(
-                f"{path}, line {lines.line_num}: no request of {whose} trace: {error!r}"
-            ) from None
+            raise TraceError(f"{path}, line {number}: no request of {whose} trace: {error!r}") from None
     return _from_zero(requests)
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """With the number of their lines, from 1; without empty ones."""
+    reader = csv.reader(_lines(path))
+    try:
+        for row in reader:
+            if row:
+                yield reader.line_num, row
+    except csv.Error as error:
+        raise TraceError(f"{path}, line {reader.line_num}: no CSV: {error}") from None
 
 
 def _lines(path: Path) -> list[str]:

@@ -105,6 +105,46 @@ def test_a_bad_azure_row_is_named(tmp_path: Path) -> None:
         read_azure(path)
 
 
+def test_empty_lines_of_a_csv_are_nothing(tmp_path: Path) -> None:
+    """Between the rows and at the end; the lines after them keep their numbers."""
+    path = tmp_path / "trace.csv"
+    path.write_text(AZURE.replace("44\n", "44\n\n") + "\n\n")
+    assert read_azure(path) == [TracedRequest(0.0, 374, 44), TracedRequest(2.75, 396, 109)]
+    path.write_text(AZURE + "\nnothing\n")
+    with pytest.raises(TraceError, match="line 5: no request"):
+        read_azure(path)
+
+
+@pytest.mark.parametrize(
+    ("time", "after_s"),
+    [("2023-11-16 8:05:46.5", 46.5), ("2023-11-16 08:05:60.25+00:00", 60.25), ("2023-11-16T8:6:1Z", 61.0)],
+)
+def test_azure_times_may_be_written_loosely(tmp_path: Path, time: str, after_s: float) -> None:
+    """An hour without its leading zero, and a second 60."""
+    path = tmp_path / "trace.csv"
+    path.write_text(f"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 08:05:00,1,2\n{time},3,4\n")
+    assert read_azure(path) == [TracedRequest(0.0, 1, 2), TracedRequest(after_s, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    "time", ["2023-11-16 8:05:61", "2023-11-16 24:1:00", "2023-13-16 8:05:00", "8:05:00"]
+)
+def test_azure_times_that_are_none_are_named(tmp_path: Path, time: str) -> None:
+    """Loose is not anything."""
+    path = tmp_path / "trace.csv"
+    path.write_text(AZURE + f"{time},3,4\n")
+    with pytest.raises(TraceError, match=r"trace\.csv, line 4: no request of an Azure trace"):
+        read_azure(path)
+
+
+def test_what_csv_can_not_read_is_named(tmp_path: Path) -> None:
+    """A field past the reader's limit is the file's fault, with its line."""
+    path = tmp_path / "trace.csv"
+    path.write_text(AZURE + "a" * 200_000 + ",4,5\n")
+    with pytest.raises(TraceError, match=r"trace\.csv, line 4: no CSV: field larger than field limit"):
+        read_azure(path)
+
+
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     """Of a file that was said to be of a format."""
     path = tmp_path / "trace.csv"
