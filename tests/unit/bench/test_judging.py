@@ -11,7 +11,21 @@ from inferry.bench.judging import read
 from inferry.bench.records import Ask, Raw, RequestRecord, Verdict
 from inferry.bench.request_figures import figures
 
-from .standin_servers import ASK, ASKED, DONE, FAILED, ROLE, STANDINS, WELL, WORDS, Standin, delta, total
+from .standin_servers import (
+    ASK,
+    ASKED,
+    BLOCKS,
+    DONE,
+    FAILED,
+    ROLE,
+    STANDINS,
+    WELL,
+    WORDS,
+    Standin,
+    delta,
+    say,
+    total,
+)
 
 BY_NAME = {standin.name: standin for standin in STANDINS}
 each = pytest.mark.parametrize("standin", STANDINS, ids=lambda standin: standin.name)
@@ -247,3 +261,25 @@ def test_an_answer_that_ended_by_itself_has_no_known_length() -> None:
     """Then each chunk is one token, and the record says so."""
     record = five_at_once("stop")
     assert (record.verdict, record.token_source, record.output_tokens) == (Verdict.OK, "chunks", 10)
+
+
+@pytest.mark.parametrize(
+    ("started", "ended", "prompt"),
+    [
+        ({"input_tokens": 0, "cache_read_input_tokens": 900}, {}, 900),
+        ({"input_tokens": 0, "cache_creation_input_tokens": 70}, {"input_tokens": 0}, 70),
+        ({"cache_read_input_tokens": 60}, {}, 60),
+        ({"input_tokens": 3, "cache_read_input_tokens": 60}, {"cache_read_input_tokens": 60}, 63),
+        ({"input_tokens": 0}, {"input_tokens": 12}, 12),
+        ({"input_tokens": 0}, {}, ASK.input_tokens),
+    ],
+)
+def test_a_prompt_that_a_cache_had_whole_is_counted(
+    started: dict[str, int], ended: dict[str, int], prompt: int
+) -> None:
+    """Anthropic's input_tokens of 0 is one part of a sum; only where all are 0 or left out, what was asked for stands."""
+    standin = BY_NAME["messages"]
+    start = say("message_start", message={"usage": {**started, "output_tokens": 1}})
+    stop = say("message_delta", delta={"stop_reason": "max_tokens"}, usage={**ended, "output_tokens": ASKED})
+    body = start + BLOCKS + stop + say("message_stop")
+    assert judged(standin, standin.raw(((1.0, body),))).input_tokens == prompt

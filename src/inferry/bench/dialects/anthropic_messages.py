@@ -111,10 +111,15 @@ def _hear_block(block: _Text, at_s: float, heard: Heard, *, begins: bool) -> Non
 
 
 def _hear_usage(usage: _Usage, heard: Heard) -> None:
-    """This API counts what a cache had apart from `input_tokens`; ours is the sum, as the others'."""
+    """This API counts what a cache had apart from `input_tokens`; ours is the sum, as the others'.
+
+    `input_tokens` is 0 where a cache had or took all of the prompt. A sum of 0 is no count: servers say so in the
+    event that has only the other half. An event with the cache's part alone changes no sum that is known.
+    """
     cached = usage.cache_read_input_tokens
-    if usage.input_tokens:
-        heard.input_tokens = usage.input_tokens + (cached or 0) + (usage.cache_creation_input_tokens or 0)
+    prompt = (usage.input_tokens or 0) + (cached or 0) + (usage.cache_creation_input_tokens or 0)
+    if prompt and (usage.input_tokens is not None or heard.input_tokens is None):
+        heard.input_tokens = prompt
     if cached is not None:
         heard.cached_tokens = cached
     if usage.output_tokens is not None:
