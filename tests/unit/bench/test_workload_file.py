@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_sharegpt_s_first_questions(tmp_path: Path) -> None:
     path = tmp_path / "sharegpt.json"
     path.write_text(json.dumps(SHAREGPT))
     found = asked(FromFile(path=str(path)), requests_max=2)
-    assert [(each.text, each.output_tokens) for each in found] == [("Who are you?", 100), ("Why?", 1)]
+    assert {(each.text, each.output_tokens) for each in found} == {("Who are you?", 100), ("Why?", 1)}
     assert [each.input_tokens for each in found] == [None, None]
 
 
@@ -54,18 +55,34 @@ def test_lines_with_prompts_and_messages(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(LINES.encode()))
     found = asked(FromFile(path=str(plain)), requests_max=2)
     assert found == asked(FromFile(path=str(packed)), requests_max=2)
-    first, second = found
+    first, second = sorted(found, key=lambda each: each.text is None)
     assert (first.text, first.messages, first.output_tokens) == ("Say a.", None, 5)
     assert (second.text, second.output_tokens) == (None, None)
     assert second.messages == (("system", "Be short."), ("user", "Say b."))
 
 
 def test_a_file_begins_again_when_the_run_is_longer(tmp_path: Path) -> None:
-    """In its order each time."""
+    """In one order each time, and no prompt comes again before all have been."""
     path = tmp_path / "prompts.jsonl"
     path.write_text("".join(f'{{"prompt": "{name}"}}\n' for name in "abc"))
-    found = asked(FromFile(path=str(path)), arrivals=Constant(1), duration_s=8)
-    assert [each.text for each in found] == list("abcabcab")
+    found = [each.text for each in asked(FromFile(path=str(path)), arrivals=Constant(1), duration_s=8)]
+    assert set(found[:3]) == set("abc")
+    assert found == (found[:3] * 3)[:8]
+
+
+def test_each_run_asks_in_an_order_of_its_own(tmp_path: Path) -> None:
+    """Other seeds and other runs begin with other prompts, which no cache has yet; all processes of one run agree."""
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("".join(f'{{"prompt": "{number}"}}\n' for number in range(1000)))
+    workload = FromFile(path=str(path))
+
+    def texts(**run: Any) -> list[str | None]:
+        return [each.text for each in asked(workload, requests_max=50, **run)]
+
+    one = texts(seed=1, nonce="a")
+    assert one == texts(seed=1, nonce="a")
+    for other in (texts(seed=2, nonce="a"), texts(seed=1, nonce="b")):
+        assert len(set(one) & set(other)) < 10
 
 
 def test_lengths_of_the_plan_go_before_those_of_the_file(tmp_path: Path) -> None:

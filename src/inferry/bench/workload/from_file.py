@@ -35,8 +35,12 @@ class _Prompt(Struct, frozen=True):
 
 
 def file_outlines(workload: FromFile, script: Script, dues: Iterator[float | None]) -> Iterator[Outline]:
-    """In the file's order, and from its beginning again when it ends before the run. Raises BadBenchPlan at once."""
+    """Each prompt once, and all again in the same order when they end before the run. Raises BadBenchPlan at once.
+
+    The order is the run's own: were it the file's, each run would ask what a cache still has from the one before.
+    """
     prompts = _read(Path(workload.path))
+    script.chance("file").shuffle(prompts)
     return _outlines(workload, script, prompts, dues)
 
 
