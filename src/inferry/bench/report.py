@@ -73,11 +73,15 @@ class Report(Struct, frozen=True, kw_only=True):
 
     @property
     def main(self) -> ReportedRun:
-        """The run that the page is about: of a search one at the highest load that surely holds; of a sweep one at
-        the highest load that was good enough, or the lightest; else the last."""
+        """The run that the page is about: of a search one at the highest load that surely holds, and rather one that
+        shows it; of a sweep one at the highest load that was good enough, or the lightest; else the last."""
         if self.capacity is not None and self.capacity.found.low:
-            limit = self.capacity.found.low * 1.001
-            return self._heaviest([run for run in self.runs if (run.load or 0.0) <= limit]) or self.runs[-1]
+            limit, share = self.capacity.found.low * 1.001, self.capacity.goal.share
+            below = [run for run in reversed(self.runs) if (run.load or 0.0) <= limit]
+            valid = [run for run in below if run.validity.verdict != "invalid"]
+            # A trial that the client spoiled was made again, and one that failed by chance may have been.
+            held = [run for run in valid if (run.summary.goodput.share or 0.0) >= share]
+            return self._heaviest(held or valid or below) or self.runs[-1]
         if self.loads:
             held = [run for run in self.runs if (run.summary.goodput.share or 0.0) >= GOAL_SHARE]
             return self._heaviest(held) or min(self.runs, key=lambda run: run.load or 0.0)

@@ -17,7 +17,7 @@ from inferry.bench.environment import environment
 from inferry.bench.fitting import fit_wording
 from inferry.bench.live import Live
 from inferry.bench.plan import Closed, Constant, Gamma, Lengths, Poisson, RunPlan, Synthetic, Target
-from inferry.bench.records import Calibration, Progress, Verdict
+from inferry.bench.records import Calibration, Progress, RunRecord, Verdict
 from inferry.bench.report import Capacity, Report, ReportedRun
 from inferry.bench.resilience import Blow, look, striking, words
 from inferry.bench.runner import run
@@ -175,9 +175,25 @@ class Bench:
         if blow is not None and striker is not None and striker.landed_s is not None:
             found = look(blow, striker.landed_s - began.start_s, record)
             record = replace(record, notes=(*record.notes, words(found)))
+        missed = "" if blow is None or found is not None else _missed(blow, record)
+        if missed:
+            record = replace(record, notes=(*record.notes, missed))
         summary = summarise(plan, record)
         validity = judge(plan, record, summary, calibration)
+        if missed:
+            verdict = "suspect" if validity.verdict == "valid" else validity.verdict
+            validity = replace(validity, verdict=verdict, reasons=(*validity.reasons, missed))
         return ReportedRun(plan=plan, record=record, summary=summary, validity=validity, resilience=found)
+
+
+def _missed(blow: Blow, record: RunRecord) -> str:
+    """Why a blow did not land, for people: else it would look as if nobody had noticed it."""
+    done = "killed" if blow.kind == "kill" else "stopped"
+    if record.duration_s < blow.after_s:
+        why = f"the run was over after {record.duration_s:.1f} s, before the {blow.after_s:g} s at which it was to be"
+    else:
+        why = f"its process (pid {blow.pid}) had ended by itself"
+    return f"{blow.replica} was not {done}: {why}; nothing here says what its loss does"
 
 
 class _Began:

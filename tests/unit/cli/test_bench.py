@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from inferry.bench import report_json
 from inferry.bench.capacity import Found, Goal
+from inferry.bench.records import Verdict
 from inferry.bench.report import Capacity, Report, ReportedRun
 from inferry.bench.validity import Validity
 from inferry.cli.bench import exit_code
@@ -145,6 +146,26 @@ def test_exit_codes_of_searches() -> None:
     assert exit_code(Report(runs=runs, capacity=Capacity(goal=Goal(), found=found)), 0.9) == 0
     nothing = replace(found, rate=0.0, low=0.0)
     assert exit_code(Report(runs=(QUICK,), capacity=Capacity(goal=Goal(), found=nothing)), None) == 1
+
+
+def test_a_spoiled_trial_is_not_what_a_search_is_about() -> None:
+    """Of trials at the load that was found the good one counts, made after or before the spoiled or bad one; of
+    several good ones the last; and where all are spoiled, CI hears it."""
+    found = Found(rate=5.2, low=5.0, high=6.0, sure=True, why="")
+    invalid = judged(QUICK, "invalid")
+    bad = judged(made_up_run(5.0, 10.0, failures=(Verdict.TRUNCATED,)), "valid")
+    lighter, again = judged(made_up_run(4.0, 10.0), "valid"), replace(QUICK)
+
+    def searched(*runs: ReportedRun) -> Report:
+        return Report(runs=(lighter, *runs, SLOW), capacity=Capacity(goal=Goal(), found=found))
+
+    for runs in ((invalid, QUICK), (QUICK, invalid), (bad, QUICK), (QUICK, bad)):
+        assert searched(*runs).main is QUICK
+        assert exit_code(searched(*runs), None) == 0
+    assert searched(QUICK, again).main is again
+    assert searched(bad).main is lighter
+    spoiled = Report(runs=(invalid, SLOW), capacity=Capacity(goal=Goal(), found=found))
+    assert exit_code(spoiled, None) == 3
 
 
 def test_a_stopped_run_is_130() -> None:
