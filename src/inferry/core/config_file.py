@@ -51,12 +51,11 @@ class LoadedFile:
 
     def placed(self, message: str) -> str:
         """`message` with file and line before each of its lines that begins with a key of the file."""
-        return "\n".join(self._placed(line) for line in message.splitlines())
-
-    def _placed(self, line: str) -> str:
-        # A message may name a key that is not written: the longest known beginning counts. Names may hold dots.
-        begins = [at for at in self.lines if at and _begins_with(line, at)]
-        return f"{self.place(max(begins, key=len))}: {line}" if begins else line
+        keys: dict[str, KeyPath] = {}
+        for at in sorted(self.lines, key=len):  # names may hold dots: of two that read alike, the deeper one
+            keys[dotted(at)] = at
+        found = ((line, _key_at_start(line, keys)) for line in message.splitlines())
+        return "\n".join(line if at is None else f"{self.place(at)}: {line}" for line, at in found)
 
 
 def load_file(path: Path, environ: Mapping[str, str]) -> LoadedFile:
@@ -253,7 +252,14 @@ def line_of(problem: str) -> int:
     return int(number) if number.isdigit() else 0
 
 
-def _begins_with(line: str, at: KeyPath) -> bool:
-    # A section's name alone (`host`) may as well begin a sentence.
-    end = r"[.:]" if len(at) == 1 else r"(?![\w-])"
-    return re.match(re.escape(dotted(at)) + end, line) is not None
+def _key_at_start(line: str, keys: Mapping[str, KeyPath]) -> KeyPath | None:
+    """The key that `line` begins with. It may name one that is not written: the longest known beginning counts."""
+    for end in range(len(line), 0, -1):
+        behind = line[end : end + 1]
+        if behind.isalnum() or behind in ("_", "-"):
+            continue
+        at = keys.get(line[:end])
+        # A section's name alone (`host`) may as well begin a sentence.
+        if at is not None and (len(at) > 1 or behind in (".", ":")):
+            return at
+    return None

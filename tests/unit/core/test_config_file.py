@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from inferry.core.config_file import FILE_BYTES_MAX, LoadedFile, load_file, parse_text
+from inferry.core import config_file
+from inferry.core.config_file import FILE_BYTES_MAX, KeyPath, LoadedFile, load_file, parse_text
+from inferry.core.config_wording import dotted
 from inferry.core.errors import ConfigError
 from inferry.core.gateway_settings import Tls
 from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
@@ -335,3 +337,28 @@ def test_messages_get_the_line_of_the_key_that_they_begin_with() -> None:
         ("host unreachable", ""),
     ):
         assert loaded.placed(f"{line}\nwhat else") == f"{placed}{line}\nwhat else"
+
+
+def test_messages_name_deployments_with_dots() -> None:
+    """The one whose whole name is there, not the one whose name begins alike."""
+    loaded = parse("deployments:\n  a: {engine: simulated}\n  a.b:\n    engine: simulated\n")
+    assert loaded.placed("deployments.a.b can't be") == "inferry.yaml:3: deployments.a.b can't be"
+    assert loaded.placed("deployments.a.b.engine: x") == "inferry.yaml:4: deployments.a.b.engine: x"
+    assert loaded.placed("deployments.a: x") == "inferry.yaml:2: deployments.a: x"
+
+
+def test_a_message_of_many_lines_looks_at_each_key_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at each key for each line, which takes seconds for a file of 500 deployments."""
+    loaded = parse("deployments:\n" + "".join(f"  chat-{i}: {{engine: simulated}}\n" for i in range(50)))
+    looked_at: list[KeyPath] = []
+
+    def counted(at: KeyPath) -> str:
+        looked_at.append(at)
+        return dotted(at)
+
+    monkeypatch.setattr(config_file, "dotted", counted)
+    lines = [f"deployments.chat-{i}.engine can't be" for i in range(50)]
+    assert loaded.placed("\n".join(lines)).splitlines() == [
+        f"inferry.yaml:{number}: {line}" for number, line in enumerate(lines, 2)
+    ]
+    assert sorted(map(str, looked_at)) == sorted(map(str, loaded.lines))
