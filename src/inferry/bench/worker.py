@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from inferry.bench.http_client import Client
 from inferry.bench.http_request import Destination
 from inferry.bench.judging import encode, read
-from inferry.bench.loop_lag import LoopLag
+from inferry.bench.loop_lag import LoopLag, with_load, with_times
 from inferry.bench.raw_store import RawStore
 from inferry.bench.records import ClientAudit
 from inferry.bench.sender import Sender
@@ -40,7 +40,6 @@ from inferry.bench.worker_messages import (
     read_frame,
 )
 from inferry.bench.workload import asks
-from inferry.core.clock import SystemClock
 from inferry.core.errors import InferryError
 
 COUNTS_EVERY_S = 1.0
@@ -49,8 +48,6 @@ PREPARE_S = 3.0
 """At most so long, before the run begins; what is not made by then is made while it goes on."""
 GIVEN_UP = 1
 RUNNER_GONE = 3
-
-_now_s = SystemClock.now_s
 
 
 class RunnerGone(Exception):
@@ -152,24 +149,25 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.disable()  # a collection stops everything, for longer than many a token takes
-        lag = LoopLag()
+        lag = LoopLag(self._client)
         lag.begin()
         self._sender.begin(start_s)
-        began_s, cpu_began_s = _now_s(), _cpu_s()
         try:
             await self._sender.finished.wait()
         finally:
             lag.end()
-            wall_s, cpu_s = _now_s() - began_s, _cpu_s() - cpu_began_s
             await self._leave()
-        late, slip = Sample(lag.late_s), Sample(self._sender.slip_s)
+        loaded = with_load(lag.seconds)
+        late = Sample(late_s for second in loaded for late_s in second.late_s)
+        late_at_all = Sample(late_s for second in with_times(lag.seconds) for late_s in second.late_s)
+        slip = Sample(self._sender.slip_s)
         return ClientAudit(
             process=self._job.process,
-            wall_s=wall_s,
-            cpu_s=cpu_s,
+            wall_s=sum(second.wall_s for second in loaded),
+            cpu_s=sum(second.cpu_s for second in loaded),
             lag_ms_p50=_ms(late, 0.5),
             lag_ms_p99=_ms(late, 0.99),
-            lag_ms_max=_ms(late, 1),
+            lag_ms_max=_ms(late_at_all, 1),
             slip_ms_p50=_ms(slip, 0.5),
             slip_ms_p99=_ms(slip, 0.99),
             slip_ms_max=_ms(slip, 1),
@@ -206,11 +204,6 @@ class Worker:
 def _ms(sample: Sample, share: float) -> float:
     """0 of no values: nothing was late."""
     return (sample.percentile(share) or 0.0) * 1000
-
-
-def _cpu_s() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 def _allow_many_files() -> None:
