@@ -154,6 +154,8 @@ class ClientAudit(Struct, frozen=True, kw_only=True):
     connections: int
     """Opened in all."""
     unsent: int = 0
+    idle_share: float = 0.0
+    """Closed loops: of their users' time, that in which they were free and the client had made no request for them."""
 
 
 class GpuSample(Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ import asyncio
 import heapq
 import math
 from collections import deque
+from collections.abc import Callable
 
 from inferry.bench.exact_timer import ExactTimer
 from inferry.bench.http_client import Client, Exchange
@@ -27,6 +28,38 @@ STOPPED = "the run was stopped"
 _now_s = SystemClock.now_s
 
 
+class Turn:
+    """A later turn of a conversation. Written when the one before has been sent: until then it takes no room."""
+
+    __slots__ = ("_made", "_make", "_taken", "after", "number", "think_s")
+
+    def __init__(
+        self, number: int, after: int, think_s: float, make: Callable[[], tuple[Ask, bytes]]
+    ) -> None:
+        self.number = number
+        self.after = after
+        """The turn before."""
+        self.think_s = think_s
+        self._make = make
+        self._made: tuple[Ask, bytes] | None = None
+        self._taken = False
+
+    def prepare(self) -> None:
+        if self._made is None and not self._taken:
+            self._made = self._make()
+
+    def take(self) -> tuple[Ask, bytes]:
+        """Once."""
+        self.prepare()
+        made, self._made, self._taken = self._made, None, True
+        assert made is not None, "taken once"
+        return made
+
+    def leave(self) -> None:
+        """It will not be sent."""
+        self._made, self._taken = None, True
+
+
 class Sender:
     """One worker's share of a run. Its `client` must call its `on_end`."""
 
@@ -38,16 +71,25 @@ class Sender:
         self._asks: dict[int, Ask] = {}
         """Not yet ended."""
         self._requests: dict[int, bytes] = {}
-        """Not yet sent."""
+        """Not yet sent, but for later turns."""
         self._due: list[tuple[float, int]] = []
         """A heap of seconds since the start, and numbers."""
         self._whenever: deque[int] = deque()
         """For users of a closed loop."""
-        self._next_turn: dict[int, int] = {}
-        """The request that comes after the one with the number."""
+        self._next_turn: dict[int, Turn] = {}
+        """By the number of the one before."""
+        self._due_turns: dict[int, Turn] = {}
+        """The one before has ended."""
+        self.to_prepare: asyncio.Queue[Turn] = asyncio.Queue()
+        """Turns that will soon be due."""
         self._turn_ended_s: dict[int, float] = {}
         """Of turns whose next was not known then; infinite: it was left out, and so are those after it."""
-        self._free_since_s: deque[float] = deque([0.0] * users_of(plan, process))
+        self._users = users_of(plan, process)
+        self._free_since_s: deque[float] = deque([0.0] * self._users)
+        self._idle_s = 0.0
+        """In which users were free and no request was made for them: of all users, one after the other."""
+        self._asked_until_s = 0.0
+        """When no more requests were to come; from then on, nobody who is free waits for one."""
         self._timer: ExactTimer | None = None
         self._prepared_max = prepared_max(plan, process)
         self._prepared_bytes = 0
@@ -64,16 +106,10 @@ class Sender:
     # --- before and while the run goes on -------------------------------------------------------------
 
     def add(self, ask: Ask, request: bytes) -> None:
-        """One more request, made already. Those due after the plan's time are left out."""
+        """One more request, made already, that comes after no other. Those due after the plan's time are left out."""
         if self.all_taken:  # stopped meanwhile
             return
-        number = ask.number
-        after_s = None
-        if ask.after is not None and ask.due_s is None:
-            after_s = self._turn_ended_s.pop(ask.after, None)
-            if after_s is None:
-                self._next_turn[ask.after] = number
-        due_s = ask.due_s if after_s is None else after_s + ask.think_s
+        number, due_s = ask.number, ask.due_s
         if due_s is not None and due_s >= self._plan.duration_s:
             self._turn_ended_s[number] = math.inf
             return
@@ -83,10 +119,20 @@ class Sender:
         self._prepared_bytes += len(request)
         if due_s is not None:
             self._set_due(due_s, number)
-        elif ask.after is None:
+        else:
             self._whenever.append(number)
             self._serve_users()
         self._look_at_room()
+
+    def add_turn(self, turn: Turn) -> None:
+        """A later turn, after the one before it."""
+        if self.all_taken:
+            return
+        ended_s = self._turn_ended_s.pop(turn.after, None)
+        if ended_s is None:
+            self._next_turn[turn.after] = turn
+        else:
+            self._set_turn_due(turn, ended_s)
 
     def begin(self, start_s: float) -> None:
         """From now on, requests are sent; `start_s` on the monotonic clock."""
@@ -97,13 +143,13 @@ class Sender:
         self._wait_for_end_of_time()
 
     def no_more(self) -> None:
-        self.all_taken = True
+        self._take_no_more()
         self._look_at_end()
 
     def stop(self) -> None:
         """Send nothing more, and leave what is under way."""
         self._forget_unsent()
-        self.all_taken = True
+        self._take_no_more()
         self.client.drop_all(Verdict.ABANDONED, STOPPED)
         self._look_at_end()
 
@@ -126,6 +172,12 @@ class Sender:
     @property
     def unsent(self) -> int:
         return self._unsent
+
+    @property
+    def idle_share(self) -> float:
+        """Of the time of a closed loop's users, that in which they were free and no request was made for them."""
+        time_s = self._users * self._asked_until_s
+        return self._idle_s / time_s if time_s > 0 else 0.0
 
     # --- sending --------------------------------------------------------------------------------------
 
@@ -150,14 +202,23 @@ class Sender:
         if self._timer is None or _now_s() < self.start_s:
             return
         while self._whenever and self._free_since_s and not self._is_over():
-            self._send(self._whenever.popleft(), self._free_since_s.popleft())
+            free_since_s = self._free_since_s.popleft()
+            self._idle_s += self._run_s() - free_since_s
+            self._send(self._whenever.popleft(), free_since_s)
 
     def _send(self, number: int, due_s: float) -> None:
-        request = self._requests.pop(number)
-        self._prepared_bytes -= len(request)
+        turn = self._due_turns.pop(number, None)
+        if turn is None:
+            request = self._requests.pop(number)
+            self._prepared_bytes -= len(request)
+        else:
+            ask, request = turn.take()
+            self._asks[number] = _without_prompt(ask)
         exchange = Exchange(number, self.start_s + due_s, request)
         self._sent += 1
         self.client.send(exchange, self._plan.timeout_s, self._asks[number].abandon_after_s)
+        if number in self._next_turn:
+            self.to_prepare.put_nowait(self._next_turn[number])
         self._look_at_room()
 
     def on_end(self, exchange: Exchange) -> None:
@@ -178,16 +239,27 @@ class Sender:
         """The next turn of the conversation, or another one for the user who is free now."""
         following = self._next_turn.pop(number, None)
         if following is not None:
-            due_s = ended_s + self._asks[following].think_s
-            if due_s < self._plan.duration_s:
-                self._set_due(due_s, following)
+            if self._set_turn_due(following, ended_s):
                 return  # the user of a closed loop stays with the conversation
-            self._leave_out(following)
         elif ask.session is not None and not self.all_taken:
             self._turn_ended_s[number] = ended_s
         if isinstance(self._plan.arrivals, Closed):
             self._free_since_s.append(ended_s)
             self._serve_users()
+
+    def _set_turn_due(self, turn: Turn, ended_s: float) -> bool:
+        """False: it would be due after the plan's time, and is left out with all turns after it."""
+        due_s = ended_s + turn.think_s
+        if due_s < self._plan.duration_s:
+            self._due_turns[turn.number] = turn
+            self._set_due(due_s, turn.number)
+            return True
+        left: Turn | None = turn
+        while left is not None:
+            left.leave()
+            self._turn_ended_s[left.number] = math.inf
+            left = self._next_turn.pop(left.number, None)
+        return False
 
     # --- bounds ---------------------------------------------------------------------------------------
 
@@ -204,12 +276,12 @@ class Sender:
             return
         if isinstance(self._plan.arrivals, Closed) and self._is_over():
             self._forget_unsent()
-            self.all_taken = True
+            self._take_no_more()
         if self.all_taken and not self._whenever:
             self.finished.set()
 
     def _is_over(self) -> bool:
-        return _now_s() - self.start_s >= self._plan.duration_s
+        return self._run_s() >= self._plan.duration_s
 
     def _wait_for_end_of_time(self) -> None:
         """A closed loop in which nothing is under way then has nobody else to notice it."""
@@ -219,14 +291,15 @@ class Sender:
         else:
             self._look_at_end()
 
-    def _leave_out(self, number: int | None) -> None:
-        """A turn that would be due after the plan's time, and all turns after it."""
-        while number is not None:
-            self._asks.pop(number)
-            self._prepared_bytes -= len(self._requests.pop(number))
-            self._turn_ended_s[number] = math.inf
-            number = self._next_turn.pop(number, None)
-        self._look_at_room()
+    def _take_no_more(self) -> None:
+        if not self.all_taken and self._timer is not None:
+            self._asked_until_s = min(self._run_s(), self._plan.duration_s)
+            self._idle_s += sum(max(0.0, self._asked_until_s - since_s) for since_s in self._free_since_s)
+        self.all_taken = True
+
+    def _run_s(self) -> float:
+        """Since the run's start."""
+        return _now_s() - self.start_s
 
     def _forget_unsent(self) -> None:
         for number in self._requests:
@@ -235,6 +308,7 @@ class Sender:
         self._due.clear()
         self._whenever.clear()
         self._next_turn.clear()
+        self._due_turns.clear()
         self._prepared_bytes = 0
         self._look_at_room()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 
-from inferry.bench.plan import Arrivals, Closed, Constant, Gamma, Poisson, Ramp, RunPlan, Steps
+from inferry.bench.plan import Arrivals, Closed, Constant, Gamma, Poisson, Ramp, RunPlan, Sessions, Steps
 
 STREAMS_PER_PROCESS = 300
 """Requests per second, of 100 tokens each. One process took 36 % of a core for them (AMD EPYC, family 26, 2 cores of a
@@ -18,6 +18,8 @@ PREPARED_MAX = 4096
 """Requests made ahead of their time, per process."""
 PREPARED_LEAST = 64
 PREPARED_PER_USER = 4
+TURNS_MAX = 65_536
+"""Later turns of conversations that have not begun, per process, about 1 KB each: unwritten."""
 
 
 def processes_for(arrivals: Arrivals, cores: int | None = None) -> int:
@@ -62,7 +64,12 @@ def warm_connections(plan: RunPlan, process: int) -> int:
 
 
 def prepared_max(plan: RunPlan, process: int) -> int:
-    """Requests that a process makes ahead; a closed loop's workload is endless, and needs no more than its users."""
-    if not isinstance(plan.arrivals, Closed):
-        return PREPARED_MAX
-    return min(PREPARED_MAX, PREPARED_LEAST + PREPARED_PER_USER * users_of(plan, process))
+    """Requests that a process makes ahead; of a conversation, the first turn counts, since the others are made later.
+
+    A closed loop's workload is endless, and needs no more than its users.
+    """
+    if isinstance(plan.arrivals, Closed):
+        return min(PREPARED_MAX, PREPARED_LEAST + PREPARED_PER_USER * users_of(plan, process))
+    if isinstance(plan.workload, Sessions):
+        return max(PREPARED_LEAST, min(PREPARED_MAX, int(TURNS_MAX / plan.workload.turns.mean)))
+    return PREPARED_MAX

@@ -31,7 +31,7 @@ BUSY_DOUBT, BUSY_WRONG = 0.8, 0.95
 """Of one core, per process. What comes to a place that is busy for a share r of the time waits for r / (1 - r)
 turns on average (M/M/1): 4 at 0.8, 19 at 0.95."""
 RATE_DOUBT, RATE_WRONG = 0.02, 0.05
-"""By how much the achieved rate may fall short of what was due."""
+"""By how much the achieved rate may fall short of what was due, or a closed loop's users at work of all its users."""
 UNSENT_WRONG = 0.01
 """One that was not sent is enough for doubt. At 1 % of them, the 99th percentile is made of what is missing."""
 CLOCK_SLACK_S = 1e-4
@@ -66,6 +66,7 @@ def judge(
         *_connections(record),
         *_processes(plan, record.audits),
         *_lag(record.audits, summary),
+        *_idle_users(record.audits),
         *_slip(plan, record.audits, summary),
         *_rate(plan, summary),
         *_clock(record.requests),
@@ -172,6 +173,16 @@ def _slip(plan: RunPlan, audits: tuple[ClientAudit, ...], summary: Summary) -> I
         yield _Finding(
             verdict,
             f"the client sent up to {slip_ms:.3g} ms late (p99), and {figure}: the load came otherwise than planned",
+        )
+
+
+def _idle_users(audits: tuple[ClientAudit, ...]) -> Iterator[_Finding]:
+    idlest = max(audits, key=lambda audit: audit.idle_share, default=None)
+    if idlest and idlest.idle_share > RATE_DOUBT:
+        yield _Finding(
+            "invalid" if idlest.idle_share > RATE_WRONG else "suspect",
+            f"users of process {idlest.process} of the client waited for {idlest.idle_share:.0%} of their time until "
+            "a request was made for them: there was less load than asked for; more processes or shorter prompts help",
         )
 
 

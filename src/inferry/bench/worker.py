@@ -13,6 +13,7 @@ import resource
 import signal
 import socket
 import sys
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -23,8 +24,8 @@ from inferry.bench.http_request import Destination
 from inferry.bench.judging import encode, read
 from inferry.bench.loop_lag import LoopLag, with_load, with_times
 from inferry.bench.raw_store import RawStore
-from inferry.bench.records import ClientAudit
-from inferry.bench.sender import Sender
+from inferry.bench.records import Ask, ClientAudit
+from inferry.bench.sender import Sender, Turn
 from inferry.bench.split import warm_connections
 from inferry.bench.statistics import Sample
 from inferry.bench.worker_messages import (
@@ -39,7 +40,8 @@ from inferry.bench.worker_messages import (
     from_runner,
     read_frame,
 )
-from inferry.bench.workload import asks
+from inferry.bench.workload import outlines
+from inferry.bench.workload.outline import Outline
 from inferry.core.errors import InferryError
 
 COUNTS_EVERY_S = 1.0
@@ -74,7 +76,7 @@ class Worker:
             self._destination.host if self._destination.tls else None,
         )
         self._sender.client = self._client
-        self._asks = asks(
+        self._outlines = outlines(
             job.plan, job.wording, nonce=job.nonce, process=job.process, processes=job.plan.processes
         )
 
@@ -88,6 +90,7 @@ class Worker:
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             taking = tasks.create_task(self._take_asks())
+            preparing = tasks.create_task(self._prepare_turns())
             await self._client.warm(warm_connections(self._plan, self._job.process))
             await self._prepared(taking)
             await self._say(Ready())
@@ -96,6 +99,7 @@ class Worker:
             counting = tasks.create_task(self._count())
             audit = await self._busy_time(start_s)
             taking.cancel()
+            preparing.cancel()
             counting.cancel()
             await self._read_answers()
             await self._say(Done(audit=audit))
@@ -108,17 +112,30 @@ class Worker:
     # --- before ---------------------------------------------------------------------------------------
 
     async def _take_asks(self) -> None:
-        """Makes requests ahead of their time, as many as there is room for."""
-        target = self._plan.target
-        for ask in self._asks:
-            encoded = encode(target, ask)
-            request = self._destination.request(encoded.path, encoded.body, encoded.headers)
-            self._sender.add(ask, request)
+        """Makes requests ahead of their time, as many as there is room for; later turns when they will soon be due."""
+        sender = self._sender
+        for outline in self._outlines:
+            make = partial(self._made, outline)
+            if outline.after is not None:
+                sender.add_turn(Turn(outline.number, outline.after, outline.think_s, make))
+            else:
+                await sender.has_room.wait()
+                if sender.all_taken:
+                    return
+                sender.add(*make())
             await asyncio.sleep(0)  # what is due goes first
-            await self._sender.has_room.wait()
-            if self._sender.all_taken:
-                return
-        self._sender.no_more()
+        sender.no_more()
+
+    async def _prepare_turns(self) -> None:
+        while True:
+            turn = await self._sender.to_prepare.get()
+            turn.prepare()
+            await asyncio.sleep(0)
+
+    def _made(self, outline: Outline) -> tuple[Ask, bytes]:
+        ask = outline.make()
+        encoded = encode(self._plan.target, ask)
+        return ask, self._destination.request(encoded.path, encoded.body, encoded.headers)
 
     async def _prepared(self, taking: asyncio.Task[None]) -> None:
         full = asyncio.ensure_future(self._sender.was_full.wait())
@@ -173,6 +190,7 @@ class Worker:
             slip_ms_max=_ms(slip, 1),
             connections=self._client.opened,
             unsent=self._sender.unsent,
+            idle_share=self._sender.idle_share,
         )
 
     async def _count(self) -> None:

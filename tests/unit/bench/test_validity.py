@@ -50,6 +50,8 @@ def test_a_server_that_fails_makes_no_run_invalid() -> None:
         ({"lag_ms_p99": 2.0}, "suspect", "2 ms late (p99 of its event loop's lag)"),
         ({"lag_ms_p99": 60.0}, "invalid", "the p99 of the gap between tokens is 10 ms"),
         ({"lag_ms_p50": 30.0, "lag_ms_p99": 60.0}, "invalid", "30 ms late (p50"),
+        ({"idle_share": 0.03}, "suspect", "waited for 3% of their time until a request was made"),
+        ({"idle_share": 0.3}, "invalid", "there was less load than asked for"),
         ({"slip_ms_p99": 8.0}, "suspect", "sent up to 8 ms late"),
         ({"slip_ms_p99": 80.0}, "invalid", "the load came otherwise than planned"),
     ],

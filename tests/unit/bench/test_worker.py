@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from inferry.bench import worker
 from inferry.bench.exact_timer import ExactTimer
@@ -23,14 +24,15 @@ from inferry.bench.plan import (
     Poisson,
     Ramp,
     RunPlan,
+    Sessions,
     Synthetic,
     Target,
     TraceTimes,
 )
 from inferry.bench.raw_store import RawStore
 from inferry.bench.records import Ask, Raw, Verdict
-from inferry.bench.sender import Sender
-from inferry.bench.split import processes_for, users_of, warm_connections
+from inferry.bench.sender import Sender, Turn
+from inferry.bench.split import prepared_max, processes_for, users_of, warm_connections
 from inferry.bench.tokens import Wording
 from inferry.bench.worker_messages import Job, Start, frame, read_frame
 from inferry.core.clock import SystemClock
@@ -51,6 +53,12 @@ def plan_of(
         timeout_s=timeout_s,
         processes=processes,
     )
+
+
+def turn(number: int, think_s: float = 0.0, after: int | None = None, session: int = 7) -> Turn:
+    after = number - 1 if after is None else after
+    ask = Ask(number=number, due_s=None, text="x", session=session, after=after, think_s=think_s)
+    return Turn(number, after, think_s, lambda: (ask, REQUEST))
 
 
 @asynccontextmanager
@@ -130,11 +138,11 @@ async def test_a_turn_comes_a_while_after_the_one_before() -> None:
     """The next turn is due `think_s` after the last one's end, known before or only after that end."""
     async with sending(plan_of(Constant(rate=1)), answer_s=0.02) as (sender, store):
         sender.add(Ask(number=0, due_s=0.0, text="x", session=7), REQUEST)
-        sender.add(Ask(number=1, due_s=None, text="x", session=7, after=0, think_s=0.03), REQUEST)
+        sender.add_turn(turn(1, 0.03))
         sender.begin(SystemClock.now_s())
         while sender.counts().ended < 2:
             await asyncio.sleep(0.005)
-        sender.add(Ask(number=2, due_s=None, text="x", session=7, after=1, think_s=0.04), REQUEST)
+        sender.add_turn(turn(2, 0.04))
         sender.no_more()
         await sender.finished.wait()
         raws = sorted((raw for _, raw in store.take()), key=lambda raw: raw.number)
@@ -146,16 +154,17 @@ async def test_turns_after_the_plans_time_are_left_out() -> None:
     """A turn that would be due too late, and all turns after it, known then or not, are not sent, and hold no room."""
     async with sending(plan_of(Constant(rate=1), duration_s=0.1), answer_s=0.0) as (sender, store):
         sender.add(Ask(number=0, due_s=0.0, text="x", session=1), REQUEST)
-        sender.add(Ask(number=1, due_s=None, text="x", session=1, after=0, think_s=9.0), REQUEST)
-        sender.add(Ask(number=2, due_s=None, text="x", session=1, after=1), REQUEST)
+        sender.add_turn(turn(1, 9.0))
+        sender.add_turn(turn(2))
         sender.begin(SystemClock.now_s())
         while not sender.counts().ended:
             await asyncio.sleep(0.005)
-        sender.add(Ask(number=3, due_s=None, text="x", session=1, after=2), REQUEST)
+        sender.add_turn(turn(3))
         sender.no_more()
         await sender.finished.wait()
         assert [raw.number for _, raw in store.take()] == [0]
         assert not sender._requests
+        assert not sender._next_turn
 
 
 async def test_stopping_leaves_what_is_under_way() -> None:
@@ -187,6 +196,73 @@ async def test_requests_made_ahead_are_bounded() -> None:
         async with asyncio.timeout(5):
             await sender.has_room.wait()
         sender.stop()
+
+
+@pytest.mark.parametrize("arrivals", [Closed(concurrency=6), Constant(rate=100)])
+async def test_later_turns_take_no_room(arrivals: Arrivals) -> None:
+    """Conversations of 400 turns: all six are under way at once, and of their later turns only the next is written."""
+    written: list[int] = []
+
+    def long(number: int) -> Turn:
+        made = turn(number)
+
+        def write() -> tuple[Ask, bytes]:
+            written.append(number)
+            return made.take()
+
+        return Turn(number, number - 1, 0.0, write)
+
+    async with sending(plan_of(arrivals), answer_s=60) as (sender, _):
+        for session in range(6):
+            first = session * 400
+            assert sender.has_room.is_set()
+            due_s = None if isinstance(arrivals, Closed) else session * 0.01
+            sender.add(Ask(number=first, due_s=due_s, text="x", session=session), REQUEST)
+            for number in range(first + 1, first + 400):
+                sender.add_turn(long(number))
+        sender.begin(SystemClock.now_s())
+        async with asyncio.timeout(5):
+            for _ in range(6):
+                (await sender.to_prepare.get()).prepare()
+        assert sender.client.under_way == 6
+        assert sorted(written) == [session * 400 + 1 for session in range(6)]
+        assert sender.has_room.is_set()
+        sender.stop()
+
+
+async def test_a_turn_that_nobody_wrote_in_time_is_written_when_due() -> None:
+    """Written ahead or not, a turn is sent, and once."""
+    async with sending(plan_of(Constant(rate=1)), answer_s=0.0) as (sender, store):
+        sender.add(Ask(number=0, due_s=0.0, text="x", session=7), REQUEST)
+        sender.add_turn(turn(1))
+        sender.no_more()
+        raws = await all_raws(sender, store)
+        assert [raw.number for raw in raws] == [0, 1]
+        late = sender.to_prepare.get_nowait()
+        late.prepare()
+        assert late._made is None
+
+
+async def test_users_for_whom_nothing_was_made_are_noted() -> None:
+    """Three users, one request: two of them have nothing to ask for two thirds of the time. None is idle when all was asked."""
+    async with sending(plan_of(Closed(concurrency=3), duration_s=0.3), answer_s=0.4) as (sender, store):
+        sender.add(Ask(number=0, due_s=None, text="x"), REQUEST)
+        await all_raws(sender, store)
+        assert sender.idle_share == pytest.approx(2 / 3, abs=0.05)
+    async with sending(plan_of(Closed(concurrency=3), duration_s=0.3), answer_s=0.0) as (sender, store):
+        sender.add(Ask(number=0, due_s=None, text="x"), REQUEST)
+        sender.no_more()
+        await all_raws(sender, store)
+        assert sender.idle_share == 0
+
+
+def test_how_many_requests_are_made_ahead() -> None:
+    """Of long conversations of an open loop fewer are made ahead: their later turns, unwritten, take memory too."""
+    turns = Lengths(mean=80)
+    talk = Sessions(turns=turns, first_tokens=turns, turn_tokens=turns, output_tokens=turns)
+    assert prepared_max(plan_of(Constant(rate=12)), 0) == 4096
+    assert prepared_max(replace(plan_of(Constant(rate=12)), workload=talk), 0) == 819
+    assert prepared_max(replace(plan_of(Closed(concurrency=60)), workload=talk), 0) == 64 + 4 * 60
 
 
 async def test_the_timer_is_never_early() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice, repeat
 
 from msgspec.structs import replace
@@ -29,10 +30,20 @@ def asks(
     different ones have no beginnings in common. Reads the workload's file at once. Raises BadBenchPlan for a plan
     or a file that can't be.
     """
+    return (
+        outline.make()
+        for outline in outlines(plan, wording, nonce=nonce, process=process, processes=processes)
+    )
+
+
+def outlines(
+    plan: RunPlan, wording: Wording, *, nonce: str = "", process: int = 0, processes: int = 1
+) -> Iterator[Outline]:
+    """The same, each to be written when it is needed: long conversations then take no room before."""
     check_plan(plan)
     script = Script(plan.seed, nonce, wording, Writer(wording))
-    outlines = islice(_outlines(plan, script), plan.requests_max)
-    return _written(plan, outlines, process, processes)
+    every = islice(_outlines(plan, script), plan.requests_max)
+    return _share(plan, every, process, processes)
 
 
 def _outlines(plan: RunPlan, script: Script) -> Iterator[Outline]:
@@ -58,16 +69,18 @@ def _outlines(plan: RunPlan, script: Script) -> Iterator[Outline]:
             return session_outlines(workload, script, dues)
 
 
-def _written(plan: RunPlan, outlines: Iterator[Outline], process: int, processes: int) -> Iterator[Ask]:
+def _share(plan: RunPlan, every: Iterator[Outline], process: int, processes: int) -> Iterator[Outline]:
     chance = stream(plan.seed, "abandon")
-    embeds = plan.target.api == "embeddings"
-    for outline in outlines:
+    for outline in every:
         # Drawn for each one, so that who leaves does not depend on how many processes there are.
         leaves, after_s = chance.random() < plan.abandon_share, chance.expovariate(1.0) * plan.abandon_after_s
         belongs = outline.number if outline.session is None else outline.session
-        if belongs % processes != process:
-            continue
-        ask = outline.make()
-        if leaves:
-            ask = replace(ask, abandon_after_s=after_s)
-        yield replace(ask, output_tokens=None) if embeds else ask
+        if belongs % processes == process:
+            yield outline._replace(make=partial(_made, plan, outline.make, after_s if leaves else None))
+
+
+def _made(plan: RunPlan, make: Callable[[], Ask], abandon_after_s: float | None) -> Ask:
+    ask = make()
+    if abandon_after_s is not None:
+        ask = replace(ask, abandon_after_s=abandon_after_s)
+    return replace(ask, output_tokens=None) if plan.target.api == "embeddings" else ask

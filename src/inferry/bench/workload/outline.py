@@ -16,6 +16,9 @@ class Outline(NamedTuple):
     number: int
     session: int | None
     make: Callable[[], Ask]
+    after: int | None = None
+    """A later turn of a conversation: the number of the turn before, and how long after its end this one is due."""
+    think_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,8 @@ def session_outlines(workload: Sessions, script: Script, dues: Iterator[float | 
                 after=previous,
                 think_s=think_s,
             )
-            yield Outline(number, session, partial(_with_messages, ask, workload, script, questions, answers))
+            make = partial(_with_messages, ask, workload, script, questions, answers)
+            yield Outline(number, session, make, after=previous, think_s=think_s)
             answers += (output_tokens,)
             before_tokens, previous = said, number
 
