@@ -71,6 +71,8 @@ class Requests(Struct, frozen=True, kw_only=True):
     warmup: int
     """Before, in no other figure."""
     by_verdict: dict[str, int]
+    resent: int = 0
+    """Sent once more, since the server was just closing the idle connection."""
 
 
 class RequestRates(Struct, frozen=True, kw_only=True):
@@ -252,6 +254,7 @@ def _requests(every: Sequence[RequestRecord], measured: Sequence[RequestRecord])
         unsent=verdicts[Verdict.UNSENT],
         warmup=len(every) - len(measured),
         by_verdict={str(verdict): verdicts[verdict] for verdict in Verdict if verdicts[verdict]},
+        resent=sum(request.resent for request in measured),
     )
 
 

@@ -63,9 +63,11 @@ def judge(
     findings = [
         *_nothing_measured(summary),
         *_unsent(summary),
+        *_resent(summary),
         *_connections(record),
         *_processes(plan, record.audits),
         *_lag(record.audits, summary),
+        *_stalls(record.audits, summary),
         *_idle_users(record.audits),
         *_slip(plan, record.audits, summary),
         *_rate(plan, summary),
@@ -100,6 +102,16 @@ def _unsent(summary: Summary) -> Iterator[_Finding]:
             "invalid" if unsent > UNSENT_WRONG * due else "suspect",
             f"the client did not get to {unsent} of {due} requests: more processes, a lower rate or a larger limit "
             "of open files (ulimit -n) helps",
+        )
+
+
+def _resent(summary: Summary) -> Iterator[_Finding]:
+    resent = summary.requests.resent
+    if resent:
+        yield _Finding(
+            "suspect",
+            f"{resent} of {summary.requests.due} requests met a connection that the server was just closing, and were "
+            "sent twice: either it closes what is idle for a very short time, or it lost them",
         )
 
 
@@ -160,6 +172,24 @@ def _lag(audits: tuple[ClientAudit, ...], summary: Summary) -> Iterator[_Finding
             findings.append(_Finding(verdict, words))
     # Both say the same; the harder one is enough.
     yield from sorted(findings, key=lambda finding: finding.verdict != "invalid")[:1]
+
+
+def _stalls(audits: tuple[ClientAudit, ...], summary: Summary) -> Iterator[_Finding]:
+    """A stream's longest gap is a maximum: one rare stop of the client is in those of all streams that it meets.
+
+    No more than a doubt, since nobody knows how many it met; and only of what would spoil a figure that all share.
+    """
+    lag_ms = max((audit.lag_ms_max for audit in audits), default=0.0)
+    stalls = [("longest gap of a stream", name, getattr(summary.stall_ms, name)) for name in ("p50", "p90")]
+    if not any(value for _, _, value in stalls):
+        return
+    verdict, figure = _weighed(lag_ms, stalls)
+    if verdict == "invalid":
+        yield _Finding(
+            "suspect",
+            f"the client's event loop stood still for up to {lag_ms:.3g} ms, and {figure}: some of the longest gaps may "
+            "be the client's own",
+        )
 
 
 def _slip(plan: RunPlan, audits: tuple[ClientAudit, ...], summary: Summary) -> Iterator[_Finding]:

@@ -64,6 +64,24 @@ def test_a_starved_client_is_named(audited: dict[str, Any], verdict: str, says: 
     assert says in got.reasons[0]
 
 
+@pytest.mark.parametrize(("lag_ms_max", "verdict"), [(900.0, "suspect"), (4.0, "valid")])
+def test_one_stop_of_the_client_is_in_many_longest_gaps(lag_ms_max: float, verdict: str) -> None:
+    """Too rare for a percentile of the lag, yet each stream that it meets has it as its longest gap; 4 ms are no matter."""
+    got = judged(audits=(audit(lag_ms_max=lag_ms_max),))
+    assert got.verdict == verdict
+    assert ["stood still for up to 900 ms" in reason for reason in got.reasons] == [True] * (lag_ms_max > 5)
+    in_one_piece = judged(requests(chunks=(1,)), audits=(audit(lag_ms_max=lag_ms_max),))
+    assert in_one_piece.verdict == "valid"
+
+
+def test_a_request_that_was_sent_twice_is_a_doubt() -> None:
+    """The server may have lost it; one of the warm-up is in no figure."""
+    got = judged([*requests(), request(100, due_s=10, resent=True)])
+    assert got.verdict == "suspect"
+    assert "1 of 101 requests met a connection that the server was just closing" in got.reasons[0]
+    assert judged([request(100, warmup=True, resent=True), *requests()]).verdict == "valid"
+
+
 def test_a_client_that_stalls_until_all_time_out() -> None:
     """No answer was whole, and the client looked up 400 ms late: it may itself be why, so the run is invalid."""
     made = requests(verdict=Verdict.TIMEOUT, chunks=())
