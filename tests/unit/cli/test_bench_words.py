@@ -37,7 +37,8 @@ WORDS = Words(
     timeout="600s", extra=None,
 )  # fmt: skip
 GIVEN = {
-    **dataclasses.asdict(WORDS), "slo": None, "goodput_min": None, "find_capacity": False, "sweep_rates": None,
+    **dataclasses.asdict(WORDS), "slo": None, "goodput_min": None, "price_per_hour": None, "currency": None,
+    "find_capacity": False, "sweep_rates": None,
     "sweep_concurrency": None, "compare": None, "engine": None, "quiet": False, "processes": None, "calibrate": True,
     "kill_replica_after": None, "stop_replica_after": None,
 }  # fmt: skip
