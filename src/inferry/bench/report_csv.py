@@ -20,6 +20,7 @@ OF_RECORD = (
     "verdict",
     "reason",
     "warmup",
+    "resent",
     "status",
     "finish_reason",
     "due_s",

@@ -16,7 +16,7 @@ from msgspec import Struct
 from inferry.bench.cost import Cost, cost
 from inferry.bench.energy import Energy, energy
 from inferry.bench.goodput import Goodput, counts, goodput, missed
-from inferry.bench.plan import Arrivals, Constant, Gamma, Poisson, RunPlan, Slo
+from inferry.bench.plan import Arrivals, Constant, Gamma, Poisson, RunPlan, Sessions, Slo
 from inferry.bench.records import RequestRecord, RunRecord, Verdict
 from inferry.bench.request_figures import (
     Figures,
@@ -198,7 +198,8 @@ def summarise(plan: RunPlan | None, record: RunRecord) -> Summary:
         ),
         slip_ms=distribution(Sample(slip for request in measured if (slip := slip_ms(request)) is not None)),
         requests_per_s=RequestRates(
-            asked=asked_rate(plan.arrivals) if plan else None,
+            # The rate of conversations is of their first turns, not of requests.
+            asked=asked_rate(plan.arrivals) if plan and not isinstance(plan.workload, Sessions) else None,
             due=due_per_s,
             sent=_rate([_tried_s(request) for request in measured if request.verdict is not Verdict.UNSENT]),
             ok=_ended_per_s(record.requests, window),

@@ -124,7 +124,7 @@ async def test_readings_of_a_running_inferry(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
-        control = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off"))
+        control = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         serving = asyncio.create_task(control.serve(sockets=[listener]))
         async with readings(path, "a") as look:
             while not control.started:
