@@ -70,7 +70,7 @@ def _of_run(run: ReportedRun, report: Report) -> Iterator[str]:
     yield f"{plan.target.api} at {shown_url(plan.target.base_url)}, model {plan.target.model}"
     yield f"{arrivals_text(plan.arrivals)} for {plan.duration_s:g} s; {workload_text(plan.workload)}"
     yield ""
-    yield _line("requests", _requests(summary))
+    yield _line("requests", _requests(run))
     yield from _failures(run)
     if summary.requests.ok:
         yield ""
@@ -84,11 +84,12 @@ def _of_run(run: ReportedRun, report: Report) -> Iterator[str]:
     yield from _verdict(run)
 
 
-def _requests(summary: Summary) -> str:
-    requests = summary.requests
+def _requests(run: ReportedRun) -> str:
+    requests = run.summary.requests
     parts = [f"{requests.due} due", f"{requests.sent} sent", f"{requests.ok} ok", f"{requests.failed} failed"]
     if requests.abandoned:
-        parts.append(f"{requests.abandoned} left by their client as planned")
+        why = "or cut off when the run was stopped" if run.record.stopped_early else "as planned"
+        parts.append(f"{requests.abandoned} left by their client {why}")
     if requests.warmup:
         parts.append(f"and {requests.warmup} of the warm-up, in no figure")
     return ", ".join(parts)

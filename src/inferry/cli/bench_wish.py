@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -156,6 +158,7 @@ def _price(given: dict[str, Any]) -> Price | None:
 
 def check_files(given: dict[str, Any]) -> None:
     """Before anything is measured: results that can't be written later would be lost."""
+    seen: dict[Path, str] = {}
     for name in ("json", "csv", "html"):
         path = given[name]
         if path is None:
@@ -163,6 +166,12 @@ def check_files(given: dict[str, Any]) -> None:
         if path.is_dir() or not path.parent.is_dir():
             why = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
             raise ConfigError(f"--{name} {path}: {why}. Name a file in a folder that is there.")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise ConfigError(f"--{name} {path}: can't be written. Name a file that you may write.")
+        if (other := seen.setdefault(path.resolve(), name)) != name:
+            raise ConfigError(
+                f"--{other} and --{name} both name {path}: one would replace the other. Name two files."
+            )
 
 
 def _option(name: str) -> str:

@@ -25,7 +25,7 @@ from inferry.bench.plan import (
 )
 from inferry.cli.bench_plan import Words, plan_of
 from inferry.cli.bench_target import Asked
-from inferry.cli.bench_wish import SEARCH_SLO, wish_of, words_of
+from inferry.cli.bench_wish import SEARCH_SLO, check_files, wish_of, words_of
 from inferry.cli.bench_words import duration_s, lengths, steps
 from inferry.core.errors import ConfigError
 
@@ -199,3 +199,12 @@ def test_wishes_that_do_not_go_together(changed: dict[str, Any], words: str) -> 
     with pytest.raises(ConfigError) as raised:
         wish(**changed)
     assert words in raised.value.message
+
+
+def test_two_results_in_one_file_are_refused(tmp_path: Path) -> None:
+    """One would replace the other; and a place where nothing can be written is told before the run."""
+    check_files({"json": tmp_path / "a.json", "csv": tmp_path / "a.csv", "html": None})
+    with pytest.raises(ConfigError, match="--json and --html both name"):
+        check_files({"json": tmp_path / "a", "csv": None, "html": tmp_path / "." / "a"})
+    with pytest.raises(ConfigError, match="there is no folder"):
+        check_files({"json": tmp_path / "no" / "a", "csv": None, "html": None})
