@@ -100,4 +100,5 @@ class WorkerLine:
         words = lines[-1] if lines else "it left no word why"
         if status is not None and status < 0:
             return f"was ended by {signal.Signals(-status).name} before its work was done: {words}"
-        return f"gave up before its work was done: {words}"
+        code = "it has not ended yet" if status is None else f"exit code {status}"
+        return f"gave up before its work was done ({code}): {words}"
