@@ -33,6 +33,8 @@ ASIDE = (-0.06, -0.04, -0.02, 0.02, 0.04, 0.06)
 """Where the next trial may be, as logarithms beside the edge."""
 SETTLED = 0.02
 """The edge may have moved by so much in the last fit, for it to be the answer."""
+CALM = 3
+"""Trials, all good, that say more than the fit does."""
 TRIALS_LEAST = 4
 """Near the edge, before the error of the fit is believed."""
 BLOCKS = 10
@@ -237,6 +239,16 @@ class Search:
         high = min((rate for rate, (_, most) in between.items() if most < self._goal.share), default=None)
         return low, high
 
+    def _always_held(self, edge: float) -> float:
+        """The load that held in CALM trials of it and of higher ones, where none failed below them; 0: there is none.
+
+        Where a server's limit is sharp, as with even arrivals, the fit's slope is its prior's, and the edge that it
+        sees lies below loads that have never failed.
+        """
+        failed = min((each.rate for each in self._told if not each.holds(self._goal.share)), default=math.inf)
+        held = sorted(each.rate for each in self._told if edge < each.rate < failed)
+        return held[-CALM] if len(held) >= CALM else 0.0
+
     # --- the answer -----------------------------------------------------------------------------------
 
     def _trial(self, rate: float, *, climbing: bool = False) -> Trial:
@@ -252,10 +264,10 @@ class Search:
         low, high = self._bracket()
         if low is None or high is None or self._edge is None:
             return Found(rate=low or 0.0, low=low or 0.0, high=high, sure=False, why=why)
-        rate = self._edge
-        half = 1.96 * self._fitted(rate)[1]
+        half = 1.96 * self._fitted(self._edge)[1]
+        rate = max(self._edge, self._always_held(self._edge))
         between = rate * math.exp(-half), rate * math.exp(half)
-        if self._is_between_sure_ones(rate):
+        if self._is_between_sure_ones(self._edge):
             sure_low, sure_high = self._sure_sides()
             between = max(between[0], sure_low or 0.0), min(between[1], sure_high or math.inf)
         if self._goal.whole:

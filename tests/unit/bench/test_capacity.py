@@ -25,6 +25,14 @@ def test_even_arrivals_find_the_servers_own_limit() -> None:
     assert trials <= 16
 
 
+def test_a_sharp_limit_is_not_answered_below_what_always_held() -> None:
+    """4 servers that take 0.2 s each, asked evenly in trials of 6 s, as the verb does: 20 per second, within 2 %."""
+    sharp = Queue(servers=4, service_s=0.2, limit_s=0.5, even=True)
+    found, _ = search(sharp, Goal(share=0.99, duration_s=6, start=10), seed=1)
+    assert found.rate == pytest.approx(20, rel=0.02)
+    assert found.low <= found.rate <= (found.high or 0)
+
+
 def test_the_same_answers_give_the_same_questions() -> None:
     """A search depends on nothing but what it was told."""
     assert search(MANY, Goal(share=0.9, duration_s=20), seed=3) == search(
