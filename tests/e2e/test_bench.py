@@ -245,3 +245,29 @@ def test_a_replica_is_killed_in_the_middle(inferry: Inferry) -> None:
     assert 2.9 < told["at_s"] < 4
     assert told["after"] > 20
     assert "chat-0 was killed" in done.stdout
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(600)
+def test_the_real_engines_capacity_is_a_page(inferry: Inferry, sample_model: Path) -> None:
+    """Embedded llama.cpp: the search ends by itself, and its page says what it carries and draws it."""
+    inferry.write(
+        f"deployments: {{chat: {{engine: llamacpp, model: 'file:{sample_model}', threads: 1, parallel: 4}}}}\n"
+    )
+    page = inferry.folder / "capacity.html"
+    with inferry.up() as up:
+        up.wait_ready()
+        done, found = bench(
+            inferry, "chat", "--find-capacity", "--arrivals", "constant", "--duration", "4", "-i", "32", "-o", "16",
+            "--slo", "ttft=1s,itl=200ms", "--goodput-min", "0.9", "-q", "--html", str(page), timeout_s=500,
+        )  # fmt: skip
+    assert done.returncode in (0, 3), done.stdout + done.stderr  # 3: others kept the client from its CPU
+    capacity = found["capacity"]["found"]
+    assert capacity["rate"] > 0.1
+    assert capacity["why"] != "it was stopped by hand"
+    run = found["runs"][-1]
+    assert run["tokens"]["output"] > 0
+    html = page.read_text()
+    assert "arries" in html.split("<h2")[0]
+    assert html.count("<svg") >= 4
+    assert "http://" not in html.replace("http://127.0.0.1", "").replace("http://www.w3.org", "")
