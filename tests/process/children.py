@@ -13,11 +13,12 @@ from inferry.core.replica import Endpoint
 
 SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+# One write for a line: an unbuffered interpreter would write what a comma separates piece by piece.
 PARENT_OF_DEAF = f"""
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, '-c', {DEAF!r}], stdout=subprocess.PIPE)
 child.stdout.readline()
-print('child', child.pid, flush=True)
+print(f'child {{child.pid}}', flush=True)
 time.sleep(600)
 """
 

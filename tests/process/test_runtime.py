@@ -226,7 +226,7 @@ def test_output_held_open_by_an_escaped_process_is_not_waited_for(run: Run) -> N
     code = (
         "import subprocess, sys\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], start_new_session=True)\n"
-        "print('escaped', child.pid, flush=True)\n"
+        "print(f'escaped {child.pid}', flush=True)\n"
     )
 
     async def scenario(runtime: LocalRuntime) -> None:
