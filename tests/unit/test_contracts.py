@@ -44,6 +44,7 @@ def test_contracts_are_kept(copy: Path) -> None:
         ("core/clock.py", "import inferry.gateway.gateway", "rooms: who may import whom"),
         ("engines/openai.py", "import inferry.policy.routing", "rooms: who may import whom"),
         ("policy/retry.py", "import asyncio", "policies are pure"),
+        ("planner/load.py", "import subprocess", "policies are pure"),
         ("gateway/exchange.py", "import time", "one clock"),
         ("gateway/exchange.py", "import httpx", "the hot path needs no HTTP client library"),
         ("fleet/fleet.py", "import inferry.testing.manual_clock", "production never imports the test kit"),
