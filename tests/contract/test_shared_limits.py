@@ -66,6 +66,7 @@ async def test_two_hosts_stay_below_the_limit_together(server: LimitServer) -> N
     assert {type(refused.error) for host in hosts for _, refused in host.refused} == {RateLimited}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 async def test_last_keeps_the_bound_without_redis(server: LimitServer, how: str) -> None:
     """when_gone: last. Both hosts go on with what they had, in sum never above the limit; also through the return."""
@@ -84,6 +85,7 @@ async def test_last_keeps_the_bound_without_redis(server: LimitServer, how: str)
     assert len(admitted_of(hosts, shared_s, ended_s)) >= due(ended_s - shared_s)
 
 
+@pytest.mark.slow
 async def test_share_gives_each_host_its_part(server: LimitServer) -> None:
     """when_gone: share. A window later each host is below half of the limit; until then below the sum of both."""
     hosts = two_hosts(server, "share")
@@ -101,6 +103,7 @@ async def test_share_gives_each_host_its_part(server: LimitServer) -> None:
     assert worst_window(admitted_of(hosts), TIMES.window_s) <= LIMIT * 1.5
 
 
+@pytest.mark.slow
 async def test_closed_refuses_limited_requests_only(server: LimitServer) -> None:
     """when_gone: closed. 503 with Retry-After for limited keys, nothing for others; all is well when it is back."""
     hosts = two_hosts(server, "closed")
@@ -123,6 +126,7 @@ async def test_closed_refuses_limited_requests_only(server: LimitServer) -> None
     assert len(admitted_of(hosts, shared_s, ended_s)) >= due(ended_s - shared_s)
 
 
+@pytest.mark.slow
 async def test_a_redis_that_is_not_there_at_start_is_a_gone_one(server: LimitServer) -> None:
     """Hosts start without Redis, wait for it a little, admit their share, and find it later."""
     server.kill()
@@ -137,6 +141,7 @@ async def test_a_redis_that_is_not_there_at_start_is_a_gone_one(server: LimitSer
         assert [host.bank.is_gone for host in hosts] == [False, False]
 
 
+@pytest.mark.slow
 async def test_what_was_admitted_before_the_first_contact_counts(server: LimitServer) -> None:
     """A host that is all alone goes over to Redis without a burst: what it admitted before is charged there."""
     server.kill()
@@ -152,6 +157,7 @@ async def test_what_was_admitted_before_the_first_contact_counts(server: LimitSe
     assert admitted_of(hosts, shared_s)
 
 
+@pytest.mark.slow
 async def test_a_redis_that_is_late_at_start_is_waited_for(server: LimitServer) -> None:
     """It freezes for longer than the time-out just as two hosts start: nobody counts for itself alone."""
     server.freeze()

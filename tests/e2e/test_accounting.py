@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from .accounting_chaos import Plan, run_chaos, seeded_dice
 
 
+@pytest.mark.slow
 def test_every_token_is_accounted_for_through_kills(tmp_path: Path) -> None:
     """Clients leave at any moment, an engine, a gateway process and all of Inferry are killed: what an engine finished
     is billed exactly, what was cut off as far as it was relayed, nothing twice, and all in doubt are named."""

@@ -188,7 +188,7 @@ def kill_everything(process: subprocess.Popen[bytes]) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-SMALL = pytest.param(150, 2, id="small", marks=pytest.mark.timeout(300))
+SMALL = pytest.param(150, 2, id="small", marks=[pytest.mark.slow, pytest.mark.timeout(300)])
 LARGE = pytest.param(500, 7, id="large", marks=[pytest.mark.slow, pytest.mark.timeout(600)])
 
 

@@ -151,6 +151,7 @@ def flooded(running: tuple[Up, str], seconds: float) -> tuple[list[float], list[
     return alone.ttfts_s(), beside.ttfts_s(), flood.ttfts_s(began_s)
 
 
+@pytest.mark.slow
 def test_a_flood_harms_its_sender(running: tuple[Up, str]) -> None:
     """A tenant that asks for 20 times as much as another raises that one's median TTFT to 3 times what it has alone
     at most, while the flood's own is at least three times that."""

@@ -102,6 +102,7 @@ def ask(url: str) -> int:
     ).status_code
 
 
+@pytest.mark.slow
 def test_a_killed_gateway_process_costs_only_its_own_requests(up: Up, inferry: Inferry) -> None:
     """kill -9 of one of two: its streams break, the other's go on to the end; connections that waited for it and
     new ones are served; it comes back; no counter falls."""

@@ -104,6 +104,7 @@ def files_with(folder: Path, text: str) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and needle in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_detached_start_shows_the_key_itself(tmp_path: Path) -> None:
     """With --detach the first key is on the terminal of who started it, once, and in no file; the admin API takes it."""
     inferry = Inferry(tmp_path)

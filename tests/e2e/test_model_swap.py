@@ -89,6 +89,7 @@ def test_nothing_is_loaded_before_it_is_asked_for(swapping: Swapping) -> None:
     assert (health["status"], health["deployments"]["a"]["status"]) == ("ready", "unloaded")
 
 
+@pytest.mark.slow
 def test_three_models_in_turn_on_room_for_one(swapping: Swapping) -> None:
     """Each request waits for its model and is answered by it; the same replica ids come back, so that metrics and
     logs don't grow with each swap."""
@@ -99,6 +100,7 @@ def test_three_models_in_turn_on_room_for_one(swapping: Swapping) -> None:
         assert answer.json()["usage"]["completion_tokens"] == 4
 
 
+@pytest.mark.slow
 def test_nobody_is_lost_when_all_are_asked_for_at_once(swapping: Swapping) -> None:
     """Ninety requests to three models together: every one is answered in full, and never do two engines live at the
     same time."""
@@ -165,6 +167,7 @@ def test_by_hand(swapping: Swapping) -> None:
     assert (unknown.status_code, "no deployment 'd'" in unknown.json()["error"]["message"]) == (404, True)
 
 
+@pytest.mark.slow
 def test_a_standby_answers_before_its_predecessor_is_back(tmp_path: Path) -> None:
     """kill -9 for the only replica that serves: the request that comes then is answered by the standby, while the
     killed one's engine has not even started again; and that one stands by from then on."""

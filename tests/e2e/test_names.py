@@ -422,6 +422,7 @@ async def test_weights_may_change_between_two_requests(start: Start, small: int)
 # --- everything at once -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_whatever_fails_each_request_ends_once_and_gives_back_what_it_held(
     start: Start, seed: int

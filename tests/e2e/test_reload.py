@@ -216,6 +216,7 @@ BAD_FILES = {
 }
 
 
+@pytest.mark.slow
 def test_a_bad_file_changes_nothing_and_says_why(running: Running) -> None:
     """`inferry reload` and the terminal name what is wrong and where; generation, replicas and answers stay."""
     before = running.up.replicas()

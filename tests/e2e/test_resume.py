@@ -328,6 +328,7 @@ async def test_the_only_replica_is_waited_for(start: Start, cut: int) -> None:
         assert_unbroken(await asking, with_usage=False)
 
 
+@pytest.mark.slow
 async def test_not_waited_for_in_vain(start: Start) -> None:
     """When the only replica has been given up, its stream ends with an error soon."""
     first = Engine("first", 3)

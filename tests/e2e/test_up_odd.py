@@ -77,6 +77,7 @@ def test_a_reader_that_leaves_ends_nothing(inferry: Inferry) -> None:
         assert (process.wait(20), process.stderr.read()) == (0, b"")
 
 
+@pytest.mark.slow
 def test_a_reader_that_is_stuck_holds_nothing_up(inferry: Inferry) -> None:
     """A pipe that is full from the start: the instance comes up, answers and ends."""
     reading, writing = os.pipe()
@@ -96,6 +97,7 @@ def test_a_reader_that_is_stuck_holds_nothing_up(inferry: Inferry) -> None:
 # --- where it runs ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("up", "--port", "0"), ("up", "--detach", "--port", "0")])
 def test_a_home_that_cant_be_used_is_explained(inferry: Inferry, words: tuple[str, ...]) -> None:
     """INFERRY_HOME names a file: one message with the path and the way out, and nothing is started."""
@@ -107,6 +109,7 @@ def test_a_home_that_cant_be_used_is_explained(inferry: Inferry, words: tuple[st
     assert "INFERRY_HOME" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_deep_temporary_folder_is_no_obstacle(inferry: Inferry) -> None:
     """With a TMPDIR too long for a socket's path, `up` and `down` work all the same."""
     deep = inferry.folder / ("d" * 100)
@@ -200,6 +203,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", port), Answer).serve_forever()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["second signal", "down --now", "down, then down --now"])
 def test_the_second_call_kills_engines_that_ignore_the_first(deaf: Inferry, how: str) -> None:
     """A second Ctrl-C, or `down --now`, waits for no engine's grace; the end is still a good one."""
@@ -229,6 +233,7 @@ def wait_for_draining(inferry: Inferry, process: subprocess.Popen[bytes]) -> Non
 # --- an instance in the background that is given up ---------------------------------------------------
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_detaching_leaves_nothing(inferry: Inferry) -> None:
     """Ctrl-C while `up --detach` waits for the replicas ends the instance and its engines, and says so."""
     program = inferry.folder / "llama-server"
@@ -272,6 +277,7 @@ def test_a_certificate_that_cannot_be_used_is_explained_before_anything_starts(i
     assert "starting" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_taken_admin_port_is_named_as_such(inferry: Inferry) -> None:
     """The way out is the key that holds it, not the gateway's."""
     [taken] = bind_sockets("127.0.0.1", 0)

@@ -31,6 +31,9 @@ def up(
         int | None, typer.Option("--port", "-p", min=0, max=65535, help="Listen here instead; 0 picks one.")
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print each replica's launch command; start nothing.")
+    ] = False,
 ) -> None:
     """Start the engines and the gateway of a deployment file, and keep them alive."""
     from inferry.cli.config_check import errors_placed
@@ -38,7 +41,12 @@ def up(
 
     loaded = load_file(file, os.environ)
     with errors_placed(loaded):
-        _start(file, loaded, port, detach)
+        if dry_run:
+            from inferry.cli.dry_run import dry_run_text
+
+            typer.echo(dry_run_text(file, loaded, os.environ), nl=False)
+        else:
+            _start(file, loaded, port, detach)
 
 
 def _start(file: Path, loaded: LoadedFile, port: int | None, detach: bool) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from inferry.core.health_settings import Health
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
 from inferry.core.server_engines import OllamaDeployment
 from inferry.engines.adapter import WarmupRequest
 from inferry.engines.ollama import OllamaAdapter
+from inferry.fleet import replica_care
 from inferry.fleet.probe import WarmUpTrouble
 from inferry.fleet.replica_care import ReplicaCare
 from inferry.fleet.replica_record import ReplicaRecord
@@ -17,6 +20,13 @@ from inferry.testing.manual_clock import ManualClock
 from .fakes import FakeProber
 
 MISSING = WarmUpTrouble("/api/generate answers 404", missing=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What follows a pause is looked at here, not how long it is."""
+    monkeypatch.setattr(replica_care, "FETCH_PAUSE_S", 0.0)
+    monkeypatch.setattr(replica_care, "WARM_UP_PAUSE_S", 0.0)
 
 
 class Scripted(FakeProber):
