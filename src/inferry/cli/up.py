@@ -44,7 +44,7 @@ def up(
         if dry_run:
             from inferry.cli.dry_run import dry_run_text
 
-            typer.echo(dry_run_text(file, loaded, os.environ), nl=False)
+            typer.echo(dry_run_text(file, loaded, port, os.environ), nl=False)
         else:
             _start(file, loaded, port, detach)
 
