@@ -23,6 +23,12 @@ class FullAttention:
     gated: bool = False
     qk_norm: bool = False
     bias: bool = False
+    extra_params: int = 0
+    """Besides the four matrices: biases, norms of queries and keys, sinks; always kept in 16 bit."""
+    keys_are_values: bool = False
+    """No value matrix (Gemma 4's global layers); the cache holds both all the same."""
+    shares_kv: bool = False
+    """Reads the cache of an earlier layer: no key and value matrices, no cache of its own (Gemma 3n)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,9 @@ class LatentAttention:
     sparse_top_k: int | None = None
     indexer_dim: int = 0
     indexer_heads: int = 0
+    gated: bool = False
+    extra_params: int = 0
+    """Norms of the latents and of the indexer, biases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,10 @@ class Experts:
     intermediate: int
     shared_intermediate: int = 0
     gated: bool = True
+    latent: int | None = None
+    """Routed experts work on that many columns instead of `hidden`, projected down and up again (Nemotron 3 Super)."""
+    extra_params: int = 0
+    """Biases of experts and router, the gate of the shared ones."""
 
 
 Mlp: TypeAlias = DenseMlp | Experts | None
@@ -86,6 +99,8 @@ class LayerGroup:
     count: int
     attention: Attention
     mlp: Mlp
+    norm_params: int | None = None
+    """Norms of one layer. None: two of `hidden`."""
 
 
 WeightFormat: TypeAlias = Literal[
@@ -130,6 +145,8 @@ class Architecture:
     """Layers of multi-token prediction that the checkpoint has besides `groups`; not loaded unless asked for."""
     position_params: int = 0
     """Learned absolute positions (OPT, GPT-2)."""
+    other_params: int = 0
+    """Whatever no other field counts: biases of norms and head, embeddings per layer (Gemma 3n)."""
     params_exact: int | None = None
     stored_bytes: int | None = None
     source: str = ""
