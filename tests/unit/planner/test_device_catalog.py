@@ -1,0 +1,78 @@
+"""The catalog of devices: names, sources, and rates that can't be."""
+
+from __future__ import annotations
+
+import pytest
+
+from inferry.core.errors import ConfigError
+from inferry.planner.facts.device_catalog import device_sources, find_device, known_devices
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("a100-80g", "a100-80g"),
+        ("A100-80GB", "a100-80g"),
+        ("h100_sxm", "h100-80g"),
+        ("H100 SXM 80GB", "h100-80g"),
+        ("b200_sxm", "b200"),
+        ("RTX PRO 6000 Blackwell SE", "rtx-pro-6000"),
+        ("4090", "rtx4090"),
+        ("RTX 5090 32GB (31.4 GiB usable)", "rtx5090"),
+        ("Mac Studio (M3 Ultra 512GB)", "m3-ultra-512g"),
+        ("NVIDIA A100 80GB PCIe", "a100-pcie-80g"),
+        ("NVIDIA H100 80GB HBM3", "h100-80g"),
+        ("NVIDIA GeForce RTX 4090", "rtx4090"),
+        ("Tesla V100-SXM2-32GB", "v100-32g"),
+        ("M4 Max 64GB", "m4-max-64g"),
+    ],
+)
+def test_people_drivers_and_benchmarks_may_each_use_their_name(said: str, meant: str) -> None:
+    """One device has many names: ours, the data's, NVML's."""
+    assert find_device(said).name == meant
+
+
+@pytest.mark.parametrize("said", ["NVIDIA GeForce RTX 4090 Laptop GPU", "H100 96GB", "", "gpu"])
+def test_a_name_that_is_near_is_no_match(said: str) -> None:
+    """A laptop's chip, or another size of memory, is another device: an error, not a guess."""
+    with pytest.raises(ConfigError, match="is no device of the catalog"):
+        find_device(said)
+
+
+def test_a_typing_error_gets_a_suggestion() -> None:
+    """The error names the value, what may have been meant, and where the list is."""
+    with pytest.raises(ConfigError, match=r"'rtx4909'.*Did you mean 'rtx4090'\?.*inferry hardware --catalog"):
+        find_device("rtx4909")
+
+
+def test_no_two_devices_answer_to_one_name() -> None:
+    """Each name and alias finds its own device."""
+    for device in known_devices():
+        for name in (device.name, *device.aliases):
+            assert find_device(name).name == device.name, name
+
+
+def test_each_device_says_where_its_facts_are_from() -> None:
+    """Rates, usable memory and prices carry a source, and each source an address and a date."""
+    for device in known_devices():
+        assert "usable memory:" in device.source, device.name
+        assert device.price is None or (device.price.source and device.price.as_of), device.name
+    assert all(source.address and source.date for source in device_sources().values())
+
+
+def test_no_device_gives_more_than_its_nameplate() -> None:
+    """Drivers report less memory than is printed on the card; a narrower type is never slower on the same chip."""
+    for device in known_devices():
+        assert 0.7 * device.memory_bytes < device.usable_bytes <= device.memory_bytes, device.name
+        rates = device.flops_per_s
+        if "fp8" in rates:
+            assert rates["fp8"] >= rates["fp16"], device.name
+        if "fp4" in rates:
+            assert rates["fp4"] >= 1.9 * rates["fp8"], device.name
+
+
+def test_tensor_rates_are_dense() -> None:
+    """The figures that data sheets print in large type are with sparsity; ours are half of them."""
+    assert find_device("h100").flops_per_s["fp16"] == pytest.approx(989e12)
+    assert find_device("rtx4090").flops_per_s["fp16"] == pytest.approx(165.2e12)
+    assert find_device("b200").flops_per_s["fp4"] == pytest.approx(9000e12)
