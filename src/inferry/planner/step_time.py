@@ -1,0 +1,55 @@
+"""How long a decode step and a prefill take: the ideal parts of step_work.py, each times its fitted constant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .speed_facts import SpeedConstants, groups_of
+from .step_work import StepModel, decode_terms, prefill_terms
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedFactors:
+    """Corrections from measurements of this very deployment: measured over predicted, 1 where nothing was measured."""
+
+    decode: float = 1.0
+    prefill: float = 1.0
+    spread: float | None = None
+    """Relative half-width that remains after correction; None keeps the width of left-out residuals."""
+
+
+NEUTRAL = SpeedFactors()
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimes:
+    """The step and prefill law of one model on one setup."""
+
+    model: StepModel
+    constants: Mapping[str, float]
+    ttft_constants: Mapping[str, float]
+    factor: SpeedFactors
+
+    def decode_parts_ms(self, decodes: float, context_tokens: float) -> dict[str, float]:
+        terms = decode_terms(self.model, decodes, context_tokens)
+        return {term: self.constants[term] * ideal * self.factor.decode for term, ideal in terms.items()}
+
+    def mixed_prefill_ms(self, tokens: float) -> float:
+        """By how much one prompt's prefill delays the sequences that decode beside it."""
+        terms = prefill_terms(self.model, tokens)
+        return self.factor.prefill * sum(self.constants[term] * ideal for term, ideal in terms.items())
+
+    def step_parts_ms(
+        self, decodes: float, context_tokens: float, prefill_tokens: float, prefills_per_step: float
+    ) -> dict[str, float]:
+        """A mean step of continuous batching; "prefill" is what prompts of others add to it."""
+        parts = self.decode_parts_ms(decodes, context_tokens)
+        if prefill_tokens > 0:
+            parts["prefill"] = prefills_per_step * self.mixed_prefill_ms(prefill_tokens)
+        return parts
+
+
+def step_times(model: StepModel, constants: SpeedConstants, factor: SpeedFactors) -> StepTimes:
+    groups = groups_of(model.device, model.setup)
+    return StepTimes(model, constants.constants("step", groups), constants.constants("ttft", groups), factor)
