@@ -1,0 +1,59 @@
+"""How much an engine needs beside weights and cache while a step runs, on its fullest device.
+
+An engine that profiles itself runs one step of `max_batched_tokens` and then samples for `max_sequences`; the larger of
+the two moments is its peak.
+"""
+
+from __future__ import annotations
+
+from .architecture import Architecture, DenseMlp, Experts
+from .facts.engine_memory import EngineMemory
+from .limits import Limits
+from .setup import Setup
+from .weights import SIXTEEN_BIT, bytes_per_weight
+
+
+def activation_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMemory) -> int:
+    """vLLM V1 0.11 on an H100, Llama 3.1 8B: 1,024 sequences x 128,256 x 38.25 B + 8,192 x 4,096 x 2.5 B = 4.76 GiB."""
+    if not engine.sampler_bytes:
+        return 0
+    return round(max(forward_bytes(arch, setup, limits, engine), sampler_bytes(arch, limits, engine)))
+
+
+def forward_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMemory) -> float:
+    """The widest layer of a step."""
+    per_token = arch.hidden * engine.hidden_bytes + widest_mlp_bytes(arch, setup, engine)
+    return limits.batched_tokens * per_token + unpacked_bytes(arch, setup)
+
+
+def widest_mlp_bytes(arch: Architecture, setup: Setup, engine: EngineMemory) -> float:
+    """Per batched token. A mixture keeps, for each expert that a token goes to, its columns and its output."""
+    widest = 0.0
+    for group in arch.groups:
+        if isinstance(group.mlp, DenseMlp):
+            columns = group.mlp.intermediate / setup.tensor_parallel
+            # Two thirds of a gated MLP's peak are its two inner matrices side by side; a plain one has a single one.
+            widest = max(widest, columns * engine.mlp_bytes * (1.0 if group.mlp.gated else 2 / 3))
+        elif isinstance(group.mlp, Experts):
+            columns = group.mlp.intermediate / setup.tensor_parallel
+            routed = group.mlp.per_token * (3 * columns + arch.hidden) * SIXTEEN_BIT
+            widest = max(widest, routed)
+    return widest
+
+
+def sampler_bytes(arch: Architecture, limits: Limits, engine: EngineMemory) -> float:
+    """Logits, their sorted copy, probabilities and indices."""
+    rows = limits.batched_tokens if engine.logits_for_batch else min(limits.sequences, limits.batched_tokens)
+    held = limits.batched_tokens * arch.hidden * engine.sampler_held_bytes
+    return rows * arch.vocab * engine.sampler_bytes + held
+
+
+def unpacked_bytes(arch: Architecture, setup: Setup) -> float:
+    """bitsandbytes unpacks the matrix that it multiplies with: the largest one, to 16 bit."""
+    if setup.weights != "bnb4":
+        return 0.0
+    linear_bytes, _ = bytes_per_weight(arch, setup.weights)
+    widest = max(
+        (group.mlp.intermediate for group in arch.groups if isinstance(group.mlp, DenseMlp)), default=0
+    )
+    return 2 * widest * arch.hidden / setup.tensor_parallel * (SIXTEEN_BIT - linear_bytes)

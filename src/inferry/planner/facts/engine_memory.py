@@ -1,0 +1,108 @@
+"""How engines divide memory: `engine_memory.json`, by engine and version."""
+
+from __future__ import annotations
+
+import functools
+import re
+from importlib import resources
+from typing import Literal
+
+import msgspec
+
+from inferry.core.errors import ConfigError
+from inferry.core.suggest import did_you_mean
+from inferry.planner.setup import EngineName
+
+
+Law = Literal["profiled", "fraction_of_available", "fraction_of_free", "reserved_contexts"]
+_NUMBERS = re.compile(r"\d+(?:\.\d+)*")
+_GENERATION = re.compile(r"\bv([01])\b", re.IGNORECASE)
+
+
+class EngineMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One engine over a range of versions. Bytes are peaks of one pass; see `activations.py` for the sums."""
+
+    era: str
+    generation: int
+    """vLLM's V0 or V1; 0 for the others."""
+    from_version: str = msgspec.field(name="from")
+    law: Law
+    fraction: float
+    """The default."""
+    fraction_rule: Literal["", "by_tensor_parallel", "by_memory"] = ""
+    block_tokens: int
+    windows_as_full: bool
+    graphs_in_budget: bool
+    sequences_small: int
+    sequences_large: int
+    """Default of sequences at once, for GPUs below and from 70 GiB."""
+    context_tokens: int | None = None
+    """Default context; None: the model's own."""
+    batched_tokens: Literal["whole_context", "by_memory", "fixed"]
+    batched_tokens_small: int = 0
+    batched_tokens_large: int = 0
+    chunked_default_tokens: int = 0
+    chunked_above_tokens: int = 0
+    """Contexts longer than that are prefilled in chunks unless told (vLLM V0)."""
+    sampler_bytes: float = 0.0
+    """Per sequence and entry of the vocabulary."""
+    sampler_held_bytes: float = 0.0
+    """Per batched token and hidden column, kept while the sampler runs."""
+    hidden_bytes: float = 0.0
+    """Per batched token and hidden column, at the peak of a layer."""
+    mlp_bytes: float = 0.0
+    """Per batched token and MLP column of the device, at the peak of a layer."""
+    logits_for_batch: bool = False
+    """Logits for each token of a batch, not one per sequence."""
+    runtime_gib: float
+    runtime_parallel_gib: float
+    """With more than one GPU: communication buffers too."""
+    lean_gib: float
+    """What is held back so that memory that isn't there is not promised."""
+    source: str
+
+
+class GraphMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    vllm_gib: float
+    vllm_per_layer_gib: float
+    source: str
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    about: str
+    engines: dict[str, tuple[EngineMemory, ...]]
+    graphs: GraphMemory
+
+
+def find_engine_memory(engine: EngineName, version: str | None) -> EngineMemory:
+    """The era of that version, such as `0.8.3`, `0.8.3 (V0)` or `0.4.6.post2`; None: the newest. Raises `ConfigError`."""
+    eras = _file().engines.get(engine)
+    if eras is None:
+        raise ConfigError(
+            f"engine: '{engine}' is not one that the planner knows.{did_you_mean(engine, _file().engines)}"
+        )
+    if version is None:
+        return eras[-1]
+    told = _GENERATION.search(version)
+    # The default became V1 with 0.8.0 (release notes); both were there from 0.7 on.
+    number = version_number(version)
+    generation = int(told[1]) if told else int(number >= (0, 8))
+    alike = [era for era in eras if era.generation == generation] or list(eras)
+    reached = [era for era in alike if version_number(era.from_version) <= number]
+    return (reached or alike[:1])[-1]
+
+
+def graph_memory() -> GraphMemory:
+    return _file().graphs
+
+
+def version_number(version: str) -> tuple[int, ...]:
+    """The numbers that a version begins with; a text without numbers counts as newest."""
+    found = _NUMBERS.search(version)
+    return tuple(int(part) for part in found[0].split(".")) if found else (10**6,)
+
+
+@functools.cache
+def _file() -> _File:
+    text = resources.files("inferry.planner.facts").joinpath("engine_memory.json").read_bytes()
+    return msgspec.json.decode(text, type=_File)
