@@ -13,7 +13,6 @@ from inferry.core.errors import ConfigError
 from inferry.core.suggest import did_you_mean
 from inferry.planner.setup import EngineName
 
-
 Law = Literal["profiled", "fraction_of_available", "fraction_of_free", "reserved_contexts"]
 _NUMBERS = re.compile(r"\d+(?:\.\d+)*")
 _GENERATION = re.compile(r"\bv([01])\b", re.IGNORECASE)
