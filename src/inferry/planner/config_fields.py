@@ -1,0 +1,89 @@
+"""Reads fields of a model's config under their several names, and remembers which ones it has looked at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from inferry.core.errors import ConfigError
+
+_SIZE_WORDS = re.compile(
+    r"expert|rank|window|chunk|conv|ssm|mamba|state|latent|lora|shared|per_layer|block_config"
+)
+_NO_SIZE = re.compile(
+    r"token|scaling|loss|coef|dropout|jitter|init|topk_method|group|norm_topk|dtype|bias|theta|use_cache|"
+    r"router|act|proj_bias|expand|time_step|kernels|chunk_size_feed|return|output|renormalize|scale|overlap"
+)
+
+
+class ConfigFields:
+    """`defaults` stand in for keys that the config leaves out or sets to null."""
+
+    def __init__(
+        self, name: str, config: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+    ) -> None:
+        self.name = name
+        self._config = config
+        self._defaults = defaults or {}
+        self._read: set[str] = set()
+
+    def get(self, *keys: str) -> Any:
+        """The first of `keys` that is set, else the first that has a default, else None."""
+        self._read.update(keys)
+        for source in (self._config, self._defaults):
+            for key in keys:
+                if source.get(key) is not None:
+                    return source[key]
+        return None
+
+    def given(self, key: str) -> bool:
+        """Whether the config itself names `key`, be it as null."""
+        return key in self._config
+
+    def count(self, *keys: str) -> int:
+        """A whole number that must be there. Raises ConfigError."""
+        found = self.count_or_none(*keys)
+        if found is None:
+            raise ConfigError(
+                f"{self.name}: its config has no {keys[0]!r}, so its size is not known. "
+                "The planner reads config.json of causal language models."
+            )
+        return found
+
+    def count_or(self, default: int, *keys: str) -> int:
+        found = self.count_or_none(*keys)
+        return default if found is None else found
+
+    def count_or_none(self, *keys: str) -> int | None:
+        found = self.get(*keys)
+        if found is None:
+            return None
+        if isinstance(found, bool) or not isinstance(found, int | float) or found != int(found) or found < 0:
+            raise ConfigError(f"{self.name}: {keys[0]} is {found!r} in its config; it must be a whole number")
+        return int(found)
+
+    def flag(self, default: bool, *keys: str) -> bool:
+        found = self.get(*keys)
+        return default if found is None else bool(found)
+
+    def words(self, *keys: str) -> tuple[str, ...]:
+        """A list of texts, such as the layers' types; empty if it is not there."""
+        found = self.get(*keys)
+        return tuple(str(each) for each in found) if isinstance(found, list | tuple) else ()
+
+    def section(self, key: str) -> ConfigFields:
+        """A mapping within the config, empty if it is not there."""
+        found = self.get(key)
+        return ConfigFields(f"{self.name} ({key})", found if isinstance(found, Mapping) else {})
+
+    def unread_sizes(self) -> tuple[str, ...]:
+        """Set keys that nobody asked for and that sound as if they changed the model's size."""
+        return tuple(
+            key
+            for key, value in self._config.items()
+            if key not in self._read
+            and value not in (None, False, 0, [], {}, "")
+            and _SIZE_WORDS.search(key)
+            and not _NO_SIZE.search(key)
+        )

@@ -1,0 +1,115 @@
+"""The many ways to write one model's name: repositories, Ollama's tags, quantized copies, chat variants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .architecture import WeightFormat
+
+_FORMATS: tuple[tuple[tuple[str, ...], WeightFormat], ...] = (
+    (("gptq", "int4"), "gptq"),
+    (("gptq", "4bit"), "gptq"),
+    (("gptq", "int8"), "int8"),
+    (("awq", "int4"), "awq"),
+    (("bnb", "4bit"), "bnb4"),
+    (("quantized", "w8a8"), "int8"),
+    (("quantized", "w4a16"), "int4"),
+    (("fp8", "dynamic"), "fp8"),
+    (("fp8", "static", "pertensor"), "fp8"),
+    (("fp8", "block"), "fp8_block"),
+    (("nvfp4", "fp4"), "nvfp4"),
+    (("nvfp4",), "nvfp4"),
+    (("mxfp4",), "mxfp4"),
+    (("fp4",), "nvfp4"),
+    (("fp8",), "fp8"),
+    (("awq",), "awq"),
+    (("gptq",), "gptq"),
+    (("w8a8",), "int8"),
+    (("int8",), "int8"),
+    (("w4a16",), "int4"),
+    (("int4",), "int4"),
+    (("gguf",), "gguf"),
+)
+"""How repositories end, longest first."""
+_FP8_BY_BLOCKS = ("qwen", "zai-org", "zhipuai", "deepseek-ai", "minimaxai", "stepfun-ai")
+"""Organizations whose own FP8 repositories scale blocks of 128 x 128, as DeepSeek-V3 does (arXiv 2412.19437, 3.3.2)."""
+_NO_CHANGE = (
+    "instruct",
+    "it",
+    "chat",
+    "hf",
+    "base",
+    "bf16",
+    "fp16",
+    "latest",
+    "resharded",
+    "class",
+    "pt",
+    "text",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NameReading:
+    """One way to read a name: the key to look up, and what had to be left out for it."""
+
+    key: str
+    format: WeightFormat | None = None
+    tuned: bool = False
+    """Words before the name of the model were left out: a fine-tuned copy, judging by its name."""
+
+
+def name_key(name: str) -> str:
+    """Letters and digits of the last part of a repository's name: `Qwen/Qwen2.5-7B` and `qwen2.5:7b` have one key."""
+    return "".join(_words(name))
+
+
+def readings(name: str) -> Iterator[NameReading]:
+    """From the most literal to the freest. A name without any of the known ends has one reading, and its tails."""
+    words = _words(name)
+    yield NameReading("".join(words))
+    yield from _without_ends(words, None, tuned=False)
+    stripped, stored = _format_of(words, name)
+    if stored is not None:
+        yield NameReading("".join(stripped), stored)
+        yield from _without_ends(stripped, stored, tuned=False)
+    # Fine-tuned copies carry their parent's name at the end: Hermes-3-Llama-3.1-8B.
+    for start in range(1, len(stripped) - 1):
+        yield NameReading("".join(stripped[start:]), stored, tuned=True)
+        yield from _without_ends(stripped[start:], stored, tuned=True)
+
+
+def _words(name: str) -> list[str]:
+    last = name.strip().lower().removeprefix("hf:").split("@")[0].rstrip("/").rsplit("/", 1)[-1]
+    words = re.findall(r"[a-z]+[0-9]*[a-z]*|[0-9]+[a-z]*", last.replace("(", " ").replace(")", " "))
+    return words[1:] if words[:1] == ["meta"] and len(words) > 1 else words
+
+
+def _without_ends(words: list[str], stored: WeightFormat | None, *, tuned: bool) -> Iterator[NameReading]:
+    """Drops words at the end that change neither sizes nor formats."""
+    left = list(words)
+    while len(left) > 1 and left[-1] in _NO_CHANGE:
+        left.pop()
+        yield NameReading("".join(left), stored, tuned)
+
+
+def _format_of(words: list[str], name: str) -> tuple[list[str], WeightFormat | None]:
+    """Ollama's and llama.cpp's quantizations end in such as q4_K_M; the others have names of their own."""
+    for start in range(1, len(words)):
+        if re.fullmatch(r"i?q[2-8]", words[start]):
+            return words[:start], "gguf"
+    for ending, stored in _FORMATS:
+        size = len(ending)
+        for start in range(1, len(words) - size + 1):
+            if tuple(words[start : start + size]) == ending:
+                org = name.lower().removeprefix("hf:").split("/")[0] if "/" in name else ""
+                by_blocks = stored == "fp8" and size == 1 and org in _FP8_BY_BLOCKS
+                return words[:start] + _tail(words[start + size :]), "fp8_block" if by_blocks else stored
+    return words, None
+
+
+def _tail(words: list[str]) -> list[str]:
+    """Of what follows a format, nothing but dates belongs to the model's name."""
+    return [word for word in words if re.fullmatch(r"2[4-6][01][0-9]", word)]
