@@ -15,10 +15,9 @@ from typing import Any
 
 from inferry.core.errors import ConfigError
 from inferry.core.suggest import did_you_mean
-
-from ..architecture import Architecture, WeightFormat
-from ..model_config import architecture_from_config
-from ..model_names import NameReading, name_key, readings
+from inferry.planner.architecture import Architecture, WeightFormat
+from inferry.planner.model_config import architecture_from_config
+from inferry.planner.model_names import NameReading, name_key, readings
 
 _GROUP_SIZES: Mapping[WeightFormat, int] = {
     "fp8_block": 128,
