@@ -1,0 +1,196 @@
+"""How fast a CPU engine is on a machine that was calibrated: a law of six constants, and their fit to a few probes.
+
+A step that decodes `n` sequences takes: per-layer overhead + the larger of reading all weights once and of multiplying
+them n times + attention over each sequence's context. A prompt takes a constant + its products + attention, which
+grows with the square of its length. Forms: roofline (Williams 2009) plus the launch term that small models are bound by.
+Measured on this project's test machine (2 cores of an EPYC, SmolLM2-135M Q4_1): llama.cpp decodes one sequence in 8 ms,
+of which reading the weights would take 2 ms: a law of bandwidth alone is off by a factor of 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from inferry.core.errors import ConfigError
+
+from .answers import Interval, Performance
+from .architecture import Architecture, FullAttention, LatentAttention
+from .load import Load
+from .step_work import matrices_of
+
+ATTENTION_FLOPS_PER_PAIR = 4.0
+"""Of one head element: one multiply-add for the score, one for the value."""
+SPREAD = 0.15
+"""Relative half-width of predictions after a calibration: the error that docs/calibrate.md reports is below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One measurement: `concurrency` requests at once, each of that shape; means over them, medians of repetitions."""
+
+    input_tokens: int
+    output_tokens: int
+    concurrency: int
+    ttft_ms: float
+    itl_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class HostSpeed:
+    """Of one engine and weight format on one machine. Rates are of all its threads together."""
+
+    bandwidth_bytes_per_s: float
+    """Measured streaming read."""
+    layer_s: float
+    """Overhead of one layer in one step."""
+    decode_flops_per_s: float
+    decode_attention_flops_per_s: float
+    prefill_flops_per_s: float
+    prefill_attention_flops_per_s: float
+    request_s: float
+    """Of one request before its first token, whatever its length."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostModel:
+    """What of a model decides its speed on a CPU."""
+
+    layers: int
+    weights_bytes: float
+    flops_per_token: float
+    attention_flops_per_pair: float
+    """Of one new token and one token of its context, all layers."""
+
+
+def host_model(arch: Architecture, weights_bytes: float) -> HostModel:
+    width = 0.0
+    for group in arch.groups:
+        mixer = group.attention
+        if isinstance(mixer, FullAttention):
+            width += group.count * mixer.heads * mixer.head_dim
+        elif isinstance(mixer, LatentAttention):
+            width += group.count * mixer.heads * (mixer.kv_rank + mixer.rope_dim)
+    return HostModel(
+        arch.layers, weights_bytes, 2 * matrices_of(arch).active, ATTENTION_FLOPS_PER_PAIR * width
+    )
+
+
+def step_s(model: HostModel, speed: HostSpeed, sequences: float, context_tokens: float) -> dict[str, float]:
+    """One decode step, by cause, in seconds."""
+    reading = model.weights_bytes / speed.bandwidth_bytes_per_s
+    computing = sequences * model.flops_per_token / speed.decode_flops_per_s
+    attention = sequences * context_tokens * model.attention_flops_per_pair
+    return {
+        "overhead": model.layers * speed.layer_s,
+        "weights": reading,
+        "compute": max(computing - reading, 0.0),
+        "kv": attention / speed.decode_attention_flops_per_s,
+    }
+
+
+def prefill_s(model: HostModel, speed: HostSpeed, tokens: float) -> float:
+    """One prompt alone, without the request's own constant."""
+    pairs = tokens * tokens / 2
+    return (
+        tokens * model.flops_per_token / speed.prefill_flops_per_s
+        + pairs * model.attention_flops_per_pair / speed.prefill_attention_flops_per_s
+    )
+
+
+def predict_on_host(model: HostModel, speed: HostSpeed, load: Load, *, slots: int) -> Performance:
+    """A closed loop or a burst of `slots` at most at once. Raises ConfigError for an open loop: give its concurrency."""
+    at_once = load.concurrency if load.all_at_once is None else float(load.all_at_once)
+    if at_once is None:
+        raise ConfigError(
+            "load.requests_per_s: a CPU engine's speed is predicted for a number of requests at once. "
+            "Give load.concurrency."
+        )
+    running = min(at_once, float(slots))
+    prompt = prefill_s(model, speed, load.input_tokens * (1 - load.prefix_hit))
+    parts = step_s(model, speed, running, load.input_tokens + load.output_tokens / 2)
+    step = sum(parts.values())
+    steps = max(load.output_tokens - 1, 1.0)
+    cycle = speed.request_s + running * prompt + steps * step
+    if load.all_at_once is None:
+        # Others' prompts come between one's own tokens; one's own comes alone.
+        ttft, itl = speed.request_s + prompt, step + (running - 1) * prompt / steps
+        parts["prefill"] = itl - step
+    else:
+        ttft, itl = speed.request_s + running * prompt, step
+    waiting = at_once - running
+    ttft += waiting / running * cycle
+    rate = running / cycle
+    return Performance(
+        ttft_ms=_interval(1e3 * ttft),
+        itl_ms=_interval(1e3 * itl),
+        output_tokens_per_s=_interval(rate * load.output_tokens),
+        requests_per_s=_interval(rate),
+        running=running,
+        queued=waiting,
+        limited_by="slots"
+        if waiting
+        else ("bandwidth" if parts["weights"] > parts["compute"] else "compute"),
+        parts_ms={name: 1e3 * seconds for name, seconds in parts.items()},
+    )
+
+
+def fit_host_speed(model: HostModel, bandwidth_bytes_per_s: float, probes: Sequence[Probe]) -> HostSpeed:
+    """The constants that explain the probes of one model. Needs two lengths of prompts and two concurrencies.
+
+    Raises ConfigError where they are missing. Each constant has bounds: noise makes no rate negative or infinite.
+    """
+    alone = sorted((each for each in probes if each.concurrency == 1), key=lambda each: each.input_tokens)
+    together = [each for each in probes if each.concurrency > 1]
+    if len({each.input_tokens for each in alone}) < 3 or not together:
+        raise ConfigError("a probe needs three lengths of prompts, and one of them with several at once")
+    short, middle, long = alone[0], alone[len(alone) // 2], alone[-1]
+    attention_s = _slope_s(short, long)
+    decode_attention = model.attention_flops_per_pair / max(attention_s, 1e-12)
+    single_s = short.itl_ms / 1e3 - _context(short) * attention_s
+    many = together[-1]
+    batch_s = many.itl_ms / 1e3 - many.concurrency * _context(many) * attention_s
+    per_sequence_s = max((batch_s - single_s) / (many.concurrency - 1), 1e-9)
+    reading_s = model.weights_bytes / bandwidth_bytes_per_s
+    # Where reading hides the products of one sequence, only those beyond it show in the slope.
+    if per_sequence_s < reading_s:
+        beyond_s = max(many.concurrency * per_sequence_s - per_sequence_s, 0.0)
+        computed_s = (beyond_s + reading_s) / many.concurrency
+        per_sequence_s = computed_s if beyond_s > 0.02 * reading_s else reading_s / many.concurrency
+    overhead_s = max(single_s - max(reading_s, per_sequence_s), 0.0)
+    request_s, token_s, pair_s = _prompt_law(short, middle, long)
+    return HostSpeed(
+        bandwidth_bytes_per_s=bandwidth_bytes_per_s,
+        layer_s=overhead_s / model.layers,
+        decode_flops_per_s=model.flops_per_token / per_sequence_s,
+        decode_attention_flops_per_s=decode_attention,
+        prefill_flops_per_s=model.flops_per_token / token_s,
+        prefill_attention_flops_per_s=model.attention_flops_per_pair / pair_s,
+        request_s=request_s,
+    )
+
+
+def _context(probe: Probe) -> float:
+    return probe.input_tokens + probe.output_tokens / 2
+
+
+def _slope_s(short: Probe, long: Probe) -> float:
+    """Seconds per token of context and step."""
+    return max((long.itl_ms - short.itl_ms) / 1e3 / (_context(long) - _context(short)), 0.0)
+
+
+def _prompt_law(short: Probe, middle: Probe, long: Probe) -> tuple[float, float, float]:
+    """(constant, per token, per pair) through three times to first token; pairs are half the square of the length."""
+    a, b, c = (float(each.input_tokens) for each in (short, middle, long))
+    first, second, third = (each.ttft_ms / 1e3 for each in (short, middle, long))
+    lower, upper = (second - first) / (b - a), (third - second) / (c - b)
+    pair_s = max(2 * (upper - lower) / (c - a), 0.0)
+    token_s = lower - pair_s * (a + b) / 2
+    if token_s <= 0:  # noise: a straight line
+        pair_s, token_s = 0.0, max((third - first) / (c - a), 1e-9)
+    request_s = max(first - token_s * a - pair_s * a * a / 2, 0.0)
+    return request_s, token_s, max(pair_s, 1e-15)
+
+
+def _interval(value: float) -> Interval:
+    return Interval(value, value * (1 - SPREAD), value * (1 + SPREAD))
