@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from .activations import activation_bytes
 from .answers import MemoryPlan
 from .architecture import Architecture
@@ -13,6 +15,17 @@ from .setup import Setup
 from .weights import weight_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is not for the cache, in bytes. `slack` is what loading leaves unusable."""
+
+    weights: int
+    slack: int
+    activations: int
+    context: int
+    graphs: int
+
+
 def plan_memory(arch: Architecture, device: Device, setup: Setup) -> MemoryPlan:
     """What the engine would print at its start, leaning low by its era's `lean_gib`.
 
@@ -22,20 +35,24 @@ def plan_memory(arch: Architecture, device: Device, setup: Setup) -> MemoryPlan:
     engine = find_engine_memory(setup.engine, setup.engine_version)
     limits = limits_of(arch, device, setup)
     weights = weight_bytes(arch, setup)
-    activations = activation_bytes(arch, setup, limits, engine)
-    runtime = round((engine.runtime_parallel_gib if setup.devices > 1 else engine.runtime_gib) * GIB)
-    graphs = graph_bytes(arch, setup)
-    lean = round(engine.lean_gib * GIB)
-    budget, left = _budget(engine, device, limits, weights, activations, runtime, graphs)
+    held = Held(
+        weights=weights,
+        slack=round(engine.load_slack.get(setup.weights, 0.0) * weights),
+        activations=activation_bytes(arch, setup, limits, engine),
+        context=runtime_bytes(engine, device, setup),
+        graphs=graph_bytes(arch, setup),
+    )
+    budget, left = divide(engine, device.usable_bytes, limits.fraction, held)
+    lean = round(min(engine.lean_gib * GIB, engine.lean_share * left)) if left > 0 else 0
     kv = left - lean
     per_token = kv_bytes_per_token(arch, setup, windows_as_full=engine.windows_as_full)
     return MemoryPlan(
         total=device.usable_bytes,
         budget=budget,
         weights=weights,
-        activations=activations,
-        graphs=graphs,
-        runtime=runtime + lean,
+        activations=held.activations,
+        graphs=held.graphs,
+        runtime=held.context + held.slack + lean,
         state=0,
         kv=kv,
         kv_bytes_per_token=per_token,
@@ -63,6 +80,15 @@ def kv_tokens(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMe
     return int(tokens) * setup.data_parallel
 
 
+def runtime_bytes(engine: EngineMemory, device: Device, setup: Setup) -> int:
+    """The engine's context and kernels, and buffers for talking to other devices."""
+    if device.vendor == "amd" and engine.runtime_amd_gib is not None:
+        return round(engine.runtime_amd_gib * GIB)
+    if setup.devices > device.devices_per_host_max:
+        return round(engine.runtime_nodes_gib * GIB)
+    return round((engine.runtime_parallel_gib if setup.devices > 1 else engine.runtime_gib) * GIB)
+
+
 def graph_bytes(arch: Architecture, setup: Setup) -> int:
     """An estimate, for vLLM and SGLang; the others count theirs elsewhere."""
     if not setup.cuda_graphs or setup.engine not in ("vllm", "sglang"):
@@ -71,28 +97,19 @@ def graph_bytes(arch: Architecture, setup: Setup) -> int:
     return round((facts.vllm_gib + facts.vllm_per_layer_gib * arch.layers) * GIB)
 
 
-def _budget(
-    engine: EngineMemory,
-    device: Device,
-    limits: Limits,
-    weights: int,
-    activations: int,
-    runtime: int,
-    graphs: int,
-) -> tuple[int, int]:
+def divide(engine: EngineMemory, total: int, fraction: float, held: Held) -> tuple[int, int]:
     """What the engine may use, and what of that is left for the cache; negative where weights alone are too much."""
-    total = device.usable_bytes
-    held = weights + runtime + activations
+    fixed = held.weights + held.slack
     if engine.law == "profiled":
-        budget = round(limits.fraction * total)
-        return budget, budget - held - (graphs if engine.graphs_in_budget else 0)
+        budget = round(fraction * total)
+        graphs = held.graphs if engine.graphs_in_budget else 0
+        return budget, budget - fixed - held.context - held.activations - graphs
     if engine.law == "fraction_of_available":
         # What the process finds is already without its own context; the fraction is of that.
-        before = total - runtime
-        budget = round(limits.fraction * before)
-        return budget, budget - weights
+        budget = round(fraction * (total - held.context))
+        return budget, budget - fixed
     if engine.law == "fraction_of_free":
-        free = total - held
-        return total, round(limits.fraction * free) if free > 0 else free
-    budget = round(limits.fraction * total)
-    return budget, budget - held
+        free = total - fixed - held.context - held.activations
+        return total, round(fraction * free) if free > 0 else free
+    budget = round(fraction * total)
+    return budget, budget - fixed - held.context - held.activations

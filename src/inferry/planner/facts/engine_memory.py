@@ -56,8 +56,15 @@ class EngineMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     runtime_gib: float
     runtime_parallel_gib: float
     """With more than one GPU: communication buffers too."""
+    runtime_nodes_gib: float
+    """With more GPUs than a host has."""
+    runtime_amd_gib: float | None = None
+    """On AMD, where it was seen to differ."""
+    load_slack: dict[str, float] = {}
+    """By weight format: share of the weights that loading leaves unusable."""
     lean_gib: float
-    """What is held back so that memory that isn't there is not promised."""
+    """What is held back so that memory that isn't there is not promised, but never more than `lean_share` of the cache."""
+    lean_share: float
     source: str
 
 

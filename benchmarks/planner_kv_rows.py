@@ -1,0 +1,267 @@
+"""Starts of engines as a table of public logs tells them, and what of each is enough to plan it."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.planner_scores import LeftOut
+from inferry.core.errors import ConfigError
+from inferry.planner.architecture import Architecture, WeightFormat
+from inferry.planner.device import Device
+from inferry.planner.facts.device_catalog import find_device
+from inferry.planner.facts.engine_memory import find_engine_memory
+from inferry.planner.facts.model_catalog import find_model
+from inferry.planner.kv_cache import is_hybrid, kv_bytes_per_token
+from inferry.planner.setup import EngineName, KvFormat, Setup
+from inferry.planner.weights import weight_bytes
+
+GIB = 2**30
+Word = TypeVar("Word")
+ENGINES: dict[str, EngineName] = {
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "tensorrt-llm": "tensorrt_llm",
+    "tensorrt_llm": "tensorrt_llm",
+    "tgi": "tgi",
+    "llama.cpp": "llamacpp",
+    "llamacpp": "llamacpp",
+    "ollama": "ollama",
+}
+WEIGHTS: tuple[tuple[str, WeightFormat], ...] = (
+    ("nvfp4", "nvfp4"),
+    ("mxfp4", "mxfp4"),
+    ("bitsandbytes-8", "int8"),
+    ("bnb-8", "int8"),
+    ("bitsandbytes", "bnb4"),
+    ("bnb", "bnb4"),
+    ("awq", "awq"),
+    ("gptq", "gptq"),
+    ("w8a8-int8", "int8"),
+    ("int8", "int8"),
+    ("int4", "int4"),
+    ("w4a16", "int4"),
+    ("fp8", "fp8"),
+    ("gguf", "gguf"),
+    ("q4_", "gguf"),
+    ("bf16", "bf16"),
+    ("bfloat16", "bf16"),
+    ("fp16", "fp16"),
+    ("float16", "fp16"),
+    ("fp32", "fp32"),
+)
+"""By the first that a row's words contain."""
+
+KV: tuple[tuple[str, KvFormat], ...] = (
+    ("nvfp4", "nvfp4"),
+    ("fp8", "fp8"),
+    ("int8", "int8"),
+    ("q8_0", "q8_0"),
+    ("q4_0", "q4_0"),
+    ("bf16", "bf16"),
+    ("bfloat16", "bf16"),
+    ("fp16", "fp16"),
+    ("float16", "fp16"),
+    ("fp32", "fp32"),
+    ("auto", "bf16"),
+)
+IMPOSSIBLE_SHARE = 1.03
+"""A start whose weights and printed cache exceed its budget by more than that was not made with the settings told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One start that can be planned. `kv_gib` and `kv_tokens` are what the engine printed."""
+
+    row: str
+    model: str
+    arch: Architecture
+    setup: Setup
+    kv_gib: float | None
+    kv_tokens: int | None
+    device: Device | None
+    weights_gib: float | None
+    available_gib: tuple[float, float] | None
+    """Before and after the load, where both are printed (SGLang)."""
+    tokens_unknown: str | None
+    """Why the tokens can't be planned, though the bytes per token can."""
+
+
+def read_starts(path: Path) -> tuple[list[Start], list[LeftOut]]:
+    """All rows of the file, sorted into those that can be planned and those that can't, with the reason."""
+    starts: list[Start] = []
+    left_out: list[LeftOut] = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            start = _start({key: (value or "").strip() for key, value in row.items() if key})
+            if isinstance(start, LeftOut):
+                left_out.append(start)
+            else:
+                starts.append(start)
+    return starts, left_out
+
+
+def _start(row: dict[str, str]) -> Start | LeftOut:
+    name = row["id"]
+    if row["grade"] != "A":
+        return LeftOut(name, f"grade {row['grade']}: not printed by the engine with its settings")
+    engine = ENGINES.get(row["engine"].lower())
+    if engine is None:
+        return LeftOut(name, f"engine {row['engine']} is not planned")
+    if "encoder-decoder" in row["params_or_arch_note"]:
+        return LeftOut(name, "an encoder-decoder: its cross-attention cache is not planned")
+    try:
+        arch = find_model(_model_name(row["model"]))
+    except ConfigError:
+        return LeftOut(name, f"model {row['model']} is not in the catalog")
+    kv = _first(KV, row["kv_dtype"])
+    if kv is None:
+        return LeftOut(name, f"KV format '{row['kv_dtype']}' is not stated")
+    setup = _setup(row, engine, arch, kv)
+    start = Start(
+        row=name,
+        model=row["model"],
+        arch=arch,
+        setup=setup,
+        kv_gib=_number(row["kv_mem_gib_per_gpu"]),
+        kv_tokens=_integer(row["kv_tokens"]),
+        device=_device(row, setup),
+        weights_gib=_number(row["weights_gib_per_gpu"]),
+        available_gib=_available(row),
+        tokens_unknown=None,
+    )
+    return replace(start, tokens_unknown=_tokens_unknown(start, row))
+
+
+def _tokens_unknown(start: Start, row: dict[str, str]) -> str | None:
+    """The rules by which a start's tokens are not scored."""
+    setup = start.setup
+    if start.kv_tokens is None:
+        return "no tokens printed"
+    if _first(WEIGHTS, row["weight_format"]) is None:
+        return f"weight format '{row['weight_format']}' is not one that is planned"
+    if setup.memory_fraction is None:
+        return "the memory fraction is not stated"
+    if start.device is None:
+        return f"the memory of '{row['gpu']}' is not stated"
+    if setup.engine == "tensorrt_llm" and setup.max_batched_tokens is None:
+        return "the built engine's max_num_tokens, which its buffers follow, is not stated"
+    if "speculative" in row["note"].lower() or "drafter" in row["model"].lower():
+        return "a draft model of unknown size beside it"
+    weights_gib = (
+        start.weights_gib if start.weights_gib is not None else weight_bytes(start.arch, setup) / GIB
+    )
+    held = weights_gib + (start.kv_gib if start.kv_gib is not None else _implied_kv_gib(start))
+    budget = setup.memory_fraction * start.device.usable_bytes / GIB
+    if setup.engine in ("vllm", "sglang") and held > budget * IMPOSSIBLE_SHARE:
+        return (
+            f"contradicts itself: weights and cache are {held:.1f} GiB, the stated budget is {budget:.1f} GiB"
+        )
+    return None
+
+
+def _implied_kv_gib(start: Start) -> float:
+    """Of printed tokens, where every layer keeps every token."""
+    if start.kv_tokens is None or is_hybrid(start.arch):
+        return 0.0
+    return start.kv_tokens / start.setup.data_parallel * kv_bytes_per_token(start.arch, start.setup) / GIB
+
+
+def _setup(row: dict[str, str], engine: EngineName, arch: Architecture, kv: KvFormat) -> Setup:
+    told = row["note"] + " " + row["params_or_arch_note"]
+    tensor, data = _integer(row["tp"]) or 1, _integer(row["dp"]) or 1
+    if engine == "sglang" and data > 1:
+        # SGLang's attention data parallelism divides its tensor parallel group.
+        tensor //= data
+    weights = _first(WEIGHTS, row["weight_format"]) or "bf16"
+    if weights == "fp8" and arch.native_format == "fp8_block":
+        weights = "fp8_block"
+    sequences = re.search(r"max_num_seqs\s*=\s*(\d+)", told)
+    context_parallel = re.search(r"decode-context-parallel\s+(\d+)", told)
+    return Setup(
+        engine=engine,
+        engine_version=row["engine_version"] or None,
+        weights=weights,
+        kv=kv,
+        tensor_parallel=tensor,
+        pipeline_parallel=_integer(row["pp"]) or 1,
+        data_parallel=data,
+        memory_fraction=_number(row["mem_fraction"]),
+        max_model_tokens=_integer(row["max_model_len"]),
+        max_sequences=int(sequences[1]) if sequences else None,
+        max_batched_tokens=_integer(row["max_num_batched_tokens"]),
+        cuda_graphs=row["enforce_eager"].lower() != "true",
+        context_parallel=int(context_parallel[1]) if context_parallel else 1,
+        text_only="language-model-only" in told,
+    )
+
+
+def _device(row: dict[str, str], setup: Setup) -> Device | None:
+    """The one named, with the total that the row prints; one of an unknown name where it prints enough."""
+    try:
+        device = find_device(row["gpu"])
+    except ConfigError:
+        device = None
+    total = _total_gib(row, setup)
+    if total is None:
+        return device
+    usable = round(total * GIB)
+    if device is not None:
+        return replace(device, usable_bytes=usable)
+    return Device(
+        name=row["gpu"],
+        kind="gpu",
+        vendor="",
+        memory_bytes=round(usable * 1.02),
+        usable_bytes=usable,
+        bandwidth_bytes_per_s=0.0,
+        flops_per_s={},
+        link_bytes_per_s=0.0,
+    )
+
+
+def _total_gib(row: dict[str, str], setup: Setup) -> float | None:
+    """What the driver reported: printed as such, in the device's words, or as what the engine found before the load."""
+    printed = _number(row["gpu_mem_total_gib"])
+    if printed is not None:
+        return printed
+    usable = re.search(r"([\d.]+) GiB (?:usable|total)", row["gpu"])
+    if usable:
+        return float(usable[1])
+    before = _number(row["avail_before_load_gib"])
+    if before is None:
+        return None
+    engine = find_engine_memory(setup.engine, setup.engine_version)
+    return before + (engine.runtime_parallel_gib if setup.devices > 1 else engine.runtime_gib)
+
+
+def _available(row: dict[str, str]) -> tuple[float, float] | None:
+    before, after = _number(row["avail_before_load_gib"]), _number(row["avail_after_load_gib"])
+    return None if before is None or after is None else (before, after)
+
+
+def _model_name(text: str) -> str:
+    """Without what a row adds in brackets or behind a plus: `X (resharded)`, `X + MTP drafter`."""
+    return re.split(r"\s+[(+]", text)[0]
+
+
+def _first(table: Iterable[tuple[str, Word]], text: str) -> Word | None:
+    return next((value for word, value in table if word in text.lower()), None)
+
+
+def _number(text: str) -> float | None:
+    found = re.match(r"\d+(?:\.\d+)?", text)
+    return float(found[0]) if found else None
+
+
+def _integer(text: str) -> int | None:
+    found = (
+        re.match(r"\d+(?=\D|$)", text.replace(",", ""))
+        if not text.endswith("-class")
+        else re.match(r"\d+", text)
+    )
+    return int(found[0]) if found else None
