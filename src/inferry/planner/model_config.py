@@ -24,6 +24,7 @@ from .linear_mixers import (
 from .mlp_reading import read_dense_mlp, read_experts, read_mlp
 from .model_families import FAMILIES, Family
 from .quantization_reading import read_stored_format
+from .vision_params import count_vision
 
 _TEXT_SECTIONS = ("text_config", "llm_config", "language_config", "thinker_config")
 _ALIASES: Mapping[str, str] = {
@@ -69,6 +70,7 @@ def architecture_from_config(name: str, config: Mapping[str, Any], *, source: st
     groups = _layer_groups(fields, family, model_type, hidden, layers, max_position)
     vocab = fields.count("vocab_size", "padded_vocab_size")
     stored = read_stored_format(config, text)
+    vision = count_vision(name, config, hidden)
     if unread := fields.unread_sizes():
         notes.append(f"not understood, and perhaps of weight: {', '.join(unread)}")
     return Architecture(
@@ -81,11 +83,12 @@ def architecture_from_config(name: str, config: Mapping[str, Any], *, source: st
         native_format=stored.native_format,
         quantized_parts=stored.quantized_parts,
         group_size=stored.group_size,
+        vision_params=vision.params,
         mtp_layers=fields.count_or(0, "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules"),
         position_params=_position_params(fields, model_type, hidden),
         other_params=_other_params(fields, family, hidden, vocab),
         source=source,
-        notes=(*notes, *stored.notes),
+        notes=(*notes, *stored.notes, *vision.notes),
     )
 
 

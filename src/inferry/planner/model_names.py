@@ -83,7 +83,7 @@ def readings(name: str) -> Iterator[NameReading]:
 
 def _words(name: str) -> list[str]:
     last = name.strip().lower().removeprefix("hf:").split("@")[0].rstrip("/").rsplit("/", 1)[-1]
-    words = re.findall(r"[a-z]+[0-9]*[a-z]*|[0-9]+[a-z]*", last.replace("(", " ").replace(")", " "))
+    words = re.findall(r"[a-z0-9]+", last)
     return words[1:] if words[:1] == ["meta"] and len(words) > 1 else words
 
 
