@@ -21,6 +21,10 @@ from .setup import Setup
 VOCAB_PADDING = 64
 """vLLM and SGLang pad the vocabulary so that each rank gets a multiple of it (vocab_parallel_embedding.py)."""
 
+MXFP4_PADDING = 256
+"""To it the kernels round up the columns of MXFP4 experts: gpt-oss-20b's 2,880 become 3,072, and it takes 13.47 GiB, not
+12.8 (vLLM 0.11 on an H100, llm-d-benchmark's empirical-vllm-memory-results.md)."""
+
 SIXTEEN_BIT = 2.0
 
 BYTES_PER_WEIGHT: dict[WeightFormat, float] = {
@@ -180,6 +184,8 @@ def mlp_slice(hidden: int, mlp: Mlp, setup: Setup) -> Slice:
         bias = (matrices - 1) * columns + hidden if mlp.bias else 0
         return Slice(linear=matrices * hidden * columns, plain=bias)
     width = hidden if mlp.latent is None else mlp.latent
+    if setup.weights == "mxfp4":
+        width = math.ceil(width / MXFP4_PADDING) * MXFP4_PADDING
     projections = 0 if mlp.latent is None else 2 * hidden * mlp.latent
     return Slice(
         linear=matrices * hidden * mlp.shared_intermediate / setup.tensor_parallel + projections,
