@@ -36,6 +36,7 @@ def inferry(tmp_path: Path, sample_model: Path) -> Inferry:
     return inferry
 
 
+@pytest.mark.slow  # where nothing else runs: it looks at a clock
 def test_up_answers_and_first_token_comes_within_5_s(inferry: Inferry) -> None:
     """From `inferry up` to the first streamed token under 5 s; stream and plain answers are the model's."""
     began_s = time.monotonic()
