@@ -161,6 +161,7 @@ def test_who_is_refused_and_how(live: Live) -> None:
     assert live.ask(good).status_code == 200
 
 
+@pytest.mark.slow  # where nothing else runs: it looks at a clock
 def test_disabling_is_effective_on_both_processes_within_a_second(live: Live) -> None:
     """From `inferry keys disable` on, over many connections: the last answer comes less than a second later."""
     key = live.new_key(name="leaked")

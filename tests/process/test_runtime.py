@@ -76,6 +76,7 @@ def test_output_and_exit_code_are_kept(run: Run) -> None:
     run(scenario)
 
 
+@pytest.mark.slow  # where nothing else runs: it looks at a clock
 def test_an_end_is_noticed_at_once(run: Run) -> None:
     """A process that is killed is reported within a fraction of a second, to all who wait."""
 
