@@ -41,6 +41,10 @@ class ConfigFields:
         """Whether the config itself names `key`, be it as null."""
         return key in self._config
 
+    def switched_off(self, key: str) -> bool:
+        """Whether the config itself sets `key` to null."""
+        return key in self._config and self._config[key] is None
+
     def count(self, *keys: str) -> int:
         """A whole number that must be there. Raises ConfigError."""
         found = self.count_or_none(*keys)

@@ -48,7 +48,10 @@ def read_layer_kinds(fields: ConfigFields, model_type: str, layers: int) -> list
 
 
 def _uniform(fields: ConfigFields, layers: int) -> list[LayerKind]:
-    """Mistral 0.1, Starcoder2, Phi-3: each layer alike, sliding where a window is set and switched on."""
+    """Mistral 0.1, Starcoder2, Phi-3: each layer alike, sliding where a window is set and switched on. Later Mistrals set
+    it to null, though the family's default is 4,096."""
+    if fields.switched_off("sliding_window"):
+        return ["full"] * layers
     sliding = fields.count_or_none("sliding_window") and fields.flag(True, "use_sliding_window")
     return ["sliding" if sliding else "full"] * layers
 
