@@ -46,6 +46,8 @@ def read_full_attention(
         heads = fields.count("swa_num_attention_heads")
         kv_heads = fields.count("swa_num_key_value_heads")
         head_dim, v_head_dim = fields.count("swa_head_dim"), fields.count("swa_v_head_dim")
+    if kind == "sliding":  # Step 3.5
+        heads = fields.count_or(heads, "num_sliding_attention_heads")
     keys_are_values = False
     if kind == "full" and fields.count_or_none("global_head_dim"):  # Gemma 4
         head_dim = fields.count("global_head_dim")
@@ -66,6 +68,8 @@ def read_full_attention(
         extra += 2 * head_dim
     elif norm == "width":
         extra += (heads + kv_heads) * head_dim
+    if fields.flag(False, "use_head_wise_attn_gate"):
+        extra += hidden * heads
     extra += _sinks(fields, kind, heads)
     return FullAttention(
         heads=heads,

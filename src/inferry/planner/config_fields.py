@@ -13,7 +13,7 @@ _SIZE_WORDS = re.compile(
 )
 _NO_SIZE = re.compile(
     r"token|scaling|loss|coef|dropout|jitter|init|topk_method|group|norm_topk|dtype|bias|theta|use_cache|"
-    r"router|act|proj_bias|expand|time_step|kernels|chunk_size_feed|return|output|renormalize|scale|overlap"
+    r"router|act|max_window_layers|chunk_size|vocab_size|proj_bias|expand|time_step|kernels|chunk_size_feed|return|output|renormalize|scale|overlap"
 )
 
 
@@ -63,6 +63,8 @@ class ConfigFields:
         found = self.get(*keys)
         if found is None:
             return None
+        if isinstance(found, list | tuple) and len(set(found)) == 1:  # Hunyuan: the same for each layer
+            found = found[0]
         if isinstance(found, bool) or not isinstance(found, int | float) or found != int(found) or found < 0:
             raise ConfigError(f"{self.name}: {keys[0]} is {found!r} in its config; it must be a whole number")
         return int(found)

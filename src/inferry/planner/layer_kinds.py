@@ -57,7 +57,8 @@ def _uniform(fields: ConfigFields, layers: int) -> list[LayerKind]:
 
 
 def _qwen2(fields: ConfigFields, layers: int) -> list[LayerKind]:
-    if not (fields.flag(False, "use_sliding_window") and fields.count_or_none("sliding_window")):
+    window = fields.count_or_none("sliding_window")
+    if not (fields.flag(False, "use_sliding_window") and window):
         return ["full"] * layers
     first = fields.count_or(layers, "max_window_layers")
     return ["sliding" if index >= first else "full" for index in range(layers)]

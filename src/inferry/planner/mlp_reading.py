@@ -86,6 +86,9 @@ def read_experts(fields: ConfigFields, hidden: int) -> Experts:
 
 
 def _shared_width(fields: ConfigFields, width: int) -> int:
+    number = fields.count_or(
+        0, "n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts"
+    )
     said = fields.count_or_none(
         "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "share_expert_dim",
         "shared_intermediate_size",
@@ -96,12 +99,7 @@ def _shared_width(fields: ConfigFields, width: int) -> int:
         return width
     if fields.get("model_type") == "gemma4_text":  # a dense MLP beside the experts
         return fields.count("intermediate_size")
-    number = fields.get(
-        "n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts"
-    )
-    if isinstance(number, list):  # Hunyuan: one number per layer
-        number = number[-1]
-    return (number or 0) * width
+    return number * width
 
 
 def _is_sparse(fields: ConfigFields, index: int, layers: int) -> bool:

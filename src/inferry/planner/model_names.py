@@ -62,23 +62,28 @@ class NameReading:
 
 
 def name_key(name: str) -> str:
-    """Letters and digits of the last part of a repository's name: `Qwen/Qwen2.5-7B` and `qwen2.5:7b` have one key."""
-    return "".join(_words(name))
+    """Of the last part of a repository's name: `Qwen/Qwen2.5-7B` and `qwen2.5:7b` have the key `qwen2.5.7b`."""
+    return _key(_words(name))
 
 
 def readings(name: str) -> Iterator[NameReading]:
     """From the most literal to the freest. A name without any of the known ends has one reading, and its tails."""
     words = _words(name)
-    yield NameReading("".join(words))
+    yield NameReading(_key(words))
     yield from _without_ends(words, None, tuned=False)
     stripped, stored = _format_of(words, name)
     if stored is not None:
-        yield NameReading("".join(stripped), stored)
+        yield NameReading(_key(stripped), stored)
         yield from _without_ends(stripped, stored, tuned=False)
     # Fine-tuned copies carry their parent's name at the end: Hermes-3-Llama-3.1-8B.
     for start in range(1, len(stripped) - 1):
-        yield NameReading("".join(stripped[start:]), stored, tuned=True)
+        yield NameReading(_key(stripped[start:]), stored, tuned=True)
         yield from _without_ends(stripped[start:], stored, tuned=True)
+
+
+def _key(words: list[str]) -> str:
+    """Between two digits a dot stays, so that opt-1.3b is not opt-13b."""
+    return re.sub(r"(?<![0-9])\.|\.(?![0-9])", "", ".".join(words))
 
 
 def _words(name: str) -> list[str]:
@@ -92,7 +97,7 @@ def _without_ends(words: list[str], stored: WeightFormat | None, *, tuned: bool)
     left = list(words)
     while len(left) > 1 and left[-1] in _NO_CHANGE:
         left.pop()
-        yield NameReading("".join(left), stored, tuned)
+        yield NameReading(_key(left), stored, tuned)
 
 
 def _format_of(words: list[str], name: str) -> tuple[list[str], WeightFormat | None]:

@@ -72,14 +72,13 @@ def _as_read(found: Architecture, name: str, known: str, reading: NameReading) -
     if reading.tuned:
         notes.append(f"read as {known} with other weights, judging by the name; its own config was not read")
     if reading.format is None:
-        return replace(found, name=name, notes=tuple(notes)) if notes != list(found.notes) else found
+        return replace(found, name=name if "/" in name else found.name, notes=tuple(notes))
     notes.append(f"weights taken as {reading.format}, judging by the name")
-    parts = "experts" if reading.format == "mxfp4" else "linear"
     return replace(
         found,
         name=name,
         native_format=reading.format,
-        quantized_parts="experts" if parts == "experts" else "linear",
+        quantized_parts="experts" if reading.format == "mxfp4" else "linear",
         group_size=_GROUP_SIZES.get(reading.format),
         notes=tuple(notes),
     )
