@@ -1,7 +1,6 @@
 """What one replica does under a load: TTFT, ITL and tokens per second, with the range that held-out cases stayed in.
 
-Three kinds of load (PLANNING: closed loop, open loop, all at once) come down to one operating point: how many sequences
-decode at once, and how many wait for a slot.
+Three kinds of load come down to one operating point: how many sequences decode at once, and how many wait for a slot.
 """
 
 from __future__ import annotations
@@ -14,17 +13,32 @@ from .answers import Interval, Performance
 from .architecture import Architecture
 from .device import Device
 from .first_token import first_token_terms
+from .kv_cache import sequence_bytes
+from .limits import limits_of
 from .load import Load
+from .memory import plan_memory
 from .setup import Setup
-from .speed_facts import Residuals, SpeedConstants, shipped_speed_constants
+from .speed_facts import Residuals, SpeedConstants, groups_of, shipped_speed_constants
 from .step_time import NEUTRAL, SpeedFactors, StepTimes, step_times
-from .step_work import kv_read_bytes, step_model
+from .step_work import step_model
 
+_LIVE_SHARE = 0.6
+"""Of its output, what a running sequence holds on average, and a little more: engines preempt before they are full."""
 _BISECTIONS = 40
+_BUSY_MAX = 0.95
+"""Above this share of time spent on prefills, the queue law's mean has no meaning."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Point:
+class Slots:
+    """How many sequences may run at once, and which limit says so."""
+
+    count: float
+    limited_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
     """A steady state: `decodes` run, `waiting` requests have no slot."""
 
     decodes: float
@@ -41,28 +55,24 @@ def predict(
     factor: SpeedFactors = NEUTRAL,
     constants: SpeedConstants | None = None,
 ) -> Performance:
-    """One replica under `load`. Raises ConfigError where the load is not one of the three kinds."""
+    """One replica under `load`. Raises ConfigError where the load is not exactly one of the three kinds.
+
+    `constants`: others than those that ship, which is how models are left out when accuracy is measured.
+    """
     table = shipped_speed_constants() if constants is None else constants
     times = step_times(step_model(arch, device, setup), table, factor)
-    slots, slot_reason = slots_of(times, load)
-    point = _operating_point(times, load, slots, slot_reason)
-    parts = _step_parts(times, load, point.decodes)
-    itl = sum(parts.values())
-    ttft = _ttft_ms(times, load, point, itl)
-    service_ms = ttft + itl * max(load.output_tokens - 1, 0)
-    in_flight = point.decodes + point.waiting
-    if load.requests_per_s is not None and point.limited_by == "arrivals":
-        requests = load.requests_per_s
-    elif load.all_at_once is not None:
-        requests = _burst_rate(load, point, itl, ttft, times)
-    else:
-        requests = 1e3 * in_flight / service_ms
-    engine = setup.engine
+    point = operating_point(times, load, slots_of(arch, device, setup, load))
+    parts = step_parts(times, load, point.decodes)
+    itl_ms = sum(parts.values())
+    ttft_ms = _ttft_ms(times, load, point, itl_ms)
+    requests = _requests_per_s(load, point, itl_ms, ttft_ms)
+    groups = groups_of(device, setup)
+    spread = factor.spread
     return Performance(
-        ttft_ms=_interval(ttft, table.residual("ttft", engine)),
-        itl_ms=_interval(itl, table.residual("step", engine)),
-        output_tokens_per_s=_interval(requests * load.output_tokens, table.residual("rate", engine)),
-        requests_per_s=_interval(requests, table.residual("rate", engine)),
+        ttft_ms=_interval(ttft_ms, table.residual("ttft", groups), spread),
+        itl_ms=_interval(itl_ms, table.residual("step", groups), spread),
+        output_tokens_per_s=_interval(requests * load.output_tokens, table.residual("rate", groups), spread),
+        requests_per_s=_interval(requests, table.residual("rate", groups), spread),
         running=point.decodes,
         queued=point.waiting,
         limited_by=point.limited_by,
@@ -70,76 +80,83 @@ def predict(
     )
 
 
-def _interval(value: float, bounds: Residuals) -> Interval:
+def _interval(value: float, bounds: Residuals, spread: float | None) -> Interval:
+    if spread is not None:
+        return Interval(value, value * max(0.0, 1 - spread), value * (1 + spread))
     return Interval(value, value * bounds.low, value * bounds.high)
 
 
-def slots_of(times: StepTimes, load: Load) -> tuple[float, str]:
-    """How many sequences of that shape may run at once, and which limit says so."""
-    model = times.model
-    fraction = model.setup.memory_fraction or 0.9
-    free = fraction * model.device.usable_bytes - model.fixed_bytes - model.expert_bytes - 3e9
-    each = kv_read_bytes(model, load.input_tokens + load.output_tokens / 2)
-    by_memory = max(1.0, model.ranks * free / each)
-    by_setting = float(model.setup.max_sequences or 256) * model.ranks
-    return (by_memory, "KV cache") if by_memory < by_setting else (by_setting, "max_num_seqs")
+def slots_of(arch: Architecture, device: Device, setup: Setup, load: Load) -> Slots:
+    """How many sequences of that shape run at once, by the KV cache and by the engine's own limit."""
+    held = sequence_bytes(arch, setup, load.input_tokens + _LIVE_SHARE * load.output_tokens)
+    by_memory = max(1.0, setup.data_parallel * plan_memory(arch, device, setup).kv / held)
+    by_limit = float(limits_of(arch, device, setup).sequences * setup.data_parallel)
+    return Slots(by_memory, "KV cache") if by_memory < by_limit else Slots(by_limit, "max_num_seqs")
 
 
-def _step_parts(times: StepTimes, load: Load, decodes: float) -> dict[str, float]:
+def step_parts(times: StepTimes, load: Load, decodes: float) -> dict[str, float]:
+    """A mean step in ms, by cause: per output token of each stream, one 1/output share of a prompt is prefilled."""
     prompt = load.input_tokens * (1 - load.prefix_hit)
     context = load.input_tokens + load.output_tokens / 2
     return times.step_parts_ms(decodes, context, prompt, decodes / load.output_tokens)
 
 
-def _operating_point(times: StepTimes, load: Load, slots: float, slot_reason: str) -> _Point:
-    asked = [load.concurrency, load.requests_per_s, load.all_at_once]
+def operating_point(times: StepTimes, load: Load, slots: Slots) -> Point:
+    asked = (load.concurrency, load.requests_per_s, load.all_at_once)
     if sum(one is not None for one in asked) != 1:
         raise ConfigError("load: give exactly one of concurrency, requests_per_s and all_at_once.")
-    at_once = load.concurrency if load.all_at_once is None else float(load.all_at_once)
-    if at_once is not None:
-        decodes = min(at_once, slots)
-        return _Point(
-            decodes, at_once - decodes, slot_reason if decodes < at_once else _bound_by(times, load, decodes)
-        )
-    assert load.requests_per_s is not None
-    return _open_loop(times, load, load.requests_per_s, slots, slot_reason)
+    if load.requests_per_s is not None:
+        return _open_loop(times, load, load.requests_per_s, slots)
+    at_once = float(load.all_at_once or 0) if load.concurrency is None else load.concurrency
+    decodes = min(at_once, slots.count)
+    waiting = at_once - decodes
+    return Point(decodes, waiting, slots.limited_by if waiting else _bound_by(times, load, decodes))
 
 
-def _open_loop(times: StepTimes, load: Load, rate: float, slots: float, slot_reason: str) -> _Point:
-    """The smallest D with D = rate x output tokens x step(D), by Little's law; none below the slots: saturated."""
+def _open_loop(times: StepTimes, load: Load, rate: float, slots: Slots) -> Point:
+    """The smallest D with D = rate x output tokens x step(D), which is Little's law; none below the slots: saturated."""
 
     def excess(decodes: float) -> float:
-        step_ms = sum(_step_parts(times, load, decodes).values())
-        return decodes - rate * load.output_tokens * step_ms / 1e3
+        return decodes - rate * load.output_tokens * sum(step_parts(times, load, decodes).values()) / 1e3
 
-    if excess(slots) < 0:
-        return _Point(slots, 0.0, slot_reason)
-    low, high = 0.0, slots
+    if excess(slots.count) < 0:
+        return Point(slots.count, 0.0, slots.limited_by)
+    low, high = 0.0, slots.count
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         low, high = (middle, high) if excess(middle) < 0 else (low, middle)
-    return _Point(high, 0.0, "arrivals")
+    return Point(high, 0.0, "arrivals")
 
 
 def _bound_by(times: StepTimes, load: Load, decodes: float) -> str:
-    parts = _step_parts(times, load, decodes)
-    compute = parts.get("compute", 0.0) + parts.get("prefill", 0.0)
-    memory = parts["weights"] + parts["experts"] + parts["kv"]
-    return "compute" if compute > memory else "bandwidth"
+    parts = step_parts(times, load, decodes)
+    compute = parts["compute"] + parts.get("prefill", 0.0)
+    return "compute" if compute > parts["weights"] + parts["experts"] + parts["kv"] else "bandwidth"
 
 
-def _ttft_ms(times: StepTimes, load: Load, point: _Point, itl_ms: float) -> float:
-    prompt = load.input_tokens * (1 - load.prefix_hit)
-    slot_wait = point.waiting / point.decodes * load.output_tokens * itl_ms
-    terms = first_token_terms(times.model, prompt, point.decodes, itl_ms, slot_wait)
-    return sum(
-        times.ttft_constants[term] * ideal * (times.factor.prefill if term.startswith("prefill") else 1.0)
-        for term, ideal in terms.items()
-    )
-
-
-def _burst_rate(load: Load, point: _Point, itl_ms: float, ttft_ms: float, times: StepTimes) -> float:
-    """Requests per second until the last of a burst ends: full slots until nothing waits."""
-    assert load.all_at_once is not None
+def _ttft_ms(times: StepTimes, load: Load, point: Point, itl_ms: float) -> float:
+    prefill_ms = times.mixed_prefill_ms(load.input_tokens * (1 - load.prefix_hit))
     cycle_ms = load.output_tokens * itl_ms
-    return 1e3 * point.decodes / cycle_ms * load.all_at_once / (load.all_at_once + point.decodes / 2)
+    if load.requests_per_s is not None:
+        # Pollaczek-Khinchine with equal prefills: arrivals are spread, so that the closed loop's queue does not form.
+        busy = min(_BUSY_MAX, load.requests_per_s * prefill_ms / 1e3)
+        terms = first_token_terms(itl_ms, prefill_ms, 1.0, prefill_ms * busy / (2 * (1 - busy)))
+    elif load.all_at_once is not None:
+        # Those that have a slot wait for half of their prefills; the others for slots, which free one after the other.
+        first, total = point.decodes, point.decodes + point.waiting
+        wait_ms = (first * first * prefill_ms + point.waiting * point.waiting * cycle_ms / first) / (
+            2 * total
+        )
+        terms = first_token_terms(itl_ms, prefill_ms, 1.0, wait_ms)
+    else:
+        terms = first_token_terms(itl_ms, prefill_ms, point.decodes, cycle_ms * point.waiting / point.decodes)
+    return sum(times.ttft_constants[term] * ideal for term, ideal in terms.items())
+
+
+def _requests_per_s(load: Load, point: Point, itl_ms: float, ttft_ms: float) -> float:
+    if load.requests_per_s is not None and point.limited_by == "arrivals":
+        return load.requests_per_s
+    if load.concurrency is not None:
+        # Little's law over all that are in the system.
+        return 1e3 * (point.decodes + point.waiting) / (ttft_ms + itl_ms * max(load.output_tokens - 1, 0))
+    return 1e3 * point.decodes / (load.output_tokens * itl_ms)

@@ -33,7 +33,7 @@ class SpeedConstants:
 
     quantities: Mapping[str, Mapping[str, Mapping[str, float]]]
     residuals: Mapping[str, Mapping[str, Residuals]]
-    """By quantity, then by engine; "" where the engine is unknown to the fit."""
+    """By quantity ("step", "ttft", "rate"), then by group."""
 
     def constants(self, quantity: str, groups: Iterable[str]) -> dict[str, float]:
         chosen = ("", *groups)
@@ -42,9 +42,14 @@ class SpeedConstants:
             for term, offsets in self.quantities[quantity].items()
         }
 
-    def residual(self, quantity: str, engine: str) -> Residuals:
+    def residual(self, quantity: str, groups: Iterable[str]) -> Residuals:
+        """Of the most particular group that was checked: the pair of engine and family, else "new device" or "new engine",
+        whose ranges come from leaving such a group out of the fit."""
         table = self.residuals[quantity]
-        return table.get(engine, table[""])
+        engine, _, pair = groups
+        if pair in table:
+            return table[pair]
+        return table["new device" if engine in table else "new engine"]
 
 
 def device_family(device: Device) -> str:

@@ -246,6 +246,7 @@ def decode_terms(model: StepModel, decodes: float, context_tokens: float) -> dic
         "latent_layers": float(m.latent_layers),
         "linear_layers": float(m.linear_layers),
         "parallel_layers": float(m.layers) if parallel else 0.0,
+        "block_layers": float(m.layers) if setup.weights == "fp8_block" else 0.0,
         "reduce": reduce_ms(model, batch),
         "sequences": batch,
         "step": 1.0,
@@ -257,7 +258,6 @@ def prefill_terms(model: StepModel, tokens: float) -> dict[str, float]:
     m, setup = model.matrices, model.setup
     bandwidth = model.device.bandwidth_bytes_per_s / 1e3
     parallel = setup.tensor_parallel * setup.data_parallel > 1
-    # Of attention-parallel ranks one works on this prompt while the others wait for it or work on another.
     return {
         "prefill_compute": tokens * model.flops_ms_per_token,
         "prefill_attention": attention_ms(model, tokens),
