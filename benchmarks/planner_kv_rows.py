@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 from collections.abc import Iterable
@@ -96,8 +97,10 @@ def read_starts(path: Path) -> tuple[list[Start], list[LeftOut]]:
     starts: list[Start] = []
     left_out: list[LeftOut] = []
     with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            start = _start({key: (value or "").strip() for key, value in row.items() if key})
+        for row in csv.DictReader(file, restkey="more"):
+            # A source with a comma pushes the note one field on.
+            row["note"] = " ".join([row["note"] or "", *row.pop("more", [])])
+            start = _start({key: (value or "").strip() for key, value in row.items()})
             if isinstance(start, LeftOut):
                 left_out.append(start)
             else:
@@ -114,9 +117,8 @@ def _start(row: dict[str, str]) -> Start | LeftOut:
         return LeftOut(name, f"engine {row['engine']} is not planned")
     if "encoder-decoder" in row["params_or_arch_note"]:
         return LeftOut(name, "an encoder-decoder: its cross-attention cache is not planned")
-    try:
-        arch = find_model(_model_name(row["model"]))
-    except ConfigError:
+    arch = _model(row["model"])
+    if arch is None:
         return LeftOut(name, f"model {row['model']} is not in the catalog")
     kv = _first(KV, row["kv_dtype"])
     if kv is None:
@@ -168,7 +170,7 @@ def _implied_kv_gib(start: Start) -> float:
     """Of printed tokens, where every layer keeps every token."""
     if start.kv_tokens is None or is_hybrid(start.arch):
         return 0.0
-    return start.kv_tokens / start.setup.data_parallel * kv_bytes_per_token(start.arch, start.setup) / GIB
+    return start.kv_tokens * kv_bytes_per_token(start.arch, start.setup) / GIB
 
 
 def _setup(row: dict[str, str], engine: EngineName, arch: Architecture, kv: KvFormat) -> Setup:
@@ -244,9 +246,14 @@ def _available(row: dict[str, str]) -> tuple[float, float] | None:
     return None if before is None or after is None else (before, after)
 
 
-def _model_name(text: str) -> str:
-    """Without what a row adds in brackets or behind a plus: `X (resharded)`, `X + MTP drafter`."""
-    return re.split(r"\s+[(+]", text)[0]
+def _model(text: str) -> Architecture | None:
+    """By its name without what a row adds to it (`X + MTP drafter`), else by what stands in brackets: a model that it was
+    made from (`X (Mistral-7B)`)."""
+    names = [re.split(r"\s+[(+]", text)[0], *re.findall(r"\((.+?)\)", text)]
+    for name in names:
+        with contextlib.suppress(ConfigError):
+            return find_model(name)
+    return None
 
 
 def _first(table: Iterable[tuple[str, Word]], text: str) -> Word | None:

@@ -17,12 +17,15 @@ def activation_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: E
     """vLLM V1 0.11 on an H100, Llama 3.1 8B: 1,024 sequences x 128,256 x 38.25 B + 8,192 x 4,096 x 2.5 B = 4.76 GiB."""
     if not engine.sampler_bytes:
         return 0
-    return round(max(forward_bytes(arch, setup, limits, engine), sampler_bytes(arch, limits, engine)))
+    return round(max(forward_bytes(arch, setup, limits, engine), sampler_bytes(arch, setup, limits, engine)))
 
 
 def forward_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMemory) -> float:
     """The widest layer of a step."""
-    per_token = arch.hidden * engine.hidden_bytes + widest_mlp_bytes(arch, setup, engine)
+    hidden_bytes = engine.hidden_bytes
+    if setup.tensor_parallel > 1 and engine.hidden_parallel_bytes is not None:
+        hidden_bytes = engine.hidden_parallel_bytes
+    per_token = arch.hidden * hidden_bytes + widest_mlp_bytes(arch, setup, engine)
     return limits.batched_tokens * per_token + unpacked_bytes(arch, setup)
 
 
@@ -41,11 +44,14 @@ def widest_mlp_bytes(arch: Architecture, setup: Setup, engine: EngineMemory) -> 
     return widest
 
 
-def sampler_bytes(arch: Architecture, limits: Limits, engine: EngineMemory) -> float:
+def sampler_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMemory) -> float:
     """Logits, their sorted copy, probabilities and indices."""
     rows = limits.batched_tokens if engine.logits_for_batch else min(limits.sequences, limits.batched_tokens)
     held = limits.batched_tokens * arch.hidden * engine.sampler_held_bytes
-    return rows * arch.vocab * engine.sampler_bytes + held
+    each = engine.sampler_bytes
+    if engine.sampler_multimodal_bytes is not None and arch.vision_params and not setup.text_only:
+        each = engine.sampler_multimodal_bytes
+    return rows * arch.vocab * each + held
 
 
 def unpacked_bytes(arch: Architecture, setup: Setup) -> float:

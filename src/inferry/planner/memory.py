@@ -26,18 +26,21 @@ class Held:
     graphs: int
 
 
-def plan_memory(arch: Architecture, device: Device, setup: Setup) -> MemoryPlan:
-    """What the engine would print at its start, leaning low by its era's `lean_gib`.
+def plan_memory(
+    arch: Architecture, device: Device, setup: Setup, *, facts: EngineMemory | None = None
+) -> MemoryPlan:
+    """What the engine would print at its start, leaning low by its era's `lean_gib`. `facts`: other constants than those
+    that ship for the engine's version.
 
     States of linear layers and windows come out of the same pool as the cache, so `state` is 0 and `sequence_bytes`
     of `kv_cache.py` tells what one sequence takes of `kv`.
     """
-    engine = find_engine_memory(setup.engine, setup.engine_version)
+    engine = facts or find_engine_memory(setup.engine, setup.engine_version)
     limits = limits_of(arch, device, setup)
     weights = weight_bytes(arch, setup)
     held = Held(
         weights=weights,
-        slack=round(engine.load_slack.get(setup.weights, 0.0) * weights),
+        slack=round(slack_share(engine, device, setup) * weights),
         activations=activation_bytes(arch, setup, limits, engine),
         context=runtime_bytes(engine, device, setup),
         graphs=graph_bytes(arch, setup),
@@ -87,6 +90,14 @@ def runtime_bytes(engine: EngineMemory, device: Device, setup: Setup) -> int:
     if setup.devices > device.devices_per_host_max:
         return round(engine.runtime_nodes_gib * GIB)
     return round((engine.runtime_parallel_gib if setup.devices > 1 else engine.runtime_gib) * GIB)
+
+
+def slack_share(engine: EngineMemory, device: Device, setup: Setup) -> float:
+    """Of the weights: what the allocator can't give back after loading and converting them."""
+    share = engine.load_slack.get(setup.weights, 0.0)
+    if setup.devices > 1:
+        share = max(share, engine.load_slack_parallel)
+    return max(share, engine.load_slack_amd) if device.vendor == "amd" else share
 
 
 def graph_bytes(arch: Architecture, setup: Setup) -> int:

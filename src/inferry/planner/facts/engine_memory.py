@@ -45,10 +45,14 @@ class EngineMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Contexts longer than that are prefilled in chunks unless told (vLLM V0)."""
     sampler_bytes: float = 0.0
     """Per sequence and entry of the vocabulary."""
+    sampler_multimodal_bytes: float | None = None
+    """The same for models with images, where it differs."""
     sampler_held_bytes: float = 0.0
     """Per batched token and hidden column, kept while the sampler runs."""
     hidden_bytes: float = 0.0
     """Per batched token and hidden column, at the peak of a layer."""
+    hidden_parallel_bytes: float | None = None
+    """The same with tensor parallelism, whose sums are copies."""
     mlp_bytes: float = 0.0
     """Per batched token and MLP column of the device, at the peak of a layer."""
     logits_for_batch: bool = False
@@ -62,6 +66,10 @@ class EngineMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """On AMD, where it was seen to differ."""
     load_slack: dict[str, float] = {}
     """By weight format: share of the weights that loading leaves unusable."""
+    load_slack_parallel: float = 0.0
+    """The same of any format, with more than one GPU."""
+    load_slack_amd: float = 0.0
+    """The same of any format, at least, on AMD."""
     lean_gib: float
     """What is held back so that memory that isn't there is not promised, but never more than `lean_share` of the cache."""
     lean_share: float
@@ -74,10 +82,33 @@ class GraphMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str
 
 
+class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a constant comes from starts that were also scored: what each model's starts alone would make it."""
+
+    engine: EngineName
+    era: str
+    constant: str
+    """A field of `EngineMemory`, or `load_slack.` and a weight format."""
+    rule: Literal["max", "min"]
+    prior: float
+    """Its value if there were no such start."""
+    estimates: dict[str, float]
+    printed: str
+    """What was printed, and where."""
+
+    def without(self, model: str) -> float:
+        """The value that the other models make it; `model`: any name that contains a key of `estimates`."""
+        left = [value for name, value in self.estimates.items() if name not in model.lower()]
+        if not left:
+            return self.prior
+        return max(left) if self.rule == "max" else min(left)
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     about: str
     engines: dict[str, tuple[EngineMemory, ...]]
     graphs: GraphMemory
+    fits: tuple[Fit, ...]
 
 
 def find_engine_memory(engine: EngineName, version: str | None) -> EngineMemory:
@@ -100,6 +131,31 @@ def find_engine_memory(engine: EngineName, version: str | None) -> EngineMemory:
 
 def graph_memory() -> GraphMemory:
     return _file().graphs
+
+
+def without_model(engine: EngineName, facts: EngineMemory, model: str) -> EngineMemory:
+    """The constants as they were if no start of `model` had been seen."""
+    changed: dict[str, float | dict[str, float]] = {}
+    slack = dict(facts.load_slack)
+    for fit in _file().fits:
+        if (fit.engine, fit.era) != (engine, facts.era):
+            continue
+        name, _, key = fit.constant.partition(".")
+        if key:
+            slack[key] = fit.without(model)
+            changed[name] = slack
+        else:
+            changed[name] = fit.without(model)
+    return msgspec.structs.replace(facts, **changed)
+
+
+def known_fits() -> tuple[Fit, ...]:
+    return _file().fits
+
+
+def known_engines() -> dict[str, tuple[EngineMemory, ...]]:
+    """All eras by engine, oldest first."""
+    return dict(_file().engines)
 
 
 def version_number(version: str) -> tuple[int, ...]:
