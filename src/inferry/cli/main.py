@@ -27,6 +27,7 @@ from inferry.cli import (
     lora,
     models,
     models_convert,
+    plan,
     reload_verb,
     restart,
     rollout,
@@ -66,6 +67,7 @@ app = typer.Typer(
     "First steps: inferry init, then inferry up.",
 )
 app.command("init")(config.init)
+app.command("plan")(plan.plan)
 app.command("up")(up.up)
 app.command("status")(status.status)
 app.command("chat")(chat.chat)

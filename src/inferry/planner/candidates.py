@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .architecture import Architecture, Experts, FullAttention, LatentAttention, WeightFormat
+from .architecture import Architecture, WeightFormat
 from .checkpoints import WeightSource, weight_sources
 from .device import Device
+from .facts.engine_support import NotSupported, Supported
+from .parallel_choices import Parallel, parallel_choices
 from .setup import EngineName, KvFormat, Setup
 from .wish import Hardware, Wish
 
-Supported: TypeAlias = Callable[[EngineName, Device, WeightFormat, KvFormat], bool]
-
-SIXTEEN_BIT: frozenset[WeightFormat] = frozenset({"bf16", "fp16", "fp32"})
+Supports: TypeAlias = Callable[[EngineName, Device, WeightFormat, KvFormat], Supported | NotSupported]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class Candidate:
     hardware: Hardware
     source: WeightSource
     setup: Setup
+    notes: tuple[str, ...] = ()
+    """What the support table says of it."""
 
     @property
     def as_it_is(self) -> bool:
@@ -32,55 +34,46 @@ class Candidate:
 
 
 def candidates(
-    arch: Architecture, hardware: Hardware, wish: Wish, supported: Supported
-) -> Iterator[Candidate]:
-    """All that the engine supports on that device; whether they fit is for memory.py to say."""
-    device = hardware.device
+    arch: Architecture, hardware: Hardware, wish: Wish, supports: Supports
+) -> Iterator[Candidate | NotSupported]:
+    """All that the engine supports on that device, and why not where it doesn't; whether they fit, memory.py says.
+
+    What is quantized beyond the checkpoint needs fast kernels: else it would cost quality and win nothing.
+    """
     for engine in wish.engines:
         for source in weight_sources(arch, engine, wish.quantization):
             for kv in _kv_formats(arch, wish):
-                if not supported(engine, device, source.format, kv):
+                answer = supports(engine, hardware.device, source.format, kv)
+                if isinstance(answer, NotSupported):
+                    yield answer
                     continue
-                for tensor, pipeline in parallel_ways(arch, device, hardware.count):
+                for parallel in parallel_ways(arch, engine, hardware, source.format):
                     setup = Setup(
                         engine,
                         weights=source.format,
                         kv=kv,
-                        tensor_parallel=tensor,
-                        pipeline_parallel=pipeline,
+                        tensor_parallel=parallel.tensor,
+                        pipeline_parallel=parallel.pipeline,
+                        expert_parallel=parallel.expert,
                     )
-                    yield Candidate(hardware, source, setup)
+                    found = Candidate(hardware, source, setup, answer.notes)
+                    if answer.fast or found.as_it_is:
+                        yield found
 
 
-def parallel_ways(arch: Architecture, device: Device, count: int | None) -> tuple[tuple[int, int], ...]:
-    """(tensor, pipeline) degrees within one host, fewest devices first. Layers are split across pipelines only where
-    tensor parallelism can't use as many devices: the heads would not divide."""
-    most = device.devices_per_host_max if count is None else min(count, device.devices_per_host_max)
-    tensor = [degree for degree in range(1, most + 1) if divides(arch, degree)]
-    ways = {(degree, 1) for degree in tensor}
-    for degree in tensor:
-        for pipeline in range(2, most // degree + 1):
-            if degree * pipeline not in tensor and pipeline <= arch.layers:
-                ways.add((degree, pipeline))
-    best: dict[int, tuple[int, int]] = {}
-    for way in sorted(ways):
-        best[way[0] * way[1]] = way  # of the same number, the widest tensor parallelism: it also cuts latency
-    return tuple(best[number] for number in sorted(best))
+def parallel_ways(
+    arch: Architecture, engine: EngineName, hardware: Hardware, weights: WeightFormat
+) -> Iterator[Parallel]:
+    """Within one host, fewest devices first; of the same number the widest tensor parallelism, which also cuts latency.
 
-
-def divides(arch: Architecture, degree: int) -> bool:
-    """Whether heads and MLP columns can be shared out evenly, as engines demand."""
-    for group in arch.groups:
-        mixer = group.attention
-        if isinstance(mixer, FullAttention | LatentAttention) and mixer.heads % degree:
-            return False
-        if isinstance(mixer, FullAttention) and mixer.kv_heads % degree and degree % mixer.kv_heads:
-            return False
-        if group.mlp is not None and group.mlp.intermediate % degree:
-            return False
-        if isinstance(group.mlp, Experts) and group.mlp.shared_intermediate % degree:
-            return False
-    return True
+    Without a count: powers of two, as devices are rented.
+    """
+    host = hardware.device.devices_per_host_max
+    most = host if hardware.count is None else min(hardware.count, host)
+    for devices in range(1, most + 1):
+        if hardware.count is None and devices & (devices - 1):
+            continue
+        yield from parallel_choices(arch, engine, devices, weights)[:1]
 
 
 def _kv_formats(arch: Architecture, wish: Wish) -> tuple[KvFormat, ...]:

@@ -12,9 +12,6 @@ from .answers import Interval, Performance
 from .device import Device
 from .load import Load
 
-PREFILL_SHARE_MAX = 0.95
-"""Tokens are still generated where prompts take nearly all of the time."""
-
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -25,18 +22,17 @@ class Cost:
     """Per million generated tokens, if prompts were free."""
     usd_per_mtok_input: float
     usd_per_mtok_output: float
-    """These two together make up the price, by the share of time that prompts take: an estimate."""
+    """These two together make up the price, by the share of each step that prompts take: an estimate."""
 
 
-def cost_of(
-    device: Device, devices: int, replicas: int, load: Load, at_load: Performance, alone_ttft_ms: float
-) -> Cost | None:
-    """None where no price is known. `at_load` is of one replica; `alone_ttft_ms` is a prompt's time on an idle one."""
+def cost_of(device: Device, devices: int, replicas: int, load: Load, at_load: Performance) -> Cost | None:
+    """None where no price is known. `at_load` is of one replica."""
     if device.price is None:
         return None
     usd_per_hour = devices * device.price.usd_per_hour
     requests_per_hour = 3600 * replicas * at_load.requests_per_s.value
-    prefill_share = min(at_load.requests_per_s.value * alone_ttft_ms / 1000, PREFILL_SHARE_MAX)
+    step_ms = sum(at_load.parts_ms.values())
+    prefill_share = at_load.parts_ms.get("prefill", 0.0) / step_ms if step_ms else 0.0
     return Cost(
         usd_per_hour,
         _inverse(usd_per_hour / 3600 * 1e6 / replicas, at_load.output_tokens_per_s),

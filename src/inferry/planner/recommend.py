@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from .answers import MemoryPlan
 from .architecture import Architecture
 from .candidates import Candidate, candidates
 from .cost import Cost, cost_of
+from .facts.engine_support import NotSupported
 from .sizing import Physics, Sized, size
 from .wish import Hardware, Wish
 
-ALTERNATIVES_MAX = 5
+PLACES_AS_IT_IS, PLACES_CHANGED = 4, 2
+"""Among the alternatives that are shown."""
+CHANGED_ON = 2
+"""Devices on which quantization is shown beside the model as it is."""
 STRAIN_TIED = 0.02
 
 
@@ -56,33 +60,70 @@ class NothingFits:
     nearest: Refused | None
     """None: no engine supports any of the formats on any of the devices."""
     looked_at: int
+    unsupported: tuple[str, ...] = ()
+    """Why."""
 
 
 def recommend(
     arch: Architecture, hardware: Sequence[Hardware], wish: Wish, physics: Physics
 ) -> Recommendation | NothingFits:
-    """The best way on any of `hardware`, with alternatives."""
-    options: list[Option] = []
-    refused: list[Refused] = []
+    """The best way on any of `hardware`, with alternatives.
+
+    Where the model as it is comes first, the others are only looked at on the devices that did best with it, or on all
+    if none did.
+    """
+    judged = _Judged()
+    first_as_it_is = wish.quantization == "auto"
     for each in hardware:
-        for candidate in candidates(arch, each, wish, physics.supported):
-            found = size(arch, candidate, wish, physics)
-            if isinstance(found, MemoryPlan):
-                refused.append(Refused(candidate, found))
-            else:
-                options.append(_option(found, wish))
-    looked_at = len(options) + len(refused)
-    if not options:
-        return NothingFits(max(refused, key=_nearness, default=None), looked_at)
-    ranked = sorted(options, key=lambda option: _rank(option, wish))
+        _judge(arch, each, wish, physics, judged, as_it_is=True if first_as_it_is else None)
+    if first_as_it_is:
+        good = sorted((each for each in judged.options if each.good), key=lambda option: _rank(option, wish))
+        names = list(dict.fromkeys(option.sized.candidate.hardware.device.name for option in good))
+        for each in hardware:
+            if not good or each.device.name in names[:CHANGED_ON]:
+                _judge(arch, each, wish, physics, judged, as_it_is=False)
+    looked_at = len(judged.options) + len(judged.refused)
+    if not judged.options:
+        nearest = max(judged.refused, key=_nearness, default=None)
+        return NothingFits(nearest, looked_at, tuple(judged.unsupported))
+    ranked = sorted(judged.options, key=lambda option: _rank(option, wish))
     return Recommendation(ranked[0], tuple(_distinct(ranked[0], ranked[1:])), looked_at)
+
+
+@dataclass(slots=True)
+class _Judged:
+    options: list[Option] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    unsupported: dict[str, None] = field(default_factory=dict)
+    """In the order in which they were met."""
+
+
+def _judge(
+    arch: Architecture,
+    hardware: Hardware,
+    wish: Wish,
+    physics: Physics,
+    judged: _Judged,
+    *,
+    as_it_is: bool | None,
+) -> None:
+    """`as_it_is` None: all candidates."""
+    for candidate in candidates(arch, hardware, wish, physics.supports):
+        if isinstance(candidate, NotSupported):
+            judged.unsupported.setdefault(candidate.why)
+            continue
+        if as_it_is is not None and candidate.as_it_is is not as_it_is:
+            continue
+        found = size(arch, candidate, wish, physics)
+        if isinstance(found, MemoryPlan):
+            judged.refused.append(Refused(candidate, found))
+        else:
+            judged.options.append(_option(found, wish))
 
 
 def _option(sized: Sized, wish: Wish) -> Option:
     device = sized.candidate.hardware.device
-    cost = cost_of(
-        device, sized.devices, sized.replicas, sized.load, sized.at_load, sized.alone.ttft_ms.value
-    )
+    cost = cost_of(device, sized.devices, sized.replicas, sized.load, sized.at_load)
     budget = wish.budget_usd_per_hour
     in_budget = budget is None or (cost is not None and cost.usd_per_hour <= budget)
     return Option(sized, cost, in_budget)
@@ -112,23 +153,29 @@ def _nearness(refused: Refused) -> tuple[bool, int]:
 
 
 def _distinct(best: Option, ranked: Iterable[Option]) -> Iterable[Option]:
-    """The first of each kind, so that a table of few lines shows what else there is; good ones only, if there are any."""
-    seen = {_kind(best)}
-    shown = 0
+    """Those that bring something new: a device, an engine, a format or a number of devices that no line above has. Some
+    places are kept for formats other than the model's own, which rank behind it."""
+    seen = _traits(best)
+    places = {True: PLACES_AS_IT_IS, False: PLACES_CHANGED}
     for option in ranked:
-        kind = _kind(option)
-        if kind in seen or (best.good and not option.sized.keeps_slo and shown >= 2):
+        new = _traits(option) - seen
+        as_it_is = option.sized.candidate.as_it_is
+        if not new or not places[as_it_is] or (best.good and not option.sized.keeps_slo):
             continue
-        seen.add(kind)
+        seen |= new
+        places[as_it_is] -= 1
         yield option
-        shown += 1
-        if shown == ALTERNATIVES_MAX:
-            return
 
 
-def _kind(option: Option) -> tuple[object, ...]:
+def _traits(option: Option) -> set[tuple[str, object]]:
     setup = option.sized.setup
-    return option.sized.candidate.hardware.device.name, setup.engine, setup.weights, setup.tensor_parallel
+    return {
+        ("device", option.sized.candidate.hardware.device.name),
+        ("engine", setup.engine),
+        ("weights", setup.weights),
+        ("kv", setup.kv),
+        ("devices", setup.devices),
+    }
 
 
 def as_many_as_it_takes(hardware: Iterable[Hardware]) -> tuple[Hardware, ...]:

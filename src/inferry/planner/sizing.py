@@ -8,23 +8,22 @@ from dataclasses import dataclass, replace
 
 from .answers import MemoryPlan, Performance
 from .architecture import Architecture
-from .candidates import Candidate, Supported
+from .candidates import Candidate, Supports
 from .device import Device
+from .limits import limits_of
 from .load import Load, Slo
 from .setup import Setup
 from .wish import Wish
 
 KV_MARGIN = 0.95
 """Of the predicted KV cache only so much is promised: predictions of it are off by some percent at most."""
-LARGE_BYTES = 70 * 2**30
-SEQUENCES_LARGE, SEQUENCES_SMALL = 1024, 256
-"""At once on devices from LARGE_BYTES on, and below: vLLM's own defaults (vllm/engine/arg_utils.py,
-get_batch_defaults), and no more than these is promised on any engine."""
 REPLICAS_MAX = 256
 """As many as the deployment file takes."""
 RATE_LEAST = 0.98
 """An open load counts as served if so much of it comes out."""
 TRIES_MAX = 12
+CAPACITY_FINE, CAPACITY_NEAR = 1.03, 0.985
+"""The search for a capacity ends 3 % apart, or so near to the SLO: finer than any prediction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +31,10 @@ class Physics:
     """What the search asks: memory.py, performance.py and the support table, or a corrected form of them."""
 
     memory: Callable[[Architecture, Device, Setup], MemoryPlan]
+    sequence: Callable[[Architecture, Device, Setup, int], float]
+    """Bytes of KV cache that a sequence of so many tokens takes on one device."""
     speed: Callable[[Architecture, Device, Setup, Load], Performance]
-    supported: Supported
+    supports: Supports
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,6 @@ class Sized:
     load: Load
     """Of the fullest replica."""
     at_load: Performance
-    alone: Performance
-    """One request on an idle replica."""
     capacity: Capacity
     strain: float
     strain_high: float
@@ -94,7 +93,8 @@ class Sized:
 
 
 def strain(found: Performance, load: Load, slo: Slo, *, high: bool = False) -> float:
-    """Predicted to allowed: TTFT, ITL and, of an open load, what is asked to what comes out."""
+    """Predicted to allowed: TTFT, ITL; of an open load, what is asked to what comes out; of a closed one, how many there
+    are to how many are computed at once: what waits for a place is not promised."""
     parts = [0.0]
     for interval, bound in ((found.ttft_ms, slo.ttft_ms), (found.itl_ms, slo.itl_ms)):
         if bound is not None:
@@ -104,6 +104,8 @@ def strain(found: Performance, load: Load, slo: Slo, *, high: bool = False) -> f
         parts.append(1.0 if served >= 1 else RATE_LEAST / max(served, 1e-9))
         if served >= RATE_LEAST:
             parts[-1] = min(parts[-1], 1.0)
+    elif found.queued >= 1:
+        parts.append((found.running + found.queued) / found.running)
     return max(parts)
 
 
@@ -111,12 +113,15 @@ def size(arch: Architecture, candidate: Candidate, wish: Wish, physics: Physics)
     """The fewest replicas that keep the SLO, or the most that there is hardware for; MemoryPlan: it does not fit."""
     device = candidate.hardware.device
     context = wish.context_for(arch.max_position)
-    setup = replace(candidate.setup, max_model_tokens=context, max_sequences=sequences_most(device))
+    setup = _with_defaults(arch, device, replace(candidate.setup, max_model_tokens=context))
     memory = physics.memory(arch, device, setup)
     if memory.kv_tokens * KV_MARGIN < context:
         return memory
     capacity = capacity_of(arch, device, setup, wish, physics)
-    setup = _with_limits(setup, memory, capacity, wish)
+    mean_live = wish.input_tokens + wish.output_tokens // 2
+    held = max(int(memory.kv * KV_MARGIN / physics.sequence(arch, device, setup, mean_live)), 1)
+    setup = _with_fewer_sequences(setup, capacity, held)
+    capacity = _at_most(capacity, setup.max_sequences or 1)
     memory = physics.memory(arch, device, setup)
     count = candidate.hardware.count
     most = REPLICAS_MAX if count is None else count // setup.devices
@@ -143,7 +148,6 @@ def size(arch: Architecture, candidate: Candidate, wish: Wish, physics: Physics)
         replicas,
         load,
         found,
-        physics.speed(arch, device, setup, wish.at_once(1)),
         capacity,
         strain(found, load, wish.slo),
         strain(found, load, wish.slo, high=True),
@@ -152,36 +156,43 @@ def size(arch: Architecture, candidate: Candidate, wish: Wish, physics: Physics)
 
 
 def capacity_of(arch: Architecture, device: Device, setup: Setup, wish: Wish, physics: Physics) -> Capacity:
-    """By doubling and halving of the number of requests at once; TTFT and ITL only grow with it."""
+    """The most requests at once that keep the SLO, by false position: TTFT and ITL grow about evenly with them.
 
-    def keeps(concurrency: int) -> Performance | None:
+    Every second step halves instead, since a cache that runs full makes them jump.
+    """
+    most = setup.max_sequences or 1
+
+    def look(concurrency: int) -> tuple[Performance, float]:
         load = wish.at_once(concurrency)
         found = physics.speed(arch, device, setup, load)
-        return found if strain(found, load, wish.slo) <= 1 else None
+        return found, strain(found, load, wish.slo)
 
-    best = keeps(1)
-    if best is None:
+    best, low_strain = look(1)
+    if low_strain > 1:
         return Capacity(0, 0.0, 0.0)
-    most = sequences_most(device)
-    low, high, step = 1, most + 1, 8
-    while step <= most:
-        found = keeps(step)
-        if found is None:
-            high = step
-            break
-        best, low, step = found, step, step * 2
-    while high - low > max(low // 32, 1):  # 3 % is finer than any prediction
-        middle = (low + high) // 2
-        found = keeps(middle)
-        if found is None:
-            high = middle
+    found, high_strain = look(most)
+    if high_strain <= 1:
+        return Capacity(most, found.requests_per_s.value, found.output_tokens_per_s.value)
+    low, high = 1, most
+    halving = False
+    while high - low > 1 and high > CAPACITY_FINE * low and low_strain < CAPACITY_NEAR:
+        part = 0.5 if halving else (1 - low_strain) / (high_strain - low_strain)
+        middle = min(max(round(low + part * (high - low)), low + 1), high - 1)
+        halving = not halving
+        found, at_middle = look(middle)
+        if at_middle <= 1:
+            best, low, low_strain = found, middle, at_middle
         else:
-            best, low = found, middle
+            high, high_strain = middle, at_middle
     return Capacity(low, best.requests_per_s.value, best.output_tokens_per_s.value)
 
 
-def sequences_most(device: Device) -> int:
-    return SEQUENCES_LARGE if device.usable_bytes >= LARGE_BYTES else SEQUENCES_SMALL
+def _at_most(capacity: Capacity, sequences: int) -> Capacity:
+    """What the cache does not hold at once is not promised either."""
+    if capacity.concurrency <= sequences:
+        return capacity
+    part = sequences / capacity.concurrency
+    return Capacity(sequences, part * capacity.requests_per_s, part * capacity.output_tokens_per_s)
 
 
 def _first_guess(wish: Wish, capacity: Capacity, most: int) -> int:
@@ -193,10 +204,19 @@ def _first_guess(wish: Wish, capacity: Capacity, most: int) -> int:
     return max(math.ceil(wish.requests_per_s / capacity.requests_per_s), 1)
 
 
-def _with_limits(setup: Setup, memory: MemoryPlan, capacity: Capacity, wish: Wish) -> Setup:
-    """Sequences at once: as many as keep the SLO and as the cache holds at their mean length; a multiple of 8."""
-    mean_live = wish.input_tokens + wish.output_tokens / 2
-    held = int(memory.kv_tokens * KV_MARGIN / mean_live)
-    sequences = max(min(max(capacity.concurrency, 1), held), 1)
-    rounded = sequences if sequences < 8 else sequences // 8 * 8
-    return replace(setup, max_sequences=rounded, memory_fraction=round(memory.budget / memory.total, 2))
+def _with_defaults(arch: Architecture, device: Device, setup: Setup) -> Setup:
+    """The engine's own limits written out, so that what was planned is what will be started."""
+    limits = limits_of(arch, device, setup)
+    return replace(
+        setup,
+        max_sequences=limits.sequences,
+        max_batched_tokens=limits.batched_tokens,
+        memory_fraction=limits.fraction,
+    )
+
+
+def _with_fewer_sequences(setup: Setup, capacity: Capacity, held: int) -> Setup:
+    """At once as many as keep the SLO, rounded up to a multiple of 8 as CUDA graphs are captured for, and no more than
+    `held`: what the cache holds at their mean length."""
+    wanted = -(-max(capacity.concurrency, 1) // 8) * 8
+    return replace(setup, max_sequences=min(wanted, held, setup.max_sequences or wanted))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from inferry.planner.answers import Interval, MemoryPlan, Performance
-from inferry.planner.architecture import Architecture, DenseMlp, FullAttention, LayerGroup
+from inferry.planner.architecture import Architecture, DenseMlp, FullAttention, LayerGroup, WeightFormat
 from inferry.planner.device import Device, Price
+from inferry.planner.facts.engine_support import NotSupported, Supported
 from inferry.planner.load import Load
-from inferry.planner.setup import Setup
+from inferry.planner.setup import EngineName, KvFormat, Setup
 from inferry.planner.sizing import Physics
 
 GIB = 2**30
+TOKEN_BYTES = 2**16
 ARCH = Architecture(
     name="org/tiny",
     hidden=1024,
@@ -42,10 +44,10 @@ def device(
 
 
 def memory(arch: Architecture, device: Device, setup: Setup) -> MemoryPlan:
-    """16 GiB of 16-bit weights, split by the degrees; 1 MiB per token."""
+    """16 GiB of 16-bit weights, split by the degrees; 64 KiB per token."""
     weights = int(16 * GIB * (1 if setup.weights == "bf16" else 0.5) / setup.devices)
     budget = int(0.9 * device.usable_bytes)
-    per_token = 2**20 / setup.tensor_parallel
+    per_token = TOKEN_BYTES / setup.tensor_parallel
     kv = budget - weights
     tokens = max(int(kv / per_token), 0)
     return MemoryPlan(device.usable_bytes, budget, weights, 0, 0, 0, 0, kv, per_token, tokens, setup)
@@ -72,7 +74,7 @@ def speed(arch: Architecture, device: Device, setup: Setup, load: Load) -> Perfo
         at_once,
         0.0,
         "bandwidth",
-        {"weights": 1.0},
+        {"weights": 3.0, "prefill": 1.0},
     )
 
 
@@ -87,4 +89,14 @@ def _interval(value: float) -> Interval:
     return Interval(value, 0.8 * value, 1.2 * value)
 
 
-PHYSICS = Physics(memory, speed, lambda engine, device, weights, kv: kv == "bf16")
+def supports(
+    engine: EngineName, device: Device, weights: WeightFormat, kv: KvFormat
+) -> Supported | NotSupported:
+    return Supported(fast=True) if kv == "bf16" else NotSupported(f"no cache in {kv}")
+
+
+def sequence(arch: Architecture, device: Device, setup: Setup, tokens: int) -> float:
+    return tokens * TOKEN_BYTES / setup.tensor_parallel
+
+
+PHYSICS = Physics(memory, sequence, speed, supports)

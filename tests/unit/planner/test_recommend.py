@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from inferry.planner.facts.engine_support import NotSupported
 from inferry.planner.load import Slo
 from inferry.planner.recommend import NothingFits, Option, Recommendation, recommend
 from inferry.planner.sizing import Physics
@@ -93,16 +94,16 @@ def test_a_budget_that_is_too_small_makes_it_not_good() -> None:
 
 
 def test_what_is_promised_leaves_room_in_memory() -> None:
-    """18 GiB hold 16 GiB of weights and a cache of 204 tokens: not the 4096 that a request may have, so one device is
-    refused and two share the layers; a cache that holds less than 1 / 0.95 of the context is refused as well."""
+    """18 GiB, of which 0.9 is used, hold 16 GiB of weights and a cache of 3,276 tokens: not the 4,096 that a request may
+    have, so one device is refused and two share the layers; a cache with less than 5 % to spare is refused as well."""
     small = Hardware(device("small", memory_gib=18))
     best = best_of(recommend(ARCH, [small], WISH, PHYSICS))
     assert best.sized.setup.tensor_parallel == 2
     nothing = recommend(ARCH, [Hardware(small.device, 1)], WISH, PHYSICS)
     assert isinstance(nothing, NothingFits)
     assert nothing.nearest is not None
-    # 22.3 GiB leave 4177 tokens, 0.95 of which are 3968.
-    tight = recommend(ARCH, [Hardware(device("tight", memory_gib=22.31), 1)], WISH, PHYSICS)
+    tight_device = device("tight", memory_gib=18.061)  # leaves 4,177 tokens, 0.95 of which are 3,968
+    tight = recommend(ARCH, [Hardware(tight_device, 1)], WISH, PHYSICS)
     assert isinstance(tight, NothingFits)
 
 
@@ -128,5 +129,5 @@ def test_without_a_load_it_is_the_most_that_the_devices_do() -> None:
 
 def test_an_unsupported_format_is_never_an_option() -> None:
     """Where the support table refuses everything, there is not even a nearest one."""
-    none = Physics(PHYSICS.memory, PHYSICS.speed, lambda *_: False)
-    assert recommend(ARCH, [Hardware(device("cheap"))], WISH, none) == NothingFits(None, 0)
+    none = Physics(PHYSICS.memory, PHYSICS.sequence, PHYSICS.speed, lambda *_: NotSupported("not here"))
+    assert recommend(ARCH, [Hardware(device("cheap"))], WISH, none) == NothingFits(None, 0, ("not here",))

@@ -1,0 +1,268 @@
+"""`inferry plan`: which engine, which hardware, how many, what it will do and cost. Starts nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from inferry.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from inferry.cli.plan_model import PlannedModel
+    from inferry.planner.recommend import NothingFits, Recommendation
+    from inferry.planner.sizing import Physics
+    from inferry.planner.wish import Hardware, Wish
+
+_LOAD, _HARDWARE, _CHOICE, _OUT = "Load", "Hardware", "Choice", "Answer"
+
+
+def _option(
+    names: str, group: str, says: str, shape: str | None = None, **more: Any
+) -> typer.models.OptionInfo:
+    found = typer.Option(
+        *names.split(), metavar=shape, help=says, rich_help_panel=group, show_default=False, **more
+    )
+    assert isinstance(found, typer.models.OptionInfo)
+    return found
+
+
+def plan(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A repository, or a path to config.json or its folder.")
+    ],
+    gpu: Annotated[
+        list[str] | None,
+        _option("--gpu -g", _HARDWARE, "Such devices, as a100-80g; several with commas.", "NAME"),
+    ] = None,
+    count: Annotated[
+        int | None, _option("--count -n", _HARDWARE, "At most so many. Without: as many as it takes.", "N")
+    ] = None,
+    here: Annotated[bool, _option("--here", _HARDWARE, "What this machine has.")] = False,
+    users: Annotated[
+        int | None, _option("--users -u", _LOAD, "People at once, each asking again when answered.", "N")
+    ] = None,
+    rps: Annotated[float | None, _option("--rps -r", _LOAD, "Requests per second.", "R")] = None,
+    input_tokens: Annotated[
+        int, _option("--input -i", _LOAD, "Tokens of a prompt, on average. Default: 500.", "TOKENS")
+    ] = 500,
+    output_tokens: Annotated[
+        int, _option("--output -o", _LOAD, "Tokens of an answer, on average. Default: 200.", "TOKENS")
+    ] = 200,
+    context: Annotated[
+        int | None,
+        _option("--context", _LOAD, "Longest prompt and answer. Without: 4 times the mean.", "TOKENS"),
+    ] = None,
+    slo: Annotated[
+        str | None, _option("--slo", _CHOICE, "ttft=200ms,itl=40ms. Default: ttft=2s,itl=50ms.", "BOUNDS")
+    ] = None,
+    engine: Annotated[
+        list[str] | None, _option("--engine -e", _CHOICE, "Only these; several with commas.", "NAME")
+    ] = None,
+    quant: Annotated[
+        str,
+        _option(
+            "--quant -q",
+            _CHOICE,
+            "auto (only where the model as it is does not do), native, any, or a format as fp8.",
+            "FORMAT",
+        ),
+    ] = "auto",
+    budget: Annotated[float | None, _option("--budget", _CHOICE, "At most so much per hour.", "USD")] = None,
+    as_json: Annotated[bool, _option("--json", _OUT, "For programs.")] = False,
+    write: Annotated[Path | None, _option("--write -w", _OUT, "Write a deployment file.", "FILE")] = None,
+    force: Annotated[bool, _option("--force", _OUT, "Overwrite what is there.")] = False,
+    svg: Annotated[Path | None, _option("--svg", _OUT, "Draw latency over load.", "FILE")] = None,
+    explain: Annotated[bool, _option("--explain", _OUT, "Each number with its formula and source.")] = False,
+    compare_engines: Annotated[
+        bool, _option("--compare-engines", _OUT, "The engines of the field for this model, side by side.")
+    ] = False,
+) -> None:
+    """Say which engine and hardware serve a model, what they will do and what they cost; nothing is started."""
+    from inferry.cli.plan_model import planned_model
+    from inferry.cli.plan_options import check_numbers, engines_of, gpus_of, slo_of
+    from inferry.cli.plan_physics import shipped_physics
+    from inferry.planner.checkpoints import check_quantization
+    from inferry.planner.recommend import recommend
+    from inferry.planner.wish import Wish
+
+    check_numbers(users, rps, input_tokens, output_tokens, count, context, budget)
+    engines, names, bounds = engines_of(engine), gpus_of(gpu), slo_of(slo)
+    if write is not None and write.exists() and not force:  # before the work, not after it
+        raise ConfigError(
+            f"{write} is there already. Give another name to --write, or --force to overwrite it."
+        )
+    chosen = planned_model(model)
+    check_quantization(chosen.architecture, quant)
+    wish = Wish(input_tokens, output_tokens, users, rps, bounds, context, budget, engines, quant)
+    hardware = _hardware(names, count, here=here)
+    physics = shipped_physics()
+    found = recommend(chosen.architecture, hardware, wish, physics)
+    job = _Job(chosen, wish, hardware, physics, as_json=as_json, explain=explain)
+    if compare_engines:
+        job.say_comparison()
+        return
+    good = job.say(found)
+    if svg is not None:
+        job.draw(found, svg)
+    if write is not None:
+        job.write(found, write, force=force)
+    if not good:
+        raise typer.Exit(1)
+
+
+def _hardware(names: tuple[str, ...], count: int | None, *, here: bool) -> tuple[Hardware, ...]:
+    """The devices to choose among: named ones, this machine's, or all that the catalog has a price of."""
+    from inferry.planner.facts.device_catalog import find_device
+    from inferry.planner.wish import Hardware
+
+    if here and names:
+        raise ConfigError("--here and --gpu: say one of them.")
+    if here:
+        return _this_machine()
+    if names:
+        return tuple(Hardware(find_device(name), count) for name in names)
+    return tuple(Hardware(each.device, count) for each in for_rent())
+
+
+def for_rent() -> tuple[Hardware, ...]:
+    """GPUs of the catalog with a price."""
+    from inferry.planner.facts.device_catalog import known_devices
+    from inferry.planner.wish import Hardware
+
+    return tuple(Hardware(each) for each in known_devices() if each.price is not None and each.kind == "gpu")
+
+
+def _this_machine() -> tuple[Hardware, ...]:
+    from collections import Counter
+
+    from inferry.cli.hardware_here import devices_here
+    from inferry.planner.wish import Hardware
+
+    devices = devices_here(os.environ)
+    gpus = [each for each in devices if each.kind != "cpu"] or devices
+    counts = Counter(each.name for each in gpus)
+    return tuple(
+        Hardware(next(each for each in gpus if each.name == name), number) for name, number in counts.items()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One question, and the ways to answer it."""
+
+    model: PlannedModel
+    wish: Wish
+    hardware: tuple[Hardware, ...]
+    physics: Physics
+    as_json: bool
+    explain: bool
+
+    def say(self, found: Recommendation | NothingFits) -> bool:
+        """True where it is what was asked for."""
+        from inferry.planner.recommend import NothingFits
+
+        if isinstance(found, NothingFits):
+            self._say_no_fit(found)
+            return False
+        return self._say_found(found)
+
+    def _say_found(self, found: Recommendation) -> bool:
+        from inferry.cli.plan_json import answer_json
+        from inferry.cli.plan_text import answer_text
+        from inferry.planner.relief import reliefs
+
+        arch = self.model.architecture
+        helps = (
+            ()
+            if found.best.good
+            else reliefs(arch, self.hardware, for_rent(), self.wish, found.best, self.physics)
+        )
+        if self.as_json:
+            _echo_json(answer_json(arch, self.wish, found, helps))
+            return found.best.good
+        typer.echo(answer_text(arch, self.wish, found, helps, _columns(), colour=_colour()))
+        if self.explain:
+            from inferry.cli.plan_explain import explain_text
+
+            typer.echo("\n" + explain_text(arch, self.wish, found.best, _columns()))
+        return found.best.good
+
+    def _say_no_fit(self, found: NothingFits) -> None:
+        from inferry.cli.plan_json import no_fit_json
+        from inferry.cli.plan_no_fit import no_fit_text, not_supported_text
+        from inferry.planner.answers import DoesNotFit
+        from inferry.planner.fitting import check_fit
+
+        arch = self.model.architecture
+        if found.nearest is None:
+            if self.as_json:
+                _echo_json(no_fit_json(arch, self.wish, None, found.unsupported))
+            else:
+                typer.echo(not_supported_text(arch, found.unsupported, _columns()))
+            return
+        device = found.nearest.candidate.hardware.device
+        answer = check_fit(
+            arch,
+            device,
+            found.nearest.memory.setup,
+            context_tokens=self.wish.context_for(arch.max_position),
+            devices=tuple(each.device for each in for_rent()),
+        )
+        assert isinstance(answer, DoesNotFit)
+        if self.as_json:
+            _echo_json(no_fit_json(arch, self.wish, answer, ()))
+        else:
+            typer.echo(no_fit_text(arch, device, answer, _columns(), colour=_colour()))
+
+    def say_comparison(self) -> None:
+        from inferry.cli.plan_compare import compare_json, compare_text
+
+        arch = self.model.architecture
+        if self.as_json:
+            _echo_json(compare_json(arch, self.hardware, self.wish, self.physics))
+        else:
+            typer.echo(compare_text(arch, self.hardware, self.wish, self.physics, _columns()))
+
+    def draw(self, found: Recommendation | NothingFits, path: Path) -> None:
+        from inferry.cli.plan_svg import curve_svg
+        from inferry.planner.recommend import Recommendation
+
+        if isinstance(found, Recommendation):
+            text = curve_svg(self.model.architecture, found.best, self.wish, self.physics)
+            try:
+                path.write_text(text, encoding="utf-8")
+            except OSError as error:
+                raise ConfigError(f"{path} can't be written: {error.strerror or error}") from error
+            typer.echo(f"Drew {path}", err=True)
+
+    def write(self, found: Recommendation | NothingFits, path: Path, *, force: bool) -> None:
+        from inferry.cli.plan_file import file_text, write_file
+        from inferry.planner.recommend import Recommendation
+
+        if not isinstance(found, Recommendation):
+            raise ConfigError(f"{path} is not written: there is nothing that fits.")
+        write_file(
+            path, file_text(self.model.architecture, self.model.source, found.best, self.wish), force=force
+        )
+        typer.echo(f"Wrote {path}. Next: inferry config check {path}", err=True)
+
+
+def _echo_json(value: object) -> None:
+    import json
+
+    typer.echo(json.dumps(value, indent=2))
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def _colour() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")

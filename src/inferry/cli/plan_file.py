@@ -1,0 +1,135 @@
+"""The deployment file of a plan: settings with their reasons, ready for `inferry config check` and `inferry up`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from inferry.cli.plan_text import duration, slo_text
+from inferry.core.errors import ConfigError
+from inferry.planner.architecture import Architecture
+from inferry.planner.recommend import Option
+from inferry.planner.setup import EngineName, Setup
+from inferry.planner.wish import Wish
+
+_KV_WORDS: dict[EngineName, str] = {
+    "vllm": "fp8",
+    "sglang": "fp8_e4m3",
+    "tensorrt_llm": "fp8",
+    "tgi": "fp8_e4m3fn",
+}
+_NO_NAME = re.compile(r"[^a-z0-9._-]+")
+WRITABLE: tuple[EngineName, ...] = ("vllm", "sglang", "tensorrt_llm", "tgi")
+
+
+def write_file(path: Path, text: str, *, force: bool) -> None:
+    """Raises ConfigError where there is a file already, and where none can be written."""
+    if path.exists() and not force:
+        raise ConfigError(
+            f"{path} is there already. Give another name to --write, or --force to overwrite it."
+        )
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written: {error.strerror or error}") from error
+
+
+def file_text(arch: Architecture, model: str, option: Option, wish: Wish) -> str:
+    """The whole file. `model`: a source as in deployment files (hf:..., file:...).
+
+    Replicas of one host each see GPUs of their own: a deployment for each, behind one name.
+    """
+    sized, setup = option.sized, option.sized.setup
+    if setup.engine not in WRITABLE:
+        raise ConfigError(
+            f"--write: the planner writes files for {', '.join(name.replace('_', '-') for name in WRITABLE)}; "
+            f"for {setup.engine}, 'inferry engines command {setup.engine}' shows the settings."
+        )
+    name = name_of(arch.name)
+    here = min(sized.replicas, max(sized.candidate.hardware.device.devices_per_host_max // setup.devices, 1))
+    lines = [*_head(arch, option, wish, here), "gateway:", "  listen: 127.0.0.1:8000", "", "deployments:"]
+    if here == 1:
+        return (
+            "\n".join([*lines, f"  {name}:", *_deployment(model, option, wish, range(setup.devices))]) + "\n"
+        )
+    names = [f"{name[:59]}-{number}" for number in range(here)]
+    for number, each in enumerate(names):
+        first = number * setup.devices
+        lines += [f"  {each}:", *_deployment(model, option, wish, range(first, first + setup.devices))]
+    lines += ["", "names:", f'  {name}:    # clients send this as "model"', "    split:"]
+    lines += [f"      - {{deployment: {each}, weight: 1}}" for each in names]
+    return "\n".join(lines) + "\n"
+
+
+def name_of(model: str) -> str:
+    """`llama-3.1-8b-instruct`, as a deployment may be called."""
+    short = _NO_NAME.sub("-", model.rstrip("/").rsplit("/", 1)[-1].lower()).strip("._-")
+    return short[:63].rstrip("._-") or "model"
+
+
+def _head(arch: Architecture, option: Option, wish: Wish, here: int) -> list[str]:
+    sized, found = option.sized, option.sized.at_load
+    load = "as much as it does"
+    if wish.users is not None:
+        load = f"{wish.users} users at once"
+    elif wish.requests_per_s is not None:
+        load = f"{wish.requests_per_s:g} requests/s"
+    lines = [
+        "# Written by 'inferry plan'. Check it with 'inferry config check', see its commands with 'inferry up --dry-run'.",
+        f"# {arch.name} for {load}, {wish.input_tokens} tokens in and {wish.output_tokens} out: {slo_text(wish.slo)}.",
+        f"# Planned: {sized.devices} x {sized.candidate.hardware.device.name}; predicted at that load: first token "
+        f"{duration(found.ttft_ms.value)} ({duration(found.ttft_ms.low)} to {duration(found.ttft_ms.high)}), then "
+        f"{duration(found.itl_ms.value)} per token ({duration(found.itl_ms.low)} to {duration(found.itl_ms.high)}).",
+    ]
+    if not option.good:
+        lines.append("# This does NOT keep what was asked; it came nearest.")
+    if here < sized.replicas:
+        hosts = -(-sized.replicas // here)
+        lines.append(
+            f"# The plan has {sized.replicas} replicas; one host takes {here}: start this on {hosts} hosts."
+        )
+    if note := sized.candidate.source.note:
+        lines.append(f"# Quality: {note}.")
+    return lines
+
+
+def _deployment(model: str, option: Option, wish: Wish, gpus: range) -> list[str]:
+    sized, setup = option.sized, option.sized.setup
+    source = sized.candidate.source
+    rows: list[tuple[str, str]] = [
+        (f"engine: {setup.engine.replace('_', '-')}", ""),
+        (f"model: {model if source.repo is None else f'hf:{source.repo}'}", ""),
+        (f"gpus: [{', '.join(map(str, gpus))}]", "this replica's own"),
+        *_split(setup),
+        (
+            f"context_tokens: {setup.max_model_tokens}",
+            f"longest prompt and answer; the KV cache holds {sized.memory.kv_tokens:,} tokens in all (predicted)",
+        ),
+        (f"parallel: {setup.max_sequences}", "at once; as many as keep the SLO and fit into the KV cache"),
+    ]
+    if setup.max_batched_tokens is not None:
+        rows.append((f"batched_tokens: {setup.max_batched_tokens}", "per step; memory was planned with it"))
+    if setup.memory_fraction is not None:
+        rows.append(
+            (
+                f"memory_fraction: {setup.memory_fraction:g}",
+                "as planned; the rest is for what engines don't count",
+            )
+        )
+    if source.at_load:
+        rows.append(
+            (f"quantization: {setup.weights}", "made while loading; compare answers with the original's")
+        )
+    if setup.kv not in ("bf16", "fp16", "fp32"):
+        rows.append((f"kv_cache_dtype: {_KV_WORDS[setup.engine]}", "half the KV cache; compare long answers"))
+    return [f"    {key}{f'    # {reason}' if reason else ''}" for key, reason in rows]
+
+
+def _split(setup: Setup) -> Sequence[tuple[str, str]]:
+    rows = []
+    if setup.tensor_parallel > 1:
+        rows.append((f"tensor_parallel: {setup.tensor_parallel}", "GPUs that share each layer"))
+    if setup.pipeline_parallel > 1:
+        rows.append((f"pipeline_parallel: {setup.pipeline_parallel}", "groups of layers"))
+    return rows

@@ -1,0 +1,121 @@
+"""Why it is that option, and what to watch: sentences for people, each from figures that the search found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .architecture import Architecture
+from .recommend import Option
+from .wish import Wish
+
+TIGHT_FREE = 0.05
+NEARLY_FULL = 0.85
+"""Of the capacity: a small mistake in the load is then a broken SLO."""
+
+
+def why(best: Option, others: Sequence[Option], wish: Wish) -> str:
+    """One sentence: what makes it better than the next ones."""
+    if not best.sized.keeps_slo:
+        return f"Nothing here keeps the SLO; this comes nearest, at {best.sized.strain:.2g} times what is allowed."
+    if not best.in_budget:
+        return "It keeps the SLO; it does not keep the budget."
+    parts = []
+    if best.cost is not None and not wish.has_load:
+        parts.append("it makes the most tokens for the money")
+    elif best.cost is not None:
+        parts.append("it is the cheapest that keeps the SLO")
+    elif wish.has_load:
+        parts.append("it keeps the SLO with the fewest devices")
+    else:
+        parts.append("it makes the most tokens on these devices")
+    if wish.quantization == "auto":
+        if best.sized.candidate.as_it_is:
+            parts.append("leaves the model as its makers published it")
+        else:
+            parts.append("does it only with quantization: the model as it is does not do it here")
+    limit = best.sized.at_load.limited_by
+    parts.append(f"is limited by {limit}")
+    return _sentence(parts)
+
+
+def differs(best: Option, other: Option) -> str:
+    """What one gets and loses by taking `other` instead, in a few words."""
+    words = []
+    if other.cost is not None and best.cost is not None and best.cost.usd_per_hour:
+        ratio = other.cost.usd_per_hour / best.cost.usd_per_hour
+        if abs(ratio - 1) >= 0.01:
+            words.append(f"{abs(ratio - 1):.0%} {'dearer' if ratio > 1 else 'cheaper'}")
+    if other.sized.keeps_slo and best.sized.keeps_slo:
+        faster = best.sized.at_load.itl_ms.value / other.sized.at_load.itl_ms.value
+        if faster >= 1.1:
+            words.append(f"{faster - 1:.0%} faster per token")
+        elif faster <= 0.9:
+            words.append(f"{1 / faster - 1:.0%} slower per token")
+    if not other.sized.keeps_slo:
+        words.append("does not keep the SLO")
+    if not other.sized.candidate.as_it_is and best.sized.candidate.as_it_is:
+        words.append("changes the model's precision")
+    return ", ".join(words) or "much the same"
+
+
+def spare(option: Option, wish: Wish) -> str:
+    """N+1: what happens when one replica is lost."""
+    sized = option.sized
+    if not wish.has_load:
+        return ""
+    more = "" if option.cost is None else f", {option.cost.usd_per_hour / sized.replicas:.2f} USD/h more"
+    one_more = f"plan one replica more ({sized.replicas + 1} in all{more})"
+    if sized.replicas == 1:
+        return (
+            f"There is one replica: while it is down or restarts, nobody is served. To stay up, {one_more}."
+        )
+    if sized.strain_one_lost <= 1:
+        return "If one replica fails, the others still keep the SLO."
+    return f"If one replica fails, the others serve at {sized.strain_one_lost:.2g} times the SLO: to keep it then, {one_more}."
+
+
+def warnings(option: Option, arch: Architecture, wish: Wish) -> tuple[str, ...]:
+    """What is tight, unsure or changed."""
+    sized, memory = option.sized, option.sized.memory
+    found = []
+    free = memory.total - memory.budget - (0 if memory.graphs_in_budget else memory.graphs)
+    if free < TIGHT_FREE * memory.total and not memory.graphs_in_budget and memory.graphs:
+        found.append(
+            "CUDA graphs are outside of what this engine version budgets, and little is left for them: lower "
+            "memory_fraction by 0.05 if it runs out of memory at its start."
+        )
+    if sized.setup.max_model_tokens is not None and wish.context_tokens is None:
+        longest = sized.setup.max_model_tokens
+        if longest < arch.max_position:
+            found.append(
+                f"Requests may have {longest:,} tokens, prompt and answer together; the model could do "
+                f"{arch.max_position:,}. --context says how many you need."
+            )
+    if sized.keeps_slo and sized.strain_high > 1:
+        found.append(
+            "The prediction keeps the SLO, the far end of its range does not: measure it with 'inferry bench' before "
+            "you promise it."
+        )
+    if sized.keeps_slo and sized.utilisation > NEARLY_FULL and wish.has_load:
+        found.append(
+            f"It runs at {sized.utilisation:.0%} of its capacity: more load than planned breaks the SLO."
+        )
+    if note := sized.candidate.source.note:
+        found.append(f"Quality: {note}.")
+    if sized.setup.kv not in ("bf16", "fp16", "fp32"):
+        found.append(
+            f"Quality: the KV cache is kept in {sized.setup.kv}; compare long answers with the original's."
+        )
+    if sized.devices > sized.candidate.hardware.device.devices_per_host_max:
+        most = sized.candidate.hardware.device.devices_per_host_max
+        found.append(
+            f"{sized.devices} devices are more than the {most} of one host: run the file on each host with its share "
+            "of the replicas, behind one address."
+        )
+    found += [f"Not known of this model: {note}" for note in arch.notes]
+    return tuple(found)
+
+
+def _sentence(parts: Sequence[str]) -> str:
+    text = parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+    return f"{text[0].upper()}{text[1:]}."
