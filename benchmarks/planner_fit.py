@@ -58,9 +58,13 @@ TTFT_PRIORS: Mapping[str, float] = {
     "step": 1.0,
     "prefill": 1.0,
     "prefill_queue": 0.08,
-    "slot_wait": 0.7,
+    "slot_wait": 1.0,
 }
 """`request`: ms of parsing, tokenizing and scheduling. `prefill_queue`: ten rounds of which the first is in step."""
+
+
+FIRM: Mapping[str, float] = {"slot_wait": 0.03}
+"""Terms that are laws: waiting for a slot is Little's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,13 @@ class Stiffness:
     engine: float
     pair: float | None
     """None: no offsets for pairs of engine and family."""
+
+    def of(self, term: str, group: str) -> float:
+        if term in FIRM:
+            return FIRM[term]
+        return (
+            self.base if group == "" else self.engine if self.pair is None or "|" not in group else self.pair
+        )
 
 
 STEP_STIFFNESS = Stiffness(base=0.15, engine=0.1, pair=None)
@@ -90,7 +101,10 @@ class Sample:
     decodes: float
     waiting: float
     step: dict[str, float]
+    beside: dict[str, float]
+    """Prefills of others within a step."""
     prefill: dict[str, float]
+    """Of one prompt alone."""
 
 
 def sample_of(run: Run) -> Sample:
@@ -98,12 +112,14 @@ def sample_of(run: Run) -> Sample:
     assert run.load.concurrency is not None
     decodes = min(run.load.concurrency, slots_of(run.arch, run.device, run.setup, run.load).count)
     context = run.load.input_tokens + run.load.output_tokens / 2
+    prompts = decodes / run.load.output_tokens / run.setup.pipeline_parallel
     return Sample(
         run,
         groups_of(run.device, run.setup),
         decodes,
         run.load.concurrency - decodes,
         decode_terms(model, decodes, context),
+        prefill_terms(model, run.load.input_tokens, prompts, min(1.0, prompts)),
         prefill_terms(model, run.load.input_tokens),
     )
 
@@ -136,8 +152,7 @@ def fit_quantity(
     weight = np.zeros(count)
     for t, term in enumerate(terms):
         for n, name in enumerate(names):
-            spread = stiffness.base if name == "" else stiffness.engine if "|" not in name else stiffness.pair
-            weight[t * width + n] = 1 / (spread or 1.0) ** 2
+            weight[t * width + n] = 1 / stiffness.of(term, name) ** 2
             if name == "":
                 center[t * width + n] = np.log(priors[term])
     log_measured = np.log(measured)
@@ -196,9 +211,7 @@ def fit(samples: Sequence[Sample], residuals: Residual | None = None) -> SpeedCo
 
 
 def step_row(sample: Sample) -> list[float]:
-    per_step = sample.decodes / sample.run.load.output_tokens
-    prefill = {term: ideal * per_step for term, ideal in sample.prefill.items()}
-    return [(sample.step | prefill)[term] for term in STEP_PRIORS]
+    return [(sample.step | sample.beside)[term] for term in STEP_PRIORS]
 
 
 def ttft_row(sample: Sample, constants: SpeedConstants) -> list[float]:
@@ -217,7 +230,8 @@ def predicted(sample: Sample, constants: SpeedConstants) -> dict[str, float]:
     first = constants.constants("ttft", sample.groups)
     ttft_ms = sum(first[t] * part for t, part in zip(TTFT_PRIORS, ttft_row(sample, constants), strict=True))
     load = sample.run.load
-    rate = 1e3 * (load.concurrency or 0) * load.output_tokens / (ttft_ms + step_ms * (load.output_tokens - 1))
+    busy_ms = step_ms * load.output_tokens if sample.waiting else ttft_ms + step_ms * (load.output_tokens - 1)
+    rate = 1e3 * sample.decodes * load.output_tokens / busy_ms
     return {"step": step_ms, "ttft": ttft_ms, "rate": rate}
 
 

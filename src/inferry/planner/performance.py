@@ -95,10 +95,13 @@ def slots_of(arch: Architecture, device: Device, setup: Setup, load: Load) -> Sl
 
 
 def step_parts(times: StepTimes, load: Load, decodes: float) -> dict[str, float]:
-    """A mean step in ms, by cause: per output token of each stream, one 1/output share of a prompt is prefilled."""
-    prompt = load.input_tokens * (1 - load.prefix_hit)
+    """A mean step in ms, by cause. Per output token of each stream, one 1/output share of a prompt is prefilled; the
+    stages of a pipeline do that side by side."""
+    prompts = decodes / load.output_tokens / times.model.setup.pipeline_parallel
     context = load.input_tokens + load.output_tokens / 2
-    return times.step_parts_ms(decodes, context, prompt, decodes / load.output_tokens)
+    return times.step_parts_ms(
+        decodes, context, load.input_tokens * (1 - load.prefix_hit), prompts, min(1.0, prompts)
+    )
 
 
 def operating_point(times: StepTimes, load: Load, slots: Slots) -> Point:
@@ -135,7 +138,7 @@ def _bound_by(times: StepTimes, load: Load, decodes: float) -> str:
 
 
 def _ttft_ms(times: StepTimes, load: Load, point: Point, itl_ms: float) -> float:
-    prefill_ms = times.mixed_prefill_ms(load.input_tokens * (1 - load.prefix_hit))
+    prefill_ms = times.prefill_ms(load.input_tokens * (1 - load.prefix_hit))
     cycle_ms = load.output_tokens * itl_ms
     if load.requests_per_s is not None:
         # Pollaczek-Khinchine with equal prefills: arrivals are spread, so that the closed loop's queue does not form.
@@ -154,9 +157,13 @@ def _ttft_ms(times: StepTimes, load: Load, point: Point, itl_ms: float) -> float
 
 
 def _requests_per_s(load: Load, point: Point, itl_ms: float, ttft_ms: float) -> float:
+    cycle_ms = load.output_tokens * itl_ms
+    if load.all_at_once is not None:
+        # Answers differ in length: when the last ones start, one more cycle runs empty.
+        return 1e3 * load.all_at_once / (cycle_ms * (load.all_at_once / point.decodes + 1))
     if load.requests_per_s is not None and point.limited_by == "arrivals":
         return load.requests_per_s
-    if load.concurrency is not None:
-        # Little's law over all that are in the system.
-        return 1e3 * (point.decodes + point.waiting) / (ttft_ms + itl_ms * max(load.output_tokens - 1, 0))
-    return 1e3 * point.decodes / (load.output_tokens * itl_ms)
+    if point.waiting or load.requests_per_s is not None:
+        return 1e3 * point.decodes / cycle_ms
+    # Little's law over all that are in the system.
+    return 1e3 * point.decodes / (ttft_ms + cycle_ms - itl_ms)

@@ -35,18 +35,17 @@ class StepTimes:
         terms = decode_terms(self.model, decodes, context_tokens)
         return {term: self.constants[term] * ideal * self.factor.decode for term, ideal in terms.items()}
 
-    def mixed_prefill_ms(self, tokens: float) -> float:
-        """By how much one prompt's prefill delays the sequences that decode beside it."""
-        terms = prefill_terms(self.model, tokens)
+    def prefill_ms(self, tokens: float, prompts: float = 1.0, passes: float = 1.0) -> float:
+        """What `prompts` prompts of that many tokens cost, read in so many passes over the weights."""
+        terms = prefill_terms(self.model, tokens, prompts, passes)
         return self.factor.prefill * sum(self.constants[term] * ideal for term, ideal in terms.items())
 
     def step_parts_ms(
-        self, decodes: float, context_tokens: float, prefill_tokens: float, prefills_per_step: float
+        self, decodes: float, context_tokens: float, prompt_tokens: float, prompts: float, passes: float
     ) -> dict[str, float]:
         """A mean step of continuous batching; "prefill" is what prompts of others add to it."""
         parts = self.decode_parts_ms(decodes, context_tokens)
-        if prefill_tokens > 0:
-            parts["prefill"] = prefills_per_step * self.mixed_prefill_ms(prefill_tokens)
+        parts["prefill"] = self.prefill_ms(prompt_tokens, prompts, passes)
         return parts
 
 

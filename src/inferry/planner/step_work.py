@@ -253,19 +253,23 @@ def decode_terms(model: StepModel, decodes: float, context_tokens: float) -> dic
     }
 
 
-def prefill_terms(model: StepModel, tokens: float) -> dict[str, float]:
-    """Ideal parts of the prefill of one prompt of `tokens`, in ms or counts; weights are read once."""
+def prefill_terms(
+    model: StepModel, tokens: float, prompts: float = 1.0, passes: float = 1.0
+) -> dict[str, float]:
+    """Ideal parts of the prefill of `prompts` prompts of `tokens` each, in ms or counts. `passes`: how often the weights
+    are read for them; prompts that are read together share a pass, and a long one takes several."""
     m, setup = model.matrices, model.setup
     bandwidth = model.device.bandwidth_bytes_per_s / 1e3
     parallel = setup.tensor_parallel * setup.data_parallel > 1
+    weights = model.fixed_bytes + model.expert_bytes * touched(m, tokens)
     return {
-        "prefill_compute": tokens * model.flops_ms_per_token,
-        "prefill_attention": attention_ms(model, tokens),
-        "prefill_reduce": reduce_ms(model, tokens),
-        "prefill_weights": (model.fixed_bytes + model.expert_bytes * touched(m, tokens)) / bandwidth,
-        "prefill_layers": float(m.layers),
-        "prefill_moe_layers": float(m.moe_layers),
-        "prefill_parallel_layers": float(m.layers) if parallel else 0.0,
+        "prefill_compute": prompts * tokens * model.flops_ms_per_token,
+        "prefill_attention": prompts * attention_ms(model, tokens),
+        "prefill_reduce": prompts * reduce_ms(model, tokens),
+        "prefill_weights": passes * weights / bandwidth,
+        "prefill_layers": passes * m.layers,
+        "prefill_moe_layers": passes * m.moe_layers,
+        "prefill_parallel_layers": passes * m.layers if parallel else 0.0,
     }
 
 

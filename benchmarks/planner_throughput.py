@@ -1,0 +1,132 @@
+"""How near predicted speeds come to published measurements, each model predicted by a fit that never saw it.
+
+The fit for a model uses the training data without all rows of a model of the same shape: other names, formats and fine-tunes
+of it are left out too. A plain roofline stands beside it. Called by `benchmarks/planner_accuracy.py --throughput`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.planner_fit import DATA, Sample, collect, fit, ratios, samples_of
+from benchmarks.planner_ranking import chosen_well, order_agreement
+from benchmarks.planner_roofline import roofline
+from benchmarks.planner_runs import Run, read_runs, read_table
+from benchmarks.planner_scores import Figure, Scores, median, quantile
+from inferry.planner.answers import Performance
+from inferry.planner.performance import predict
+from inferry.planner.speed_facts import SpeedConstants
+
+TARGETS = {"TPOT": 15.0, "output tokens/s": 15.0, "TTFT": 25.0}
+"""Of the median error in percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    name: str
+    measured: Callable[[Run], float | None]
+    predicted: Callable[[Performance], Any]
+    place: int
+    """In what `roofline` gives."""
+
+
+QUANTITIES = (
+    Quantity("TPOT", lambda run: run.tpot_ms, lambda found: found.itl_ms, 0),
+    Quantity(
+        "output tokens/s", lambda run: run.output_tokens_per_s, lambda found: found.output_tokens_per_s, 2
+    ),
+    Quantity("TTFT", lambda run: run.ttft_ms, lambda found: found.ttft_ms, 1),
+)
+
+
+def score(path: Path) -> Scores:
+    runs, left = read_runs(read_table(path))
+    training, _ = read_runs(read_table(DATA))
+    samples = samples_of(training)
+    constants = constants_by_model(samples, {run.base for run in runs})
+    found = [
+        predict(run.arch, run.device, run.setup, run.load, constants=constants[run.base]) for run in runs
+    ]
+    plain = [roofline(run) for run in runs]
+    figures: list[Figure] = []
+    for quantity in QUANTITIES:
+        figures += _figures(quantity, runs, found, plain)
+    figures += [order_agreement(runs, found), chosen_well(runs, found)]
+    about = (
+        f"Speed: {len(runs)} rows of {path.name}; each model predicted by constants fitted without it "
+        f"({len(samples)} training rows of {len({sample.run.base for sample in samples})} models)"
+    )
+    return Scores(about, tuple(figures), tuple(_table(runs, found, plain)), tuple(left), _notes(left))
+
+
+def constants_by_model(samples: Sequence[Sample], models: Iterable[str]) -> dict[str, SpeedConstants]:
+    """A fit for each model, without it; ranges from the other models' own left-out residuals."""
+    by_model = ratios(samples, lambda sample: (sample.run.base,))
+    by_device = ratios(samples, lambda sample: (sample.run.base, sample.groups[1]))
+    by_engine = ratios(samples, lambda sample: (sample.run.base, sample.groups[0]))
+    known: dict[str, SpeedConstants] = {}
+    for model in sorted(models):
+        kept = [place for place, sample in enumerate(samples) if sample.run.base != model]
+        others = [samples[place] for place in kept]
+        residuals = collect(
+            others, *([table[place] for place in kept] for table in (by_model, by_device, by_engine))
+        )
+        known[model] = fit(others, residuals)
+    return known
+
+
+def _figures(
+    quantity: Quantity,
+    runs: Sequence[Run],
+    found: Sequence[Performance],
+    plain: Sequence[tuple[float, float, float]],
+) -> list[Figure]:
+    errors, inside, naive = [], [], []
+    for run, performance, line in zip(runs, found, plain, strict=True):
+        truth = quantity.measured(run)
+        if not truth:
+            continue
+        interval = quantity.predicted(performance)
+        errors.append(100 * abs(interval.value / truth - 1))
+        inside.append(interval.low <= truth <= interval.high)
+        naive.append(100 * abs(line[quantity.place] / truth - 1))
+    rows = len(errors)
+    return [
+        Figure(f"{quantity.name}, median error", median(errors), "%", rows, TARGETS[quantity.name]),
+        Figure(f"{quantity.name}, 90th percentile", quantile(errors, 0.9), "%", rows),
+        Figure(f"{quantity.name}, plain roofline's median error", median(naive), "%", rows),
+        Figure(f"{quantity.name}, inside of the 90 % interval", 100 * sum(inside) / max(1, rows), "%", rows),
+    ]
+
+
+def _table(
+    runs: Sequence[Run], found: Sequence[Performance], plain: Sequence[tuple[float, float, float]]
+) -> list[dict[str, Any]]:
+    """Median errors by engine, model, GPU and format: where the model is good, and where it isn't."""
+    groups: dict[tuple[str, ...], list[tuple[Run, Performance]]] = defaultdict(list)
+    for run, performance in zip(runs, found, strict=True):
+        name = run.arch.name.rsplit("/", 1)[-1]
+        groups[(run.setup.engine, name, run.device.name, run.setup.weights, run.kind)].append(
+            (run, performance)
+        )
+    table: list[dict[str, Any]] = []
+    for key, members in sorted(groups.items()):
+        line: dict[str, Any] = dict(zip(("engine", "model", "GPU", "weights", "load"), key, strict=True))
+        line["rows"] = len(members)
+        for quantity in QUANTITIES:
+            pairs = [
+                (quantity.predicted(performance).value, quantity.measured(run))
+                for run, performance in members
+            ]
+            errors = [100 * abs(value / truth - 1) for value, truth in pairs if truth]
+            line[f"{quantity.name} %"] = median(errors) if errors else None
+        table.append(line)
+    return table
+
+
+def _notes(left: Sequence[Any]) -> tuple[str, ...]:
+    return (f"{len(left)} rows left out by the rules at the head of benchmarks/planner_runs.py.",)
