@@ -14,6 +14,7 @@ from inferry import __version__
 from inferry.cli import (
     batch,
     bench,
+    calibrate,
     chat,
     config,
     down,
@@ -73,6 +74,7 @@ app.command("status")(status.status)
 app.command("chat")(chat.chat)
 app.command("batch")(batch.batch)
 app.command("bench")(bench.bench)
+app.command("calibrate")(calibrate.calibrate)
 app.command("logs")(logs.logs)
 app.command("reload")(reload_verb.reload)
 # So that -1 is a number out of bounds, and no option that nobody knows.

@@ -30,6 +30,7 @@ from inferry.cli.bookkeeping import Bookkeeping
 from inferry.cli.config import shown_model
 from inferry.cli.control_server import control_server, control_socket
 from inferry.cli.gateway_numbers import GatewayNumbers
+from inferry.cli.launch_foresight import launch_notes
 from inferry.cli.limit_counts import make_limit_bank
 from inferry.cli.models_on_demand import ModelsOnDemand
 from inferry.cli.reload import Reloader
@@ -157,6 +158,7 @@ class Stack:
             environ=environ,
             prepare=self._prepare,
         )
+        self._notes = launch_notes(self.fleet, lambda: self.reloader.serving, place.home, clock)
         self._models = ModelsOnDemand(self.fleet, self.gateways, lambda: self.reloader.serving, clock)
         self.fleet.lora.names = lambda: self.reloader.serving.config.names
         self.fleet.lora.on_change = lambda: self.gateways.tell(AdaptersChanged(self.fleet.lora.models()))
@@ -250,6 +252,7 @@ class Stack:
                 counting = group.create_task(self._bank.run())
                 swapping = group.create_task(self._models.run())
                 telling = group.create_task(self._loads.run())
+                noting = group.create_task(self._notes.run())
                 serving = group.create_task(self._serve())
                 group.create_task(control.serve(sockets=[listener]))
                 if admin is not None:
@@ -267,7 +270,7 @@ class Stack:
                     control.should_exit = True
                     if admin is not None:
                         admin.should_exit = True
-                    for task in (sampling, watching, keeping, counting, swapping, telling):
+                    for task in (sampling, watching, keeping, counting, swapping, telling, noting):
                         task.cancel()
         finally:
             self.gateways.kill_now()

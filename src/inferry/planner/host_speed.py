@@ -1,16 +1,21 @@
-"""How fast a CPU engine is on a machine that was calibrated: a law of six constants, and their fit to a few probes.
+"""How fast a CPU engine is on a machine that was calibrated: a law of a few constants, and their fit to five probes.
 
 A step that decodes `n` sequences takes: per-layer overhead + the larger of reading all weights once and of multiplying
-them n times + attention over each sequence's context. A prompt takes a constant + its products + attention, which
-grows with the square of its length. Forms: roofline (Williams 2009) plus the launch term that small models are bound by.
-Measured on this project's test machine (2 cores of an EPYC, SmolLM2-135M Q4_1): llama.cpp decodes one sequence in 8 ms,
-of which reading the weights would take 2 ms: a law of bandwidth alone is off by a factor of 4.
+them + attention over each sequence's context. Products for one sequence and for several go through other kernels, so
+that the second sequence costs more than each further one. A prompt takes a constant + its products + attention, which
+grows with the square of its length. Forms: roofline (Williams 2009) plus a launch term. Measured on this project's test
+machine (2 cores of an EPYC, SmolLM2-135M Q4_1, llama.cpp): one sequence 7.2 ms a step, two 16.4, four 22; reading the
+weights would take 2.5 ms: a law of bandwidth alone is off by a factor of 3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+
+import msgspec
 
 from inferry.core.errors import ConfigError
 
@@ -21,12 +26,16 @@ from .step_work import matrices_of
 
 ATTENTION_FLOPS_PER_PAIR = 4.0
 """Of one head element: one multiply-add for the score, one for the value."""
+LAYER_PRIOR_S: Mapping[str, float] = MappingProxyType({"llamacpp": 20e-6, "vllm": 300e-6})
+"""Overhead of a layer that one model's probes can't tell from its products. llama.cpp: some ten waits of its threads for
+each other; vLLM: a dozen operations launched from Python. Both fit models of 8 to 30 layers (docs/calibrate.md)."""
+CONTEXT_BLOCK_TOKENS: Mapping[str, int] = MappingProxyType({"llamacpp": 256, "vllm": 16})
+"""Attention goes over whole blocks: llama.cpp pads to 256 tokens (llama-kv-cache.cpp, get_n_kv), vLLM's pages hold 16."""
 SPREAD = 0.15
 """Relative half-width of predictions after a calibration: the error that docs/calibrate.md reports is below it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(msgspec.Struct, frozen=True):
     """One measurement: `concurrency` requests at once, each of that shape; means over them, medians of repetitions."""
 
     input_tokens: int
@@ -36,8 +45,7 @@ class Probe:
     itl_ms: float
 
 
-@dataclass(frozen=True, slots=True)
-class HostSpeed:
+class HostSpeed(msgspec.Struct, frozen=True):
     """Of one engine and weight format on one machine. Rates are of all its threads together."""
 
     bandwidth_bytes_per_s: float
@@ -45,6 +53,12 @@ class HostSpeed:
     layer_s: float
     """Overhead of one layer in one step."""
     decode_flops_per_s: float
+    """Of a step with one sequence."""
+    batch_flops_per_s: float
+    """Of each sequence of a step with several."""
+    batch_share: float
+    """What a step with several costs besides, in steps with one sequence; may be negative."""
+    context_block_tokens: int
     decode_attention_flops_per_s: float
     prefill_flops_per_s: float
     prefill_attention_flops_per_s: float
@@ -79,14 +93,26 @@ def host_model(arch: Architecture, weights_bytes: float) -> HostModel:
 def step_s(model: HostModel, speed: HostSpeed, sequences: float, context_tokens: float) -> dict[str, float]:
     """One decode step, by cause, in seconds."""
     reading = model.weights_bytes / speed.bandwidth_bytes_per_s
-    computing = sequences * model.flops_per_token / speed.decode_flops_per_s
-    attention = sequences * context_tokens * model.attention_flops_per_pair
+    computing = _products_s(model, speed, sequences)
+    attention = sequences * _whole_blocks(context_tokens, speed) * model.attention_flops_per_pair
     return {
         "overhead": model.layers * speed.layer_s,
         "weights": reading,
         "compute": max(computing - reading, 0.0),
         "kv": attention / speed.decode_attention_flops_per_s,
     }
+
+
+def _products_s(model: HostModel, speed: HostSpeed, sequences: float) -> float:
+    one = model.flops_per_token / speed.decode_flops_per_s
+    many = one * speed.batch_share + max(sequences, 2.0) * model.flops_per_token / speed.batch_flops_per_s
+    if sequences >= 2:
+        return many
+    return one + max(sequences - 1, 0.0) * (many - one)
+
+
+def _whole_blocks(context_tokens: float, speed: HostSpeed) -> float:
+    return math.ceil(context_tokens / speed.context_block_tokens) * speed.context_block_tokens
 
 
 def prefill_s(model: HostModel, speed: HostSpeed, tokens: float) -> float:
@@ -135,48 +161,48 @@ def predict_on_host(model: HostModel, speed: HostSpeed, load: Load, *, slots: in
     )
 
 
-def fit_host_speed(model: HostModel, bandwidth_bytes_per_s: float, probes: Sequence[Probe]) -> HostSpeed:
-    """The constants that explain the probes of one model. Needs two lengths of prompts and two concurrencies.
-
-    Raises ConfigError where they are missing. Each constant has bounds: noise makes no rate negative or infinite.
-    """
+def fit_host_speed(
+    engine: str, model: HostModel, bandwidth_bytes_per_s: float, probes: Sequence[Probe]
+) -> HostSpeed:
+    """The constants that explain the probes of one model: three lengths of prompts alone, one of them by two and by
+    more at once. Raises ConfigError where they are missing. Noise makes no rate negative or infinite."""
     alone = sorted((each for each in probes if each.concurrency == 1), key=lambda each: each.input_tokens)
-    together = [each for each in probes if each.concurrency > 1]
-    if len({each.input_tokens for each in alone}) < 3 or not together:
-        raise ConfigError("a probe needs three lengths of prompts, and one of them with several at once")
+    batches = sorted((each for each in probes if each.concurrency > 1), key=lambda each: each.concurrency)
+    if len({each.input_tokens for each in alone}) < 3 or len({each.concurrency for each in batches}) < 2:
+        raise ConfigError("probes must have three lengths of prompts, and two numbers of requests at once")
     short, middle, long = alone[0], alone[len(alone) // 2], alone[-1]
-    attention_s = _slope_s(short, long)
-    decode_attention = model.attention_flops_per_pair / max(attention_s, 1e-12)
-    single_s = short.itl_ms / 1e3 - _context(short) * attention_s
-    many = together[-1]
-    batch_s = many.itl_ms / 1e3 - many.concurrency * _context(many) * attention_s
-    per_sequence_s = max((batch_s - single_s) / (many.concurrency - 1), 1e-9)
+    few, many = batches[0], batches[-1]
+    block = CONTEXT_BLOCK_TOKENS.get(engine, 1)
+    further_s = (long.itl_ms - short.itl_ms) / 1e3
+    attention_s = max(further_s, 0.0) / max(_blocks(long, block) - _blocks(short, block), 1)
     reading_s = model.weights_bytes / bandwidth_bytes_per_s
-    # Where reading hides the products of one sequence, only those beyond it show in the slope.
-    if per_sequence_s < reading_s:
-        beyond_s = max(many.concurrency * per_sequence_s - per_sequence_s, 0.0)
-        computed_s = (beyond_s + reading_s) / many.concurrency
-        per_sequence_s = computed_s if beyond_s > 0.02 * reading_s else reading_s / many.concurrency
-    overhead_s = max(single_s - max(reading_s, per_sequence_s), 0.0)
+
+    def products_s(probe: Probe) -> float:
+        """Of its step, without attention and overhead; what reads the weights takes no less than reading them."""
+        step = probe.itl_ms / 1e3 - probe.concurrency * _blocks(probe, block) * attention_s
+        return max(step - overhead_s, reading_s)
+
+    overhead_s = 0.0
+    overhead_s = min(LAYER_PRIOR_S.get(engine, 0.0) * model.layers, max(products_s(short) - reading_s, 0.0))
+    one_s, few_s, many_s = products_s(short), products_s(few), products_s(many)
+    each_s = max((many_s - few_s) / (many.concurrency - few.concurrency), 1e-3 * one_s)
     request_s, token_s, pair_s = _prompt_law(short, middle, long)
     return HostSpeed(
         bandwidth_bytes_per_s=bandwidth_bytes_per_s,
         layer_s=overhead_s / model.layers,
-        decode_flops_per_s=model.flops_per_token / per_sequence_s,
-        decode_attention_flops_per_s=decode_attention,
+        decode_flops_per_s=model.flops_per_token / one_s,
+        batch_flops_per_s=model.flops_per_token / each_s,
+        batch_share=(few_s - few.concurrency * each_s) / one_s,
+        context_block_tokens=block,
+        decode_attention_flops_per_s=model.attention_flops_per_pair * block / max(attention_s, 1e-12),
         prefill_flops_per_s=model.flops_per_token / token_s,
         prefill_attention_flops_per_s=model.attention_flops_per_pair / pair_s,
         request_s=request_s,
     )
 
 
-def _context(probe: Probe) -> float:
-    return probe.input_tokens + probe.output_tokens / 2
-
-
-def _slope_s(short: Probe, long: Probe) -> float:
-    """Seconds per token of context and step."""
-    return max((long.itl_ms - short.itl_ms) / 1e3 / (_context(long) - _context(short)), 0.0)
+def _blocks(probe: Probe, block: int) -> int:
+    return math.ceil((probe.input_tokens + probe.output_tokens / 2) / block)
 
 
 def _prompt_law(short: Probe, middle: Probe, long: Probe) -> tuple[float, float, float]:
