@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from inferry.core.deployment import ENGINE_TYPES
 from inferry.core.deployment_base import Restart
+from inferry.core.facts_settings import OwnDevice, OwnModel
 from inferry.core.failover_settings import Failover
 from inferry.core.filter_settings import Classifier, Filter
 from inferry.core.gateway_settings import (
@@ -80,6 +81,8 @@ def reference() -> str:
         parts.append(_table(f"`gateway: {key}:`", _properties(part), part))
     for key, part in (("admin", Admin), ("ledger", Ledger), ("host", Host)):
         parts.append(_table(f"`{key}:`", _properties(part), part))
+    for title, fact in (("`facts: devices: NAME:`", OwnDevice), ("`facts: models: NAME:`", OwnModel)):
+        parts.append(_table(title, _properties(fact), fact))
     parts.append(_table("`tenants: NAME:`", _properties(Tenant), Tenant))
     for title, part in (
         ("`names: NAME:`", PublicName),

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from inferry.core.deployment_base import DeploymentBase
+from inferry.core.facts_settings import Facts
 from inferry.core.gateway_settings import Admin, Gateway, Ledger, Tenant
 from inferry.core.host_settings import Host
 from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
@@ -89,6 +90,7 @@ class DeploymentFile(Section):
     admin: Admin = Field(default_factory=lambda: Admin())
     ledger: Ledger = Field(default_factory=lambda: Ledger())
     host: Host = Field(default_factory=lambda: Host())
+    facts: Facts = Field(default_factory=lambda: Facts())
     tenants: dict[Annotated[str, AfterValidator(_tenant)], Tenant] = Field(
         default_factory=dict, max_length=100_000, description="By name; keys name their tenant."
     )
@@ -132,4 +134,7 @@ class DeploymentFile(Section):
             gateway = gateway.model_copy(update={"tls": gateway.tls.resolved_against(folder)})
         if admin.tls is not None:
             admin = admin.model_copy(update={"tls": admin.tls.resolved_against(folder)})
-        return self.model_copy(update={"deployments": deployments, "gateway": gateway, "admin": admin})
+        facts = self.facts.resolved_against(folder)
+        return self.model_copy(
+            update={"deployments": deployments, "gateway": gateway, "admin": admin, "facts": facts}
+        )
