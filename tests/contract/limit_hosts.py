@@ -1,7 +1,8 @@
 """Hosts with gateway processes that ask all the time, over one shared bank; for tests of limits.
 
-As a program, it is one host in a process of its own: `python -m tests.contract.limit_hosts URL NAME LIMIT SECONDS
-FILE` asks with 50 clients at once, and writes the monotonic time of each admitted request into FILE.
+As a program, it is one host in a process of its own: `python -m tests.contract.limit_hosts URL NAME LIMIT FILE`
+asks with 50 clients at once until its standard input ends, and writes the monotonic time of each admitted request into
+FILE.
 """
 
 from __future__ import annotations
@@ -134,13 +135,13 @@ def worst_window(times_s: Sequence[float], window_s: float) -> int:
     return worst
 
 
-async def _main(url: str, name: str, limit: int, seconds: float) -> list[float]:
+async def _main(url: str, name: str, limit: int) -> list[float]:
     host = Host(name, url, "last", TIMES)
     async with running([host], caller(Limits(requests_per_minute=limit)), clients=50):
-        await asyncio.sleep(seconds)
+        await asyncio.to_thread(sys.stdin.read)
     return host.admitted
 
 
 if __name__ == "__main__":
-    admitted_s = asyncio.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
-    Path(sys.argv[5]).write_text("\n".join(map(repr, admitted_s)))
+    admitted_s = asyncio.run(_main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    Path(sys.argv[4]).write_text("\n".join(map(repr, admitted_s)))
