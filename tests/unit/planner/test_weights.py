@@ -1,0 +1,98 @@
+"""Bytes of weights on a device: by class of tensor, by format and by split."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from inferry.planner.architecture import Architecture, Experts, FullAttention, LayerGroup
+from inferry.planner.facts.model_catalog import find_model
+from inferry.planner.params import count_params
+from inferry.planner.setup import Setup
+from inferry.planner.weights import rotary_bytes, weight_bytes
+from tests.unit.planner.known_shapes import DEEPSEEK_R1, GIB, LINEAR, LLAMA_8B, LLAMA_70B, WINDOWED
+
+
+@pytest.mark.parametrize("arch", [LLAMA_8B, LLAMA_70B, WINDOWED, LINEAR], ids=lambda arch: arch.name)
+def test_sixteen_bits_on_one_device_are_two_bytes_per_parameter(arch: Architecture) -> None:
+    """Nothing is lost or counted twice between the classes: all parameters and the table of rotations, no more."""
+    assert weight_bytes(arch, Setup("vllm")) == 2 * count_params(arch).total + rotary_bytes(arch)
+
+
+@pytest.mark.parametrize(
+    ("model", "setup", "printed_gib"),
+    [
+        ("meta-llama/Llama-3.1-8B", Setup("vllm"), 14.99),
+        ("meta-llama/Llama-3.3-70B-Instruct", Setup("vllm", weights="fp8"), 67.72),
+        ("meta-llama/Llama-3.3-70B-Instruct", Setup("vllm", weights="fp8", tensor_parallel=2), 33.88),
+        ("Qwen/Qwen3-32B", Setup("vllm"), 61.03),
+        ("openai/gpt-oss-20b", Setup("vllm", weights="mxfp4"), 13.47),
+        ("openai/gpt-oss-120b", Setup("vllm", weights="mxfp4"), 64.38),
+        ("deepseek-ai/DeepSeek-R1", Setup("vllm", weights="fp8_block", tensor_parallel=16), 40.3174),
+        ("Qwen/Qwen2-VL-7B-Instruct", Setup("vllm", weights="awq"), 6.47),
+    ],
+)
+def test_what_vllm_printed_is_met_within_half_a_percent(model: str, setup: Setup, printed_gib: float) -> None:
+    """Dense, FP8, MXFP4, AWQ, MLA with its absorbed matrices, a vision tower: the weights that starts printed."""
+    assert weight_bytes(find_model(model), setup) / GIB == pytest.approx(printed_gib, rel=0.005)
+
+
+def test_key_and_value_projections_are_copied_beyond_the_number_of_heads() -> None:
+    """Two KV heads over four devices: each device has one, not half of one."""
+    arch = replace(LLAMA_8B, groups=(LayerGroup(1, FullAttention(32, 2, 128), None),))
+    halves, quarters = (weight_bytes(arch, Setup("vllm", tensor_parallel=degree)) for degree in (2, 4))
+    queries_and_out = 2 * 4096 * 32 * 128 * 2
+    vocabulary = 2 * 128_256 * 4096 * 2
+    assert halves - quarters == (queries_and_out + vocabulary) // 4
+
+
+def test_latents_are_not_split() -> None:
+    """MLA's projections into the latents are whole on each device: 16 devices hold more than a sixteenth."""
+    whole, part = (
+        weight_bytes(DEEPSEEK_R1, Setup("vllm", weights="fp8_block", tensor_parallel=degree))
+        for degree in (1, 16)
+    )
+    down = 61 * 7168 * (1536 + 512 + 64)
+    assert part - whole / 16 > 0.9 * down
+
+
+def test_only_linear_layers_shrink() -> None:
+    """FP8 saves one byte of each linear weight; tables, norms and routers stay as they are."""
+    plain, small = (weight_bytes(LLAMA_8B, Setup("vllm", weights=weights)) for weights in ("bf16", "fp8"))
+    params = count_params(LLAMA_8B)
+    assert plain - small == params.attention + params.dense_mlp
+
+
+def test_experts_spread_over_all_devices_of_a_stage() -> None:
+    """With attention data parallelism the experts are shared out over all ranks, the attention is on each."""
+    arch = replace(LLAMA_8B, groups=(LayerGroup(1, FullAttention(32, 8, 128), Experts(64, 4, 1024)),))
+    alone, ranks = (weight_bytes(arch, Setup("sglang", data_parallel=degree)) for degree in (1, 8))
+    assert alone - ranks == 64 * 3 * 4096 * 1024 * 2 * 7 // 8
+
+
+def test_uneven_experts_count_for_the_fullest_device() -> None:
+    """Ten whole experts over four devices: somebody has three."""
+    arch = replace(LLAMA_8B, groups=(LayerGroup(1, None, Experts(10, 2, 1024)),))
+    one = 3 * 4096 * 1024 * 2
+    empty = replace(LLAMA_8B, groups=(LayerGroup(1, None, Experts(0, 0, 1024)),))
+    setup = Setup("vllm", tensor_parallel=4, expert_parallel=4)
+    routers = 4096 * 10 * 2
+    assert (
+        weight_bytes(arch, setup) - weight_bytes(empty, replace(setup, expert_parallel=1))
+        == 3 * one + routers
+    )
+
+
+def test_a_file_of_known_size_is_taken_at_its_word() -> None:
+    """GGUF's types differ by tensor: the file's own size counts."""
+    arch = replace(LLAMA_8B, stored_bytes=5_000_000_000)
+    assert weight_bytes(arch, Setup("llamacpp", weights="gguf")) == 5_000_000_000
+
+
+def test_a_tied_table_is_held_once_but_at_both_ends_of_a_pipeline() -> None:
+    """One device holds the table once. With two stages each end needs it."""
+    one, two = (weight_bytes(WINDOWED, Setup("vllm", pipeline_parallel=degree)) for degree in (1, 2))
+    table = 32_000 * 2048 * 2
+    on_each = table + rotary_bytes(WINDOWED) + 2048 * 2
+    assert two == pytest.approx((one - on_each) / 2 + on_each, abs=2)
