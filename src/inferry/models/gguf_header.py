@@ -2,17 +2,21 @@
 
 Layout as in ggml's docs/gguf.md, versions 2 and 3, little-endian: magic, version (u32), number of tensors (u64) and
 of pairs (u64), then the pairs: a key, the type of its value (u32), the value. A string is its length in bytes (u64)
-and UTF-8; an array is the type of its elements, their number (u64), and the elements.
+and UTF-8; an array is the type of its elements, their number (u64), and the elements. After the pairs, each tensor: its
+name, the number of its dimensions (u32), their lengths (u64), its type (u32), where it begins (u64).
 """
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
 from inferry.core.errors import ConfigError
+from inferry.core.tensor_info import TensorInfo
+from inferry.models.ggml_types import GGML_TYPES
 
 GgufValue = int | float | bool | str | list["GgufValue"]
 
@@ -27,6 +31,8 @@ _PAIRS_MAX = 65_536
 _KEY_BYTES_MAX = 65_535
 """The specification's own bound."""
 _NESTED_MAX = 4
+_DIMENSIONS_MAX = 4
+_TENSORS_MAX = 1_000_000
 
 
 def read_gguf_header(path: Path) -> dict[str, GgufValue]:
@@ -41,11 +47,27 @@ def read_gguf_header(path: Path) -> dict[str, GgufValue]:
         raise ConfigError(f"{path} can't be read: {error.strerror or error}") from error
 
 
+def read_gguf_tensors(path: Path) -> tuple[TensorInfo, ...]:
+    """Name, shape, type and stored bytes of each tensor of the file at `path`; of a model in several files, this one's.
+
+    Raises ConfigError as `read_gguf_header`, and for a type that is not known.
+    """
+    try:
+        with path.open("rb") as file:
+            reader = _Reader(file, path)
+            reader.pairs()
+            return tuple(reader.tensor() for _ in range(reader.tensor_count))
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror or error}") from error
+
+
 class _Reader:
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file = file
         self._path = path
         self._left_bytes = os.fstat(file.fileno()).st_size
+        self.tensor_count = 0
+        """Known once the pairs are read."""
 
     def pairs(self) -> dict[str, GgufValue]:
         if self._take(4) != b"GGUF":
@@ -55,15 +77,29 @@ class _Reader:
             raise ConfigError(
                 f"{self._path} is GGUF version {version} (or big-endian); 2 and 3, little-endian, can be read"
             )
-        self._number(10)  # tensors
+        self.tensor_count = int(self._number(10))
         count = int(self._number(10))
-        if count > _PAIRS_MAX:
-            raise self._damaged(f"{count} keys")
+        if count > _PAIRS_MAX or self.tensor_count > _TENSORS_MAX:
+            raise self._damaged(f"{count} keys and {self.tensor_count} tensors")
         found: dict[str, GgufValue] = {}
         for _ in range(count):
             key = self._string(_KEY_BYTES_MAX)
             found[key] = self._value(int(self._number(4)), 0)
         return found
+
+    def tensor(self) -> TensorInfo:
+        name = self._string(_KEY_BYTES_MAX)
+        dimensions = int(self._number(4))
+        if dimensions > _DIMENSIONS_MAX:
+            raise self._damaged(f"a tensor of {dimensions} dimensions")
+        shape = tuple(int(self._number(10)) for _ in range(dimensions))
+        number = int(self._number(4))
+        self._number(10)  # where it begins
+        stored = GGML_TYPES.get(number)
+        if stored is None:
+            raise ConfigError(f"{self._path}: its tensor {name} has the type {number}, which is not known")
+        blocks = math.prod(shape) // stored.block_elements
+        return TensorInfo(name, shape, stored.name, blocks * stored.block_bytes)
 
     def _value(self, kind: int, depth: int) -> GgufValue:
         if kind == _STRING:
