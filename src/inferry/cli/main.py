@@ -28,6 +28,7 @@ from inferry.cli import (
     lora,
     models,
     models_convert,
+    models_show,
     plan,
     reload_verb,
     restart,
@@ -88,6 +89,7 @@ app.command("unload")(load.unload)
 app.add_typer(lora.app, name="lora")
 app.command("down")(down.down)
 models.app.command("convert")(models_convert.convert)
+models.app.command("show")(models_show.show)
 app.add_typer(models.app, name="models")
 engines.app.command("install")(engines_install.install)
 engines.app.command("remove")(engines_install.remove)
