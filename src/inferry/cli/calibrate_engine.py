@@ -28,7 +28,7 @@ from inferry.runtime.process_memory import memory_by_group
 
 NAME = "calibrate"
 CONTEXT_TOKENS, PARALLEL = 1024, 4
-SHAPES = (Shape(32, 32, 1), Shape(128, 24, 1), Shape(512, 24, 1), Shape(32, 32, 2), Shape(32, 32, PARALLEL))
+SHAPES = (Shape(32, 32, 1), Shape(128, 24, 1), Shape(800, 24, 1), Shape(32, 32, 2), Shape(32, 32, PARALLEL))
 ROUNDS, ROUNDS_QUICK = 5, 3
 VLLM_CPU_KV_GIB = 1
 

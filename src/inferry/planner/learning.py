@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 OWN_PRIOR = 1.0
-"""One launch moves a prediction half of the way to what was measured, n launches n/(n+1) of it."""
+"""Of times and rates: one launch moves a prediction half of the way to what was measured, n launches n/(n+1) of it."""
+OWN_PRIOR_OF_SIZES = 0.25
+"""Of bytes and tokens, which repeat within 2 % (docs/calibrate.md): one launch moves them 4/5 of the way."""
+SIZES = frozenset({"weights_bytes", "kv_tokens", "memory_bytes"})
 OTHERS_PRIOR = 2.0
 """One other model moves it a third of the way."""
 DISTANT_WEIGHT = 0.5
@@ -126,15 +129,16 @@ def _correction(relevant: Sequence[Launch], subject: Subject, quantity: str) -> 
         return None
     ratios = [ratio for each in own if (ratio := _log_ratio(each, quantity)) is not None]
     points = _points(own, ratios, subject)
+    weight = OWN_PRIOR_OF_SIZES if quantity in SIZES else OWN_PRIOR
     before = None if not own else _median([abs(math.exp(-ratio) - 1) for ratio in ratios])
     after = None
     if len(own) > 1:
         left_out = [
-            abs(math.exp(_shrunken(points[:index] + points[index + 1 :], prior) - ratio) - 1)
+            abs(math.exp(_shrunken(points[:index] + points[index + 1 :], prior, weight) - ratio) - 1)
             for index, ratio in enumerate(ratios)
         ]
         after = _median(left_out)
-    return Correction(math.exp(_shrunken(points, prior)), len(own), others, before, after)
+    return Correction(math.exp(_shrunken(points, prior, weight)), len(own), others, before, after)
 
 
 def _from_others(relevant: Sequence[Launch], subject: Subject, quantity: str) -> tuple[float, int]:
@@ -185,10 +189,10 @@ def _points(own: Sequence[Launch], ratios: Sequence[float], subject: Subject) ->
     return points
 
 
-def _shrunken(points: Sequence[_Point], prior: float) -> float:
+def _shrunken(points: Sequence[_Point], prior: float, prior_weight: float) -> float:
     weights = sum(point.weight for point in points)
     total = sum(point.weight * point.log_ratio for point in points)
-    return (total + OWN_PRIOR * prior) / (weights + OWN_PRIOR)
+    return (total + prior_weight * prior) / (weights + prior_weight)
 
 
 def _median(values: Sequence[float]) -> float:

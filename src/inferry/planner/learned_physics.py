@@ -1,0 +1,87 @@
+"""The planner's arithmetic with what launches taught: memory and speed, each times its correction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .answers import Interval, MemoryPlan, Performance
+from .architecture import Architecture
+from .device import Device
+from .learning import NOTHING_LEARNED, Corrections, Launch, Subject, learn
+from .load import Load
+from .model_names import name_key
+from .setup import Setup
+from .sizing import Physics
+
+
+def subject_of(arch: Architecture, device: Device, setup: Setup) -> Subject:
+    """Under which name launches of it are kept."""
+    return Subject(
+        setup.engine, device.name, arch.name, family_of(arch.name), setup.engine_version, setup.weights
+    )
+
+
+def family_of(model: str) -> str:
+    """`llama` for meta-llama/Llama-3.1-8B-Instruct: the letters that its name begins with."""
+    name = name_key(model.rpartition("/")[2])
+    letters = next((index for index, char in enumerate(name) if not char.isalpha()), len(name))
+    return name[:letters]
+
+
+def learned_physics(plain: Physics, launches: Sequence[Launch]) -> Physics:
+    """`plain`, corrected by launches of the same engine on the same device. Without any: `plain` itself."""
+    if not launches:
+        return plain
+    known: dict[Subject, Corrections] = {}
+
+    def learned(arch: Architecture, device: Device, setup: Setup) -> Corrections:
+        subject = subject_of(arch, device, setup)
+        if subject not in known:
+            known[subject] = learn(launches, subject)
+        return known[subject]
+
+    def memory(arch: Architecture, device: Device, setup: Setup) -> MemoryPlan:
+        return corrected_memory(plain.memory(arch, device, setup), learned(arch, device, setup))
+
+    def speed(arch: Architecture, device: Device, setup: Setup, load: Load) -> Performance:
+        return corrected_speed(plain.speed(arch, device, setup, load), learned(arch, device, setup))
+
+    return replace(plain, memory=memory, speed=speed)
+
+
+def corrected_memory(plan: MemoryPlan, learned: Corrections) -> MemoryPlan:
+    """Weights as they were measured, at the cost of the cache; then the cache as it was. Where nothing fits, as it is."""
+    if learned is NOTHING_LEARNED or not learned.by_quantity:
+        return plan
+    weights = round(plan.weights * learned.factor("weights_bytes"))
+    if "kv_tokens" in learned.by_quantity and plan.kv > 0:
+        factor = learned.factor("kv_tokens")
+        return replace(
+            plan, weights=weights, kv=round(plan.kv * factor), kv_tokens=round(plan.kv_tokens * factor)
+        )
+    left = plan.kv - (weights - plan.weights)
+    tokens = round(plan.kv_tokens * left / plan.kv) if plan.kv > 0 else plan.kv_tokens
+    return replace(plan, weights=weights, kv=left, kv_tokens=max(tokens, 0))
+
+
+def corrected_speed(found: Performance, learned: Corrections) -> Performance:
+    """Times and rates by what was measured of them; a rate that nobody measured follows the time between tokens."""
+    itl = learned.factor("itl_ms")
+    rate = learned.factor("output_tokens_per_s") if "output_tokens_per_s" in learned.by_quantity else 1 / itl
+    if found.limited_by == "arrivals":
+        rate = 1.0  # as many as arrive, however long each takes
+    return replace(
+        found,
+        ttft_ms=_times(found.ttft_ms, learned.factor("ttft_ms")),
+        itl_ms=_times(found.itl_ms, itl),
+        output_tokens_per_s=_times(found.output_tokens_per_s, rate),
+        requests_per_s=_times(found.requests_per_s, rate),
+        parts_ms={name: itl * part for name, part in found.parts_ms.items()},
+    )
+
+
+def _times(interval: Interval, factor: float) -> Interval:
+    return replace(
+        interval, value=interval.value * factor, low=interval.low * factor, high=interval.high * factor
+    )
