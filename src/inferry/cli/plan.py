@@ -138,17 +138,21 @@ def for_rent() -> tuple[Hardware, ...]:
 
 
 def _this_machine() -> tuple[Hardware, ...]:
+    """Its GPUs, each kind with its number. Raises ConfigError where there is none that the catalog knows."""
     from collections import Counter
 
     from inferry.cli.hardware_here import devices_here
     from inferry.planner.wish import Hardware
 
-    devices = devices_here(os.environ)
-    gpus = [each for each in devices if each.kind != "cpu"] or devices
+    gpus = [each for each in devices_here(os.environ) if each.kind != "cpu"]
+    if not gpus:
+        raise ConfigError(
+            "--here: this machine has no GPU that the planner knows ('inferry hardware' shows what it has). What its CPU "
+            "does is measured: 'inferry calibrate'. For another machine, name its GPUs: --gpu rtx4090."
+        )
     counts = Counter(each.name for each in gpus)
-    return tuple(
-        Hardware(next(each for each in gpus if each.name == name), number) for name, number in counts.items()
-    )
+    by_name = {each.name: each for each in gpus}
+    return tuple(Hardware(by_name[name], number) for name, number in counts.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,8 @@ def _deployment(model: str, option: Option, wish: Wish, gpus: range) -> list[str
                 "as planned; the rest is for what engines don't count",
             )
         )
+    if source.cast:
+        rows.append(("dtype: float16", "this device has no bf16"))
     if source.at_load:
         rows.append(
             (f"quantization: {setup.weights}", "made while loading; compare answers with the original's")

@@ -17,7 +17,7 @@ def no_fit_text(arch: Architecture, device: Device, answer: DoesNotFit, columns:
     devices = f"{setup.devices} x {device.name}" if setup.devices > 1 else device.name
     first = (
         f"{arch.name} does not fit on {devices}: {gib(answer.short_bytes)} GiB are missing"
-        f"{' on each' if setup.devices > 1 else ''}. {answer.because}"
+        f"{' on each' if setup.devices > 1 else ''}: {answer.because}."
     )
     parts = [wrapped(first, width), memory_bar(answer.memory, device.name, width, colour=colour)]
     if answer.ways_out:

@@ -10,7 +10,7 @@ from inferry.planner.answers import Interval
 from inferry.planner.architecture import Architecture
 from inferry.planner.cost import energy_wh_per_mtok_most
 from inferry.planner.load import Slo
-from inferry.planner.reasons import differs, spare, warnings, why
+from inferry.planner.reasons import cheaper_changed, differs, spare, warnings, why
 from inferry.planner.recommend import Option, Recommendation
 from inferry.planner.relief import Relief
 from inferry.planner.setup import EngineName, Setup
@@ -52,7 +52,11 @@ def answer_text(
         parts.append(_cost(best))
     if found.others:
         parts.append(_alternatives(found, wish))
-    notes = [text for text in (spare(best, wish), *warnings(best, arch, wish)) if text]
+    notes = [
+        text
+        for text in (cheaper_changed(best, found.others), spare(best, wish), *warnings(best, arch, wish))
+        if text
+    ]
     if notes:
         parts.append("\n".join(["NOTES", *(wrapped(note, width, "  - ") for note in notes)]))
     parts.append(f"{found.looked_at} ways were judged. Each number with its formula: --explain")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from .architecture import Architecture, WeightFormat
-from .checkpoints import WeightSource, weight_sources
+from .checkpoints import HALF, WeightSource, weight_sources
 from .device import Device
 from .facts.engine_support import NotSupported, Supported
 from .parallel_choices import Parallel, parallel_choices
@@ -42,8 +42,17 @@ def candidates(
     """
     for engine in wish.engines:
         for source in weight_sources(arch, engine, wish.quantization):
-            for kv in _kv_formats(arch, wish):
+            for kv in _kv_formats(source.format, wish):
                 answer = supports(engine, hardware.device, source.format, kv)
+                if (
+                    isinstance(answer, NotSupported)
+                    and source.native
+                    and source.format == "bf16"
+                    and kv == "bf16"
+                ):
+                    # Devices before Ampere: bf16 weights are cast to fp16 while loading.
+                    source, kv = HALF, "fp16"
+                    answer = supports(engine, hardware.device, source.format, kv)
                 if isinstance(answer, NotSupported):
                     yield answer
                     continue
@@ -66,9 +75,9 @@ def parallel_ways(
 ) -> Iterator[Parallel]:
     """Within one host, fewest devices first; of the same number the widest tensor parallelism, which also cuts latency.
 
-    Without a count: powers of two, as devices are rented.
+    Without a count: powers of two, as devices are rented. Devices without a link to each other stay alone.
     """
-    host = hardware.device.devices_per_host_max
+    host = hardware.device.devices_per_host_max if hardware.device.link_bytes_per_s > 0 else 1
     most = host if hardware.count is None else min(hardware.count, host)
     for devices in range(1, most + 1):
         if hardware.count is None and devices & (devices - 1):
@@ -76,6 +85,6 @@ def parallel_ways(
         yield from parallel_choices(arch, engine, devices, weights)[:1]
 
 
-def _kv_formats(arch: Architecture, wish: Wish) -> tuple[KvFormat, ...]:
-    plain: KvFormat = "fp16" if arch.native_format == "fp16" else "bf16"
+def _kv_formats(weights: WeightFormat, wish: Wish) -> tuple[KvFormat, ...]:
+    plain: KvFormat = "fp16" if weights == "fp16" else "bf16"
     return (plain,) if wish.quantization == "native" else (plain, "fp8")

@@ -29,6 +29,8 @@ class WeightSource:
     format: WeightFormat
     repo: str | None = None
     at_load: bool = False
+    cast: bool = False
+    """bf16 weights computed in fp16, where the device has no bf16: as many bits, so that nothing is quantized."""
     source: str = ""
     """Who names that repository."""
 
@@ -43,6 +45,9 @@ class WeightSource:
             return ""
         how = "while loading" if self.at_load else f"in the checkpoint {self.repo}"
         return f"weights are quantized to {self.format} {how}: compare its answers with the original's before you rely on it"
+
+
+HALF = WeightSource("fp16", cast=True)
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,6 +9,8 @@ from .recommend import Option
 from .wish import Wish
 
 TIGHT_FREE = 0.05
+WORTH_SAYING = 0.2
+"""Of the price, saved."""
 NEARLY_FULL = 0.85
 """Of the capacity: a small mistake in the load is then a broken SLO."""
 
@@ -16,7 +18,7 @@ NEARLY_FULL = 0.85
 def why(best: Option, others: Sequence[Option], wish: Wish) -> str:
     """One sentence: what makes it better than the next ones."""
     if not best.sized.keeps_slo:
-        return f"Nothing here keeps the SLO; this comes nearest, at {best.sized.strain:.2g} times what is allowed."
+        return f"Nothing here keeps the SLO; this comes nearest, {best.sized.strain - 1:.0%} over the bound."
     if not best.in_budget:
         return "It keeps the SLO; it does not keep the budget."
     parts = []
@@ -36,6 +38,21 @@ def why(best: Option, others: Sequence[Option], wish: Wish) -> str:
     limit = best.sized.at_load.limited_by
     parts.append(f"is limited by {limit}")
     return _sentence(parts)
+
+
+def cheaper_changed(best: Option, others: Sequence[Option]) -> str:
+    """That quantization would save much, where the model was left as it is; empty where it would not."""
+    if not best.good or best.cost is None or not best.sized.candidate.as_it_is:
+        return ""
+    costs = [
+        other.cost.usd_per_hour
+        for other in others
+        if other.good and other.cost is not None and not other.sized.candidate.as_it_is
+    ]
+    saved = 1 - min(costs, default=best.cost.usd_per_hour) / best.cost.usd_per_hour
+    if saved < WORTH_SAYING:
+        return ""
+    return f"With quantization it could cost {saved:.0%} less, if the answers stay good enough: --quant any."
 
 
 def differs(best: Option, other: Option) -> str:

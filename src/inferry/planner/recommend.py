@@ -1,6 +1,6 @@
 """Which engine, formats, parallelism and how many replicas: the cheapest that does what is asked, and what else does.
 
-Order of what is better: it keeps the SLO and the budget; the model as its checkpoint has it (unless any quantization is
+Order of what is better: it keeps the SLO and the budget; it keeps the SLO; the model as its checkpoint has it (unless any quantization is
 welcome); cheaper; fewer devices; less strain. Where nothing keeps the SLO, the least strained comes first.
 """
 
@@ -143,8 +143,16 @@ def _rank(option: Option, wish: Wish) -> tuple[float, ...]:
             sized.strain,
         )
     if not sized.keeps_slo:
-        return (True, not option.in_budget, sized.strain, changed, price, sized.devices)
-    return (not option.good, changed, price, sized.devices, round(sized.strain / STRAIN_TIED), sized.strain)
+        return (True, True, not option.in_budget, sized.strain, changed, price, sized.devices)
+    return (
+        not option.good,
+        False,
+        changed,
+        price,
+        sized.devices,
+        round(sized.strain / STRAIN_TIED),
+        sized.strain,
+    )
 
 
 def _nearness(refused: Refused) -> tuple[bool, int]:
