@@ -21,6 +21,7 @@ from inferry.cli import (
     drain,
     engines,
     engines_install,
+    hardware,
     keys,
     ledger,
     load,
@@ -94,6 +95,7 @@ app.add_typer(models.app, name="models")
 engines.app.command("install")(engines_install.install)
 engines.app.command("remove")(engines_install.remove)
 app.add_typer(engines.app, name="engines")
+app.command("hardware")(hardware.hardware)
 app.add_typer(keys.app, name="keys")
 app.command("usage")(usage.usage)
 app.add_typer(ledger.app, name="ledger")

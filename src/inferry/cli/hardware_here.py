@@ -1,0 +1,133 @@
+"""This machine as devices that the planner can use: its GPUs as the catalog knows them, and its CPU.
+
+What `inferry calibrate` measured here comes before the maker's figures; a CPU that was not measured is estimated, and its
+source says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from inferry.cli.calibrate_machine import fingerprint
+from inferry.cli.hardware_cpu import CpuHere, read_cpu
+from inferry.cli.hardware_gpus import GpuHere, GpusHere, read_gpus
+from inferry.core.clock import utc_text
+from inferry.core.home import inferry_home
+from inferry.fleet.calibration_file import read_calibration
+from inferry.planner.calibration import Calibration, Rates, measured_device
+from inferry.planner.device import ComputeType, Device
+from inferry.planner.facts.device_catalog import known_devices, look_up
+
+CPU_NAME = "this-cpu"
+CORE_BANDWIDTH = 10e9
+"""Bytes/s that one core reads: an estimate for those who have not run `inferry calibrate`; servers' cores do 8 to 15."""
+CORE_CLOCK = 2.5e9
+"""An estimate as well: base clocks of servers' CPUs are 2 to 3 GHz."""
+FLOPS_PER_CLOCK = {"AVX-512": 32, "AVX2": 16, "SVE": 16, "NEON": 8}
+"""FP32 operations of one core: half of two multiply-adds per clock and lane, which products of matrices rarely exceed."""
+FLOPS_PER_CLOCK_LEAST = 4
+
+
+@dataclass(frozen=True, slots=True)
+class MachineHere:
+    cpu: CpuHere
+    gpus: GpusHere
+    calibration: Calibration | None
+    """Of this very machine; None: never taken, or of another."""
+
+
+def machine_here(environ: Mapping[str, str]) -> MachineHere:
+    """Reads all there is. Raises ConfigError if a stored calibration is damaged."""
+    calibration = read_calibration(inferry_home(environ))
+    if calibration is not None and calibration.host != fingerprint():
+        calibration = None
+    return MachineHere(read_cpu(), read_gpus(), calibration)
+
+
+def devices_here(environ: Mapping[str, str], own: Iterable[Device] = ()) -> list[Device]:
+    """This machine's devices, see `device_list`. Raises ConfigError if a stored calibration is damaged."""
+    return device_list(machine_here(environ), own)
+
+
+def device_list(machine: MachineHere, own: Iterable[Device] = ()) -> list[Device]:
+    """One per GPU that is known, in the driver's order, then the CPU, or the Apple chip. `own`: users' devices, which
+    come before the catalog's. GPUs that nobody knows are left out: see `unknown_gpus`."""
+    known = (*own, *known_devices())
+    found = [gpu_device(gpu, known, machine.calibration) for gpu in machine.gpus.gpus]
+    return [device for device in found if device is not None] + [cpu_device(machine)]
+
+
+def unknown_gpus(machine: MachineHere, own: Iterable[Device] = ()) -> list[str]:
+    """Names of those that can't be planned for until somebody describes them under `facts.devices`."""
+    known = (*own, *known_devices())
+    return [gpu.name for gpu in machine.gpus.gpus if gpu_device(gpu, known, machine.calibration) is None]
+
+
+def gpu_device(gpu: GpuHere, known: Iterable[Device], calibration: Calibration | None) -> Device | None:
+    """As the catalog has it, with this card's own memory and, where it was measured, its own rates."""
+    device = look_up(gpu.name, known)
+    if device is None:
+        return None
+    if gpu.memory_bytes and gpu.reserved_bytes is not None:
+        # Less than the catalog where ECC is on or the card is shared out; never more than engines were seen to get.
+        own_bytes = gpu.memory_bytes - gpu.reserved_bytes
+        device = replace(device, usable_bytes=min(device.usable_bytes, own_bytes))
+    rates = None if calibration is None else calibration.gpus.get(gpu.name)
+    return device if rates is None or calibration is None else _measured(device, rates, calibration)
+
+
+def cpu_device(machine: MachineHere) -> Device:
+    """The CPU with its memory as one device; on a Mac, its chip from the catalog where it is known."""
+    cpu = machine.cpu
+    memory_bytes = cpu.memory_bytes or 0
+    if cpu.apple_chip is not None:
+        size_gib = round(memory_bytes / 2**30)
+        chip = look_up(f"{cpu.apple_chip} {size_gib}GB", known_devices())
+        if chip is not None:
+            return chip
+    estimated = Device(
+        name=CPU_NAME,
+        kind="cpu",
+        vendor=cpu.vendor,
+        memory_bytes=memory_bytes,
+        usable_bytes=memory_bytes if cpu.available_bytes is None else cpu.available_bytes,
+        bandwidth_bytes_per_s=cpu.cores * CORE_BANDWIDTH,
+        flops_per_s=_estimated_flops(cpu),
+        link_bytes_per_s=0.0,
+        link="none",
+        source=f"{cpu.name}: rates estimated from {cpu.cores} cores; measure them with 'inferry calibrate'",
+        devices_per_host_max=1,
+    )
+    calibration = machine.calibration
+    if calibration is None:
+        return estimated
+    measured = _measured(estimated, calibration.cpu, calibration)
+    # A type that was not measured keeps its distance from FP32, which is.
+    factor = measured.flops_per_s["fp32"] / estimated.flops_per_s["fp32"]
+    flops: dict[ComputeType, float] = {
+        name: rate if name in calibration.cpu.flops_per_s else rate * factor
+        for name, rate in measured.flops_per_s.items()
+    }
+    return replace(measured, flops_per_s=flops)
+
+
+def is_measured(device: Device) -> bool:
+    """Whether its rates are this machine's own."""
+    return "measured by 'inferry calibrate'" in device.source
+
+
+def _measured(device: Device, rates: Rates, calibration: Calibration) -> Device:
+    when = utc_text(calibration.wall_s)[:10]
+    said = f"measured by 'inferry calibrate' on {when}"
+    source = said if device.name == CPU_NAME else f"{device.source}; rates {said}"
+    return replace(measured_device(device, rates), source=source)
+
+
+def _estimated_flops(cpu: CpuHere) -> dict[ComputeType, float]:
+    per_clock = max((FLOPS_PER_CLOCK.get(words, 0) for words in cpu.isa), default=0) or FLOPS_PER_CLOCK_LEAST
+    fp32 = cpu.cores * CORE_CLOCK * per_clock
+    rates: dict[ComputeType, float] = {"fp32": fp32}
+    if "AVX-512 BF16" in cpu.isa or "AMX" in cpu.isa:
+        rates["bf16"] = 2 * fp32
+    return rates
