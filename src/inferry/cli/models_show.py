@@ -119,6 +119,8 @@ def _attention_words(attention: Attention) -> str:
             if attention.chunk_tokens:
                 words += f", chunks of {attention.chunk_tokens:,} tokens"
             return words + (", cache shared with an earlier layer" if attention.shares_kv else "")
+        case LatentAttention(heads=0):
+            return f"compressed cache of the layers beside, {attention.kv_rank} elements per token"
         case LatentAttention():
             sparse = f", the best {attention.sparse_top_k:,} tokens" if attention.sparse_top_k else ""
             return (

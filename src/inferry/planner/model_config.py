@@ -11,6 +11,7 @@ from inferry.core.errors import ConfigError
 from .architecture import Architecture, Attention, FullAttention, LayerGroup, LinearAttention
 from .attention_reading import read_full_attention, read_latent_attention
 from .block_configs import read_block_configs
+from .compressed_attention import read_compressed_layers
 from .config_fields import ConfigFields
 from .layer_kinds import LayerKind, read_layer_kinds
 from .linear_mixers import (
@@ -51,6 +52,9 @@ _NOT_CAUSAL = {
 _MLA_SPARSE = {"deepseek_v32", "glm_moe_dsa"}
 
 
+_TOLD_AS_TWO = {"deepseek_v4", "falcon_h1"}
+
+
 def architecture_from_config(name: str, config: Mapping[str, Any], *, source: str = "") -> Architecture:
     """`config` is the parsed config.json of `name`. Raises ConfigError where it is no causal language model, or where
     a size that matters is missing; what is only doubtful stands in the answer's `notes`."""
@@ -71,6 +75,8 @@ def architecture_from_config(name: str, config: Mapping[str, Any], *, source: st
     vocab = fields.count("vocab_size", "padded_vocab_size")
     stored = read_stored_format(config, text)
     vision = count_vision(name, config, hidden)
+    if model_type in _TOLD_AS_TWO:
+        notes.append(f"each of its {layers} layers is told as two, by their caches")
     if unread := fields.unread_sizes():
         notes.append(f"not understood, and perhaps of weight: {', '.join(unread)}")
     return Architecture(
@@ -117,6 +123,8 @@ def _layer_groups(
 ) -> tuple[LayerGroup, ...]:
     if model_type == "nemotron-nas":
         return read_block_configs(fields, family, hidden, max_position)
+    if model_type == "deepseek_v4":
+        return collapse(read_compressed_layers(fields, hidden, layers))
     kinds = read_layer_kinds(fields, model_type, layers)
     norms = _norms(fields, family, model_type, hidden)
     made = [

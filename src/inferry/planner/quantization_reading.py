@@ -47,6 +47,11 @@ def read_stored_format(config: Mapping[str, Any], text: Mapping[str, Any]) -> St
     said = _first(config, text, "quantization_config", "compression_config")
     if not isinstance(said, Mapping) or not said:
         return StoredFormat(plain)
+    if (
+        text.get("expert_dtype") == "fp4"
+    ):  # DeepSeek-V4: what is not an expert is FP8, which is not told apart
+        note = "its experts are stored as mxfp4, the rest in fp8, which is counted as 16 bit"
+        return StoredFormat("mxfp4", "experts", 32, (note,))
     method = str(said.get("quant_method") or said.get("quant_algo") or "").lower().replace("_", "-")
     bits = said.get("bits") or said.get("w_bit")
     group = said.get("group_size") or said.get("q_group_size")
