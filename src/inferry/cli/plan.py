@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from inferry.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from inferry.cli.plan_model import PlannedModel
+    from inferry.planner.learning import Launch
     from inferry.planner.recommend import NothingFits, Recommendation
     from inferry.planner.sizing import Physics
     from inferry.planner.wish import Hardware, Wish
@@ -78,14 +80,17 @@ def plan(
     force: Annotated[bool, _option("--force", _OUT, "Overwrite what is there.")] = False,
     svg: Annotated[Path | None, _option("--svg", _OUT, "Draw latency over load.", "FILE")] = None,
     explain: Annotated[bool, _option("--explain", _OUT, "Each number with its formula and source.")] = False,
+    no_learning: Annotated[
+        bool, _option("--no-learning", _OUT, "By facts alone, without what launches here taught.")
+    ] = False,
     compare_engines: Annotated[
         bool, _option("--compare-engines", _OUT, "The engines of the field for this model, side by side.")
     ] = False,
 ) -> None:
     """Say which engine and hardware serve a model, what they will do and what they cost; nothing is started."""
+    from inferry.cli.plan_learned import physics_here
     from inferry.cli.plan_model import planned_model
     from inferry.cli.plan_options import check_numbers, engines_of, gpus_of, slo_of
-    from inferry.cli.plan_physics import shipped_physics
     from inferry.planner.checkpoints import check_quantization
     from inferry.planner.recommend import recommend
     from inferry.planner.wish import Wish
@@ -100,9 +105,9 @@ def plan(
     check_quantization(chosen.architecture, quant)
     wish = Wish(input_tokens, output_tokens, users, rps, bounds, context, budget, engines, quant)
     hardware = _hardware(names, count, here=here)
-    physics = shipped_physics()
+    physics, launches = physics_here(os.environ, learning=not no_learning)
     found = recommend(chosen.architecture, hardware, wish, physics)
-    job = _Job(chosen, wish, hardware, physics, as_json=as_json, explain=explain)
+    job = _Job(chosen, wish, hardware, physics, launches, as_json=as_json, explain=explain)
     if compare_engines:
         job.say_comparison()
         return
@@ -163,6 +168,7 @@ class _Job:
     wish: Wish
     hardware: tuple[Hardware, ...]
     physics: Physics
+    launches: Sequence[Launch]
     as_json: bool
     explain: bool
 
@@ -177,6 +183,7 @@ class _Job:
 
     def _say_found(self, found: Recommendation) -> bool:
         from inferry.cli.plan_json import answer_json
+        from inferry.cli.plan_learned import learned_json, learned_text
         from inferry.cli.plan_text import answer_text
         from inferry.planner.relief import reliefs
 
@@ -187,9 +194,12 @@ class _Job:
             else reliefs(arch, self.hardware, for_rent(), self.wish, found.best, self.physics)
         )
         if self.as_json:
-            _echo_json(answer_json(arch, self.wish, found, helps))
+            learned = learned_json(arch, found.best, self.launches)
+            _echo_json({**answer_json(arch, self.wish, found, helps), "learned": learned})
             return found.best.good
         typer.echo(answer_text(arch, self.wish, found, helps, _columns(), colour=_colour()))
+        if lines := learned_text(arch, found.best, self.launches):
+            typer.echo(f"\n{lines}")
         if self.explain:
             from inferry.cli.plan_explain import explain_text
 

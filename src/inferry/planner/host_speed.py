@@ -10,7 +10,6 @@ weights would take 2.5 ms: a law of bandwidth alone is off by a factor of 3.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -29,8 +28,6 @@ ATTENTION_FLOPS_PER_PAIR = 4.0
 LAYER_PRIOR_S: Mapping[str, float] = MappingProxyType({"llamacpp": 20e-6, "vllm": 300e-6})
 """Overhead of a layer that one model's probes can't tell from its products. llama.cpp: some ten waits of its threads for
 each other; vLLM: a dozen operations launched from Python. Both fit models of 8 to 30 layers (docs/calibrate.md)."""
-CONTEXT_BLOCK_TOKENS: Mapping[str, int] = MappingProxyType({"llamacpp": 256, "vllm": 16})
-"""Attention goes over whole blocks: llama.cpp pads to 256 tokens (llama-kv-cache.cpp, get_n_kv), vLLM's pages hold 16."""
 SPREAD = 0.15
 """Relative half-width of predictions after a calibration: the error that docs/calibrate.md reports is below it."""
 
@@ -58,7 +55,6 @@ class HostSpeed(msgspec.Struct, frozen=True):
     """Of each sequence of a step with several."""
     batch_share: float
     """What a step with several costs besides, in steps with one sequence; may be negative."""
-    context_block_tokens: int
     decode_attention_flops_per_s: float
     prefill_flops_per_s: float
     prefill_attention_flops_per_s: float
@@ -94,7 +90,7 @@ def step_s(model: HostModel, speed: HostSpeed, sequences: float, context_tokens:
     """One decode step, by cause, in seconds."""
     reading = model.weights_bytes / speed.bandwidth_bytes_per_s
     computing = _products_s(model, speed, sequences)
-    attention = sequences * _whole_blocks(context_tokens, speed) * model.attention_flops_per_pair
+    attention = sequences * context_tokens * model.attention_flops_per_pair
     return {
         "overhead": model.layers * speed.layer_s,
         "weights": reading,
@@ -109,10 +105,6 @@ def _products_s(model: HostModel, speed: HostSpeed, sequences: float) -> float:
     if sequences >= 2:
         return many
     return one + max(sequences - 1, 0.0) * (many - one)
-
-
-def _whole_blocks(context_tokens: float, speed: HostSpeed) -> float:
-    return math.ceil(context_tokens / speed.context_block_tokens) * speed.context_block_tokens
 
 
 def prefill_s(model: HostModel, speed: HostSpeed, tokens: float) -> float:
@@ -172,14 +164,13 @@ def fit_host_speed(
         raise ConfigError("probes must have three lengths of prompts, and two numbers of requests at once")
     short, middle, long = alone[0], alone[len(alone) // 2], alone[-1]
     few, many = batches[0], batches[-1]
-    block = CONTEXT_BLOCK_TOKENS.get(engine, 1)
     further_s = (long.itl_ms - short.itl_ms) / 1e3
-    attention_s = max(further_s, 0.0) / max(_blocks(long, block) - _blocks(short, block), 1)
+    attention_s = max(further_s, 0.0) / (_context(long) - _context(short))
     reading_s = model.weights_bytes / bandwidth_bytes_per_s
 
     def products_s(probe: Probe) -> float:
         """Of its step, without attention and overhead; what reads the weights takes no less than reading them."""
-        step = probe.itl_ms / 1e3 - probe.concurrency * _blocks(probe, block) * attention_s
+        step = probe.itl_ms / 1e3 - probe.concurrency * _context(probe) * attention_s
         return max(step - overhead_s, reading_s)
 
     overhead_s = 0.0
@@ -193,16 +184,15 @@ def fit_host_speed(
         decode_flops_per_s=model.flops_per_token / one_s,
         batch_flops_per_s=model.flops_per_token / each_s,
         batch_share=(few_s - few.concurrency * each_s) / one_s,
-        context_block_tokens=block,
-        decode_attention_flops_per_s=model.attention_flops_per_pair * block / max(attention_s, 1e-12),
+        decode_attention_flops_per_s=model.attention_flops_per_pair / max(attention_s, 1e-12),
         prefill_flops_per_s=model.flops_per_token / token_s,
         prefill_attention_flops_per_s=model.attention_flops_per_pair / pair_s,
         request_s=request_s,
     )
 
 
-def _blocks(probe: Probe, block: int) -> int:
-    return math.ceil((probe.input_tokens + probe.output_tokens / 2) / block)
+def _context(probe: Probe) -> float:
+    return probe.input_tokens + probe.output_tokens / 2
 
 
 def _prompt_law(short: Probe, middle: Probe, long: Probe) -> tuple[float, float, float]:

@@ -24,7 +24,6 @@ SPEED = HostSpeed(
     decode_flops_per_s=45e9,
     batch_flops_per_s=90e9,
     batch_share=0.8,
-    context_block_tokens=256,
     decode_attention_flops_per_s=20e9,
     prefill_flops_per_s=100e9,
     prefill_attention_flops_per_s=60e9,
@@ -41,13 +40,12 @@ SHAPES = ((32, 32, 1), (128, 24, 1), (512, 24, 1), (32, 32, 2), (32, 32, 4))
 
 
 def test_a_step_by_hand() -> None:
-    """One sequence at 100 tokens: 30 layers x 20 us, 100 MB at 40 GB/s, the products beyond that, and one whole block of
-    256 tokens of attention."""
+    """One sequence at 100 tokens: 30 layers x 20 us, 100 MB at 40 GB/s, the products beyond that, and attention."""
     parts = step_s(SMALL, SPEED, 1, 100)
     assert parts["overhead"] == pytest.approx(0.6e-3)
     assert parts["weights"] == pytest.approx(2.5e-3)
     assert parts["weights"] + parts["compute"] == pytest.approx(6e-3)
-    assert parts["kv"] == pytest.approx(256 * 70e3 / 20e9)
+    assert parts["kv"] == pytest.approx(100 * 70e3 / 20e9)
 
 
 def test_the_fit_finds_the_law_again() -> None:
