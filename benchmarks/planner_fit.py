@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.planner_runs import Run, read_runs, read_table
 from inferry.planner.first_token import first_token_terms
-from inferry.planner.performance import slots_of
+from inferry.planner.performance import predict, slots_of
 from inferry.planner.speed_facts import Residuals, SpeedConstants, groups_of
 from inferry.planner.step_work import decode_terms, prefill_terms, step_model
 
@@ -63,29 +63,31 @@ TTFT_PRIORS: Mapping[str, float] = {
 """`request`: ms of parsing, tokenizing and scheduling. `prefill_queue`: ten rounds of which the first is in step."""
 
 
-FIRM: Mapping[str, float] = {"slot_wait": 0.03}
-"""Terms that are laws: waiting for a slot is Little's."""
-
-
 @dataclass(frozen=True, slots=True)
 class Stiffness:
-    """Standard deviations of the priors, of natural logarithms. Chosen on models left out."""
+    """Standard deviations of the priors, of natural logarithms; chosen on models left out. A term that `engine` or `pair`
+    does not name has no offsets of that kind."""
 
-    base: float
-    engine: float
-    pair: float | None
-    """None: no offsets for pairs of engine and family."""
+    base: Mapping[str, float]
+    """"" stands for all terms that it does not name."""
+    engine: Mapping[str, float]
+    pair: Mapping[str, float]
+    """Of an engine and a family of devices."""
 
     def of(self, term: str, group: str) -> float:
-        if term in FIRM:
-            return FIRM[term]
-        return (
-            self.base if group == "" else self.engine if self.pair is None or "|" not in group else self.pair
-        )
+        table = self.base if group == "" else self.pair if "|" in group else self.engine
+        return table.get(term, table.get("", NO_OFFSET))
 
 
-STEP_STIFFNESS = Stiffness(base=0.15, engine=0.1, pair=None)
-TTFT_STIFFNESS = Stiffness(base=0.4, engine=0.3, pair=0.2)
+NO_OFFSET = 1e-4
+STEP_STIFFNESS = Stiffness(base={"": 0.15}, engine={"": 0.1}, pair={})
+TTFT_STIFFNESS = Stiffness(
+    base={"": 0.4, "slot_wait": 0.03}, engine={"request": 1.0, "prefill_queue": 1.0}, pair={"request": 0.5}
+)
+"""Waiting for a slot is Little's law, nearly without freedom. What differs between engines is what a request costs before
+its prefill, and in how far prompts queue; a prefill itself is known from how it delays the steps beside it."""
+OFFSET_MIN = 1e-3
+"""Smaller ones are not worth a line."""
 BEND = 0.05
 """Where Huber's loss turns from square to straight."""
 NOISE = 0.15
@@ -129,11 +131,6 @@ def samples_of(runs: Sequence[Run]) -> list[Sample]:
     return [sample_of(run) for run in runs if run.kind == "closed_loop" and run.tpot_ms and run.ttft_ms]
 
 
-def _offset_names(groups: tuple[str, ...], stiffness: Stiffness) -> tuple[str, ...]:
-    engine, _, pair = groups
-    return ("", engine) if stiffness.pair is None else ("", engine, pair)
-
-
 def fit_quantity(
     samples: Sequence[Sample],
     parts: np.ndarray[Any, np.dtype[np.float64]],
@@ -143,10 +140,8 @@ def fit_quantity(
 ) -> dict[str, dict[str, float]]:
     """Constants of one quantity as logarithms, by term and group. `parts`: a row per sample, a column per term."""
     terms = list(priors)
-    names = sorted({name for sample in samples for name in _offset_names(sample.groups, stiffness)})
-    member = np.array(
-        [[name in _offset_names(s.groups, stiffness) for name in names] for s in samples], float
-    )
+    names = ["", *sorted({name for sample in samples for name in (sample.groups[0], sample.groups[2])})]
+    member = np.array([[name in ("", s.groups[0], s.groups[2]) for name in names] for s in samples], float)
     width, count = len(names), len(terms) * len(names)
     center = np.zeros(count)
     weight = np.zeros(count)
@@ -223,85 +218,86 @@ def ttft_row(sample: Sample, constants: SpeedConstants) -> list[float]:
     return [terms[term] for term in TTFT_PRIORS]
 
 
-def predicted(sample: Sample, constants: SpeedConstants) -> dict[str, float]:
-    """TPOT and TTFT in ms and the rate in tokens/s, as `predict` gives them."""
-    known = constants.constants("step", sample.groups)
-    step_ms = sum(known[term] * ideal for term, ideal in zip(STEP_PRIORS, step_row(sample), strict=True))
-    first = constants.constants("ttft", sample.groups)
-    ttft_ms = sum(first[t] * part for t, part in zip(TTFT_PRIORS, ttft_row(sample, constants), strict=True))
-    load = sample.run.load
-    busy_ms = step_ms * load.output_tokens if sample.waiting else ttft_ms + step_ms * (load.output_tokens - 1)
-    rate = 1e3 * sample.decodes * load.output_tokens / busy_ms
-    return {"step": step_ms, "ttft": ttft_ms, "rate": rate}
-
-
-Kinship = Callable[[Sample], tuple[str, ...]]
-
-
-def ratios(samples: Sequence[Sample], kinship: Kinship) -> list[dict[str, float]]:
-    """Measured over predicted, each sample by a fit without all that share any part of its kinship."""
-    found: dict[int, dict[str, float]] = {}
-    for kin in sorted({kinship(sample) for sample in samples}):
-        constants = fit([each for each in samples if not set(kinship(each)) & set(kin)])
-        for place, sample in enumerate(samples):
-            if kinship(sample) == kin:
-                now = predicted(sample, constants)
-                run = sample.run
-                assert run.tpot_ms
-                assert run.ttft_ms
-                assert run.load.concurrency
-                out = run.load.output_tokens
-                rate = run.output_tokens_per_s or (
-                    1e3 * run.load.concurrency * out / (run.ttft_ms + run.tpot_ms * (out - 1))
-                )
-                found[place] = {
-                    "step": run.tpot_ms / now["step"],
-                    "ttft": run.ttft_ms / now["ttft"],
-                    "rate": rate / now["rate"],
-                }
-    return [found[place] for place in range(len(samples))]
-
-
 COVERAGE = 0.9
+LEVELS = (0.9, 0.92, 0.94, 0.96, 0.97, 0.98, 0.99, 1.0)
 MODELS_MIN = 3
-"""A pair of engine and family has a range of its own if so many models speak for it, else that of its engine."""
+"""A group has a range of its own if so many models speak for it."""
+Kinship = Callable[[Run], tuple[str, ...]]
+Ratios = list[dict[str, float]]
 
 
-def bounds(values: Sequence[float]) -> Residuals:
-    """The range that holds COVERAGE of them, a little wider for few (split conformal: (n + 1) / n)."""
-    tail = max(0.0, (1 - COVERAGE) / 2 * (1 - 1 / (len(values) + 1)))
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return Residuals(round(float(low), 3), round(float(high), 3))
+def ratios(samples: Sequence[Sample], runs: Sequence[Run], kinship: Kinship) -> Ratios:
+    """Measured over predicted of each run, by a fit without all samples that share any part of its kinship."""
+    found: dict[int, dict[str, float]] = {}
+    for kin in sorted({kinship(run) for run in runs}):
+        constants = fit([each for each in samples if not set(kinship(each.run)) & set(kin)])
+        for place, run in enumerate(runs):
+            if kinship(run) == kin:
+                now = predict(run.arch, run.device, run.setup, run.load, constants=constants)
+                pairs = {
+                    "step": (run.tpot_ms, now.itl_ms.value),
+                    "ttft": (run.ttft_ms, now.ttft_ms.value),
+                    "rate": (run.output_tokens_per_s, now.output_tokens_per_s.value),
+                }
+                found[place] = {name: truth / value for name, (truth, value) in pairs.items() if truth}
+    return [found[place] for place in range(len(runs))]
 
 
-def residuals_of(samples: Sequence[Sample]) -> Residual:
-    """From fits without the model, and besides that without its family of devices, or without its engine."""
-    by_model = ratios(samples, lambda sample: (sample.run.base,))
-    by_device = ratios(samples, lambda sample: (sample.run.base, sample.groups[1]))
-    by_engine = ratios(samples, lambda sample: (sample.run.base, sample.groups[0]))
-    return collect(samples, by_model, by_device, by_engine)
+def all_ratios(samples: Sequence[Sample], runs: Sequence[Run]) -> tuple[Ratios, Ratios, Ratios]:
+    """Without the model; and besides that without its family of devices; or without its engine."""
+    return (
+        ratios(samples, runs, lambda run: (run.base,)),
+        ratios(samples, runs, lambda run: (run.base, groups_of(run.device, run.setup)[1])),
+        ratios(samples, runs, lambda run: (run.base, groups_of(run.device, run.setup)[0])),
+    )
 
 
-def collect(
-    samples: Sequence[Sample],
-    by_model: Sequence[dict[str, float]],
-    by_device: Sequence[dict[str, float]],
-    by_engine: Sequence[dict[str, float]],
-) -> Residual:
+def bounds(values: Sequence[tuple[str, float]]) -> Residuals:
+    """The narrowest quantiles that, taken from all other models, hold COVERAGE of the ratios of a model left out."""
+    models = sorted({model for model, _ in values})
+    for level in LEVELS:
+        inside = 0
+        for model in models:
+            low, high = _quantiles([ratio for other, ratio in values if other != model], level)
+            inside += sum(low <= ratio <= high for other, ratio in values if other == model)
+        if inside >= COVERAGE * len(values):
+            break
+    low, high = _quantiles([ratio for _, ratio in values], level)
+    return Residuals(round(low, 3), round(high, 3))
+
+
+def _quantiles(values: Sequence[float], level: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def residuals_of(runs: Sequence[Run], without: tuple[Ratios, Ratios, Ratios]) -> Residual:
+    """Ranges by quantity and group; groups of too few models are left to the more general ones."""
+    by_model, by_device, by_engine = without
     found: Residual = {}
     for quantity in ("step", "ttft", "rate"):
-        table = {
-            "new device": bounds([each[quantity] for each in by_device]),
-            "new engine": bounds([each[quantity] for each in by_engine]),
+        members: dict[str, list[tuple[str, float]]] = {}
+        for run, model, device, engine in zip(runs, by_model, by_device, by_engine, strict=True):
+            if quantity not in model:
+                continue
+            groups = groups_of(run.device, run.setup)
+            named = {"all at once": model} if run.kind == "all_at_once" else {}
+            named |= {"saturated": model} if run.kind == "saturated_offline" else {}
+            if not named:
+                named = {
+                    "": model,
+                    groups[0]: model,
+                    groups[2]: model,
+                    "new device": device,
+                    "new engine": engine,
+                }
+            for group, values in named.items():
+                members.setdefault(group, []).append((run.base, values[quantity]))
+        found[quantity] = {
+            group: bounds(values)
+            for group, values in sorted(members.items())
+            if len({model for model, _ in values}) >= MODELS_MIN
         }
-        for place in (0, 2):
-            for name in sorted({sample.groups[place] for sample in samples}):
-                engine = name.partition("|")[0]
-                inside = [i for i, sample in enumerate(samples) if sample.groups[place] == name]
-                if len({samples[i].run.base for i in inside}) < MODELS_MIN:
-                    inside = [i for i, sample in enumerate(samples) if sample.groups[0] == engine]
-                table[name] = bounds([by_model[i][quantity] for i in inside])
-        found[quantity] = table
     return found
 
 
@@ -320,7 +316,7 @@ def as_text(constants: SpeedConstants) -> str:
 def fit_text(path: Path = DATA) -> str:
     runs, _ = read_runs(read_table(path))
     samples = samples_of(runs)
-    return as_text(fit(samples, residuals_of(samples)))
+    return as_text(fit(samples, residuals_of(runs, all_ratios(samples, runs))))
 
 
 def main() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 from benchmarks.planner_runs import Run
 from benchmarks.planner_scores import Figure
@@ -57,22 +58,25 @@ def order_agreement(runs: Sequence[Run], found: Sequence[Performance]) -> Figure
 
 def chosen_well(runs: Sequence[Run], found: Sequence[Performance]) -> Figure:
     """Of groups and SLOs on TPOT under which two configurations or more can be used: the share in which the chosen
-    one (most predicted tokens/s per GPU within the SLO, over the loads that were measured) is, at the load within the
-    SLO that serves it best, within 10 % of the best."""
+    one (most predicted tokens/s per GPU within the SLO) is within 10 % of the best. A configuration's tokens/s at an SLO
+    are read off its curve over the measured loads, straight between two of them."""
     good: list[bool] = []
     for group in _groups(runs, found):
+        curves: dict[tuple[object, ...], list[Pair]] = defaultdict(list)
+        for pair in group:
+            curves[_configuration(pair[0])].append(pair)
         for slo in SLO_TPOT_MS:
-            best: dict[tuple[object, ...], float] = defaultdict(float)
-            hoped: dict[tuple[object, ...], float] = defaultdict(float)
-            for run, performance in group:
-                name = _configuration(run)
-                if (run.tpot_ms or 0.0) <= slo:
-                    best[name] = max(best[name], _measured(run))
-                if performance.itl_ms.value <= slo:
-                    hoped[name] = max(hoped[name], _expected((run, performance)))
-            if len(best) >= 2 and hoped:
+            best = {
+                name: _at_slo([(run.tpot_ms or 0, _measured(run)) for run, _ in curve], slo)
+                for name, curve in curves.items()
+            }
+            hoped = {
+                name: _at_slo([(p[1].itl_ms.value, _expected(p)) for p in curve], slo)
+                for name, curve in curves.items()
+            }
+            if sum(value > 0 for value in best.values()) >= 2 and any(hoped.values()):
                 choice = max(hoped, key=lambda name: hoped[name])
-                good.append(best.get(choice, 0.0) >= NEAR * max(best.values()))
+                good.append(best[choice] >= NEAR * max(best.values()))
     share = 100 * sum(good) / len(good) if good else float("nan")
     return Figure(
         "chosen configuration within 10 % of the best",
@@ -82,6 +86,16 @@ def chosen_well(runs: Sequence[Run], found: Sequence[Performance]) -> Figure:
         90.0,
         at_least=True,
     )
+
+
+def _at_slo(curve: Sequence[tuple[float, float]], slo: float) -> float:
+    """Most tokens/s per GPU with a TPOT of at most `slo`; 0 where even the smallest load takes longer."""
+    ordered = sorted(curve)
+    most = max((rate for tpot, rate in ordered if tpot <= slo), default=0.0)
+    for (tpot, rate), (next_tpot, next_rate) in pairwise(ordered):
+        if tpot <= slo < next_tpot:
+            most = max(most, rate + (next_rate - rate) * (slo - tpot) / (next_tpot - tpot))
+    return most
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:

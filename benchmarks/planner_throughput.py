@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.planner_fit import DATA, Sample, collect, fit, ratios, samples_of
+from benchmarks.planner_fit import DATA, Sample, all_ratios, fit, residuals_of, samples_of
 from benchmarks.planner_ranking import chosen_well, order_agreement
 from benchmarks.planner_roofline import roofline
 from benchmarks.planner_runs import Run, read_runs, read_table
@@ -47,7 +47,7 @@ def score(path: Path) -> Scores:
     runs, left = read_runs(read_table(path))
     training, _ = read_runs(read_table(DATA))
     samples = samples_of(training)
-    constants = constants_by_model(samples, {run.base for run in runs})
+    constants = constants_by_model(samples, training, {run.base for run in runs})
     found = [
         predict(run.arch, run.device, run.setup, run.load, constants=constants[run.base]) for run in runs
     ]
@@ -63,19 +63,17 @@ def score(path: Path) -> Scores:
     return Scores(about, tuple(figures), tuple(_table(runs, found, plain)), tuple(left), _notes(left))
 
 
-def constants_by_model(samples: Sequence[Sample], models: Iterable[str]) -> dict[str, SpeedConstants]:
+def constants_by_model(
+    samples: Sequence[Sample], training: Sequence[Run], models: Iterable[str]
+) -> dict[str, SpeedConstants]:
     """A fit for each model, without it; ranges from the other models' own left-out residuals."""
-    by_model = ratios(samples, lambda sample: (sample.run.base,))
-    by_device = ratios(samples, lambda sample: (sample.run.base, sample.groups[1]))
-    by_engine = ratios(samples, lambda sample: (sample.run.base, sample.groups[0]))
+    without = all_ratios(samples, training)
     known: dict[str, SpeedConstants] = {}
     for model in sorted(models):
-        kept = [place for place, sample in enumerate(samples) if sample.run.base != model]
-        others = [samples[place] for place in kept]
-        residuals = collect(
-            others, *([table[place] for place in kept] for table in (by_model, by_device, by_engine))
-        )
-        known[model] = fit(others, residuals)
+        kept = [place for place, run in enumerate(training) if run.base != model]
+        first, second, third = ([table[place] for place in kept] for table in without)
+        residuals = residuals_of([training[place] for place in kept], (first, second, third))
+        known[model] = fit([sample for sample in samples if sample.run.base != model], residuals)
     return known
 
 

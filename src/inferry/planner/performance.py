@@ -67,12 +67,13 @@ def predict(
     ttft_ms = _ttft_ms(times, load, point, itl_ms)
     requests = _requests_per_s(load, point, itl_ms, ttft_ms)
     groups = groups_of(device, setup)
-    spread = factor.spread
+    kind = "all at once" if load.all_at_once is not None else "saturated" if point.waiting else ""
+    ranges = {name: table.residual(name, groups, kind) for name in ("step", "ttft", "rate")}
     return Performance(
-        ttft_ms=_interval(ttft_ms, table.residual("ttft", groups), spread),
-        itl_ms=_interval(itl_ms, table.residual("step", groups), spread),
-        output_tokens_per_s=_interval(requests * load.output_tokens, table.residual("rate", groups), spread),
-        requests_per_s=_interval(requests, table.residual("rate", groups), spread),
+        ttft_ms=_interval(ttft_ms, ranges["ttft"], factor.spread),
+        itl_ms=_interval(itl_ms, ranges["step"], factor.spread),
+        output_tokens_per_s=_interval(requests * load.output_tokens, ranges["rate"], factor.spread),
+        requests_per_s=_interval(requests, ranges["rate"], factor.spread),
         running=point.decodes,
         queued=point.waiting,
         limited_by=point.limited_by,

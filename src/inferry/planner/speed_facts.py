@@ -27,6 +27,9 @@ class Residuals:
     high: float
 
 
+UNCHECKED = Residuals(1.0, 1.0)
+
+
 @dataclass(frozen=True, slots=True)
 class SpeedConstants:
     """`quantities`: "step" and "ttft", each a table of term, then of group ("" is the base), of natural logarithms."""
@@ -42,14 +45,17 @@ class SpeedConstants:
             for term, offsets in self.quantities[quantity].items()
         }
 
-    def residual(self, quantity: str, groups: Iterable[str]) -> Residuals:
-        """Of the most particular group that was checked: the pair of engine and family, else "new device" or "new engine",
-        whose ranges come from leaving such a group out of the fit."""
-        table = self.residuals[quantity]
-        engine, _, pair = groups
-        if pair in table:
-            return table[pair]
-        return table["new device" if engine in table else "new engine"]
+    def residual(self, quantity: str, groups: Iterable[str], kind: str = "") -> Residuals:
+        """Of the most particular group that was checked: the kind of load, the pair of engine and family, the engine.
+
+        "new device" and "new engine" come from leaving such a group out of the fit. No range where nothing was checked.
+        """
+        table = self.residuals.get(quantity, {})
+        engine, family, pair = groups
+        seen_families = {name.partition("|")[2] for name in table}
+        known = engine if family in seen_families else "new device"
+        names = [kind] * bool(kind) + [pair, known if engine in table else "new engine", ""]
+        return next((table[name] for name in names if name in table), UNCHECKED)
 
 
 def device_family(device: Device) -> str:
