@@ -21,7 +21,7 @@ from inferry.fleet.fleet import Fleet
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.threads import cores_available
 from inferry.planner.calibration import EngineCalibration
-from inferry.planner.host_memory import base_bytes
+from inferry.planner.host_memory import base_bytes, host_memory_bytes
 from inferry.planner.host_speed import fit_host_speed, host_model
 from inferry.runtime.local import LocalRuntime
 from inferry.runtime.process_memory import memory_by_group
@@ -61,6 +61,15 @@ def calibrate_engine(
     here, taken = asyncio.run(probe())
     probes = probes_of(taken)
     arch = here.model.arch
+    without_base = host_memory_bytes(
+        engine,
+        arch,
+        here.model.weights_bytes,
+        copies_bytes=here.model.copies_bytes,
+        kv_tokens=CONTEXT_TOKENS * PARALLEL,
+        kv_space_bytes=VLLM_CPU_KV_GIB * 1024**3,
+        base=0,
+    )
     return EngineCalibration(
         engine=engine,
         version=_version(plan),
@@ -70,11 +79,8 @@ def calibrate_engine(
         wall_s=SystemClock.wall_s(),
         probes=tuple(probes),
         speed=fit_host_speed(engine, host_model(arch, here.model.weights_bytes), bandwidth, probes),
-        memory_base_bytes=base_bytes(
-            here.loaded_bytes, engine, here.model.arch, here.model.weights_bytes, here.model.format,
-            kv_tokens=CONTEXT_TOKENS * PARALLEL, kv_space_bytes=VLLM_CPU_KV_GIB * 1024**3,
-        ),
-    )  # fmt: skip
+        memory_base_bytes=base_bytes(here.loaded_bytes, engine, without_base),
+    )
 
 
 def plan_for(

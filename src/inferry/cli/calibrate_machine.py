@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -65,7 +65,7 @@ def measure_machine(
     host = fingerprint()
     watch = Busyness(PROC)
     cpu = msgspec.json.decode(_run_cpu(environ, host.cores, quick=quick), type=Rates)
-    others = watch.others(_children_cpu_s(), host.cores)
+    others = watch.others(host.cores)
     gpus = measure_gpus(environ, pythons) if host.gpus else {}
     return Calibration(host=host, wall_s=SystemClock.wall_s(), cpu=cpu, others_busy=others, gpus=gpus)
 
@@ -135,7 +135,7 @@ def _output(argv: list[str], environ: Mapping[str, str]) -> bytes:
     return done.stdout
 
 
-def _children_cpu_s() -> float:
+def children_cpu_s() -> float:
     times = os.times()
     return times.children_user + times.children_system
 
@@ -143,20 +143,22 @@ def _children_cpu_s() -> float:
 class Busyness:
     """How much of the cores others use between now and `others`."""
 
-    def __init__(self, proc: Path) -> None:
+    def __init__(self, proc: Path, ours: Callable[[], float] = children_cpu_s) -> None:
+        """`ours`: CPU time of our own children so far."""
         self._proc = proc
+        self._ours = ours
         self._clock = SystemClock()
         self._began_s = self._clock.now_s()
         self._used_s = _used_cpu_s(proc)
-        self._ours_s = _children_cpu_s()
+        self._ours_s = ours()
 
-    def others(self, ours_s: float, cores: int) -> float:
-        """Share of `cores`, 0 to 1; 0 where nobody tells. `ours_s`: CPU time of our own children so far."""
+    def others(self, cores: int) -> float:
+        """Share of `cores`, 0 to 1; 0 where nobody tells."""
         used_s = _used_cpu_s(self._proc)
         if self._used_s is None or used_s is None:
             return 0.0
         elapsed_s = max(self._clock.now_s() - self._began_s, 1e-9)
-        others_s = used_s - self._used_s - (ours_s - self._ours_s)
+        others_s = used_s - self._used_s - (self._ours() - self._ours_s)
         return min(max(others_s / elapsed_s / cores, 0.0), 1.0)
 
 

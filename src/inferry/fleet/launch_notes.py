@@ -34,6 +34,8 @@ LOG_BYTES_MAX = 512 * 1024
 class Foresight:
     """What the planner says of a deployment before it starts."""
 
+    engine: str
+    """In the planner's words."""
     device: str
     model: str
     family: str = ""
@@ -118,7 +120,7 @@ class LaunchNotes:
         if foresight is None or view.pid is None or view.started_wall_s is None:
             return
         measured = {"start_s": max(view.since_wall_s - view.started_wall_s, 0.0)}
-        measured |= read_launch(view.engine, _first_lines(view.log_path))
+        measured |= read_launch(foresight.engine, _first_lines(view.log_path))
         if "memory_bytes" in foresight.predicted and (held := self._measure([view.pid]).get(view.pid)):
             measured["memory_bytes"] = float(held)
         self._write(plan, foresight, foresight.predicted, measured)
@@ -163,7 +165,7 @@ class LaunchNotes:
     ) -> None:
         launch = Launch(
             wall_s=self._clock.wall_s(),
-            engine=plan.deployment.engine,
+            engine=foresight.engine,
             engine_version=foresight.engine_version,
             device=foresight.device,
             model=foresight.model,

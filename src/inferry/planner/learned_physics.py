@@ -10,7 +10,6 @@ from .architecture import Architecture
 from .device import Device
 from .learning import NOTHING_LEARNED, Corrections, Launch, Subject, learn
 from .load import Load
-from .model_names import name_key
 from .setup import Setup
 from .sizing import Physics
 
@@ -24,7 +23,7 @@ def subject_of(arch: Architecture, device: Device, setup: Setup) -> Subject:
 
 def family_of(model: str) -> str:
     """`llama` for meta-llama/Llama-3.1-8B-Instruct: the letters that its name begins with."""
-    name = name_key(model.rpartition("/")[2])
+    name = model.rpartition("/")[2].lower()
     letters = next((index for index, char in enumerate(name) if not char.isalpha()), len(name))
     return name[:letters]
 

@@ -121,11 +121,13 @@ def test_others_are_told_from_us(tmp_path: Path) -> None:
     """Of the cores' time, what our own children used is not others'."""
     stat = tmp_path / "stat"
     stat.write_text("cpu  100 0 0 1000 0 0 0 0 0 0\n")
-    busyness = calibrate_machine.Busyness(tmp_path)
-    assert busyness.others(0.0, 2) == 0.0
+    ours_s = 5.0
+    busyness = calibrate_machine.Busyness(tmp_path, lambda: ours_s)
+    assert busyness.others(2) == 0.0
     stat.write_text("cpu  100000000 0 0 1000 0 0 0 0 0 0\n")
-    assert busyness.others(0.0, 2) == 1.0
-    assert busyness.others(1e9, 2) == 0.0
+    assert busyness.others(2) == 1.0
+    ours_s = 1e9
+    assert busyness.others(2) == 0.0
 
 
 def test_measured_rates_replace_the_makers() -> None:

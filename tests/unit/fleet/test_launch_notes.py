@@ -64,7 +64,7 @@ class World:
 
 
 FORESIGHT = Foresight(
-    "EPYC", "smol", predicted={"memory_bytes": 400.0, "kv_tokens": 8192.0}, expected={"memory_bytes": 450.0},
+    "llamacpp", "EPYC", "smol", predicted={"memory_bytes": 400.0, "kv_tokens": 8192.0}, expected={"memory_bytes": 450.0},
     itl_ms=lambda running, prompts: 10.0 * running + prompts,
 )  # fmt: skip
 
