@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
-from datetime import date
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, Field, model_validator
+from pydantic import BeforeValidator, ByteSize, Field, model_validator
 
 from inferry.core.section import Section, bound_bytes
 
 _Memory = Annotated[ByteSize, Field(ge=2**20, le=2**50, json_schema_extra=bound_bytes)]
 _Rate = Annotated[float, Field(gt=0, le=1e6)]
+_DAY = re.compile(r"20\d\d-\d\d-\d\d")
+_CAPABILITY = re.compile(r"\d{1,2}\.\d")
+
+
+def _day(value: object) -> str:
+    # YAML reads 2026-11-20 as a date; here it is text again.
+    text = str(value)
+    if not _DAY.fullmatch(text):
+        raise ValueError(f"{text!r} is no day: write it as 2026-11-20")
+    return text
+
+
+def _capability(value: object) -> str:
+    text = str(value)
+    if not _CAPABILITY.fullmatch(text):
+        raise ValueError(f"{text!r} is no compute capability: write it as 9.0")
+    return text
+
+
 _WITHOUT_LIKE = ("nameplate_memory", "bandwidth_gb_per_second", "tflops")
 """What nothing can be planned without."""
 
@@ -39,8 +58,8 @@ class OwnDevice(Section):
         None,
         description="10^12 operations/s by type, dense: data sheets often print twice that, with sparsity.",
     )
-    compute_capability: str | None = Field(
-        None, pattern=r"^\d{1,2}\.\d$", description='CUDA\'s, as "9.0", in quotes.'
+    compute_capability: Annotated[str, BeforeValidator(_capability)] | None = Field(
+        None, description="CUDA's, as 9.0."
     )
     link: str | None = Field(None, max_length=100, description="To its neighbours: `nvlink`, `pcie`.")
     link_gb_per_second: _Rate | None = Field(None, description="In one direction, in 10^9 bytes.")
@@ -48,7 +67,9 @@ class OwnDevice(Section):
     usd_per_hour: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
         None, description="What one costs you; 0 for what is paid for already."
     )
-    price_as_of: date | None = Field(None, description="Day of that price. Left out: not known.")
+    price_as_of: Annotated[str, BeforeValidator(_day)] | None = Field(
+        None, description="Day of that price, as 2026-11-20. Left out: not known."
+    )
     per_host: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="How many one machine has at most. Left out: as `like`, else 8."
     )

@@ -121,5 +121,4 @@ def _scaled(told: float | None, unit: float, base: float) -> float:
 
 
 def _price(told: OwnDevice) -> Price:
-    as_of = "" if told.price_as_of is None else told.price_as_of.isoformat()
-    return Price(told.usd_per_hour or 0.0, as_of, OWN_SOURCE)
+    return Price(told.usd_per_hour or 0.0, told.price_as_of or "", OWN_SOURCE)
