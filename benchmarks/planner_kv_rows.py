@@ -40,6 +40,8 @@ WEIGHTS: tuple[tuple[str, WeightFormat], ...] = (
     ("bnb-8", "int8"),
     ("bitsandbytes", "bnb4"),
     ("bnb", "bnb4"),
+    ("gptq-int8", "int8"),
+    ("gptq-8", "int8"),
     ("awq", "awq"),
     ("gptq", "gptq"),
     ("w8a8-int8", "int8"),

@@ -1,23 +1,35 @@
 """How much an engine needs beside weights and cache while a step runs, on its fullest device.
 
-An engine that profiles itself runs one step of `max_batched_tokens` and then samples for `max_sequences`; the larger of
-the two moments is its peak.
+An engine that profiles itself runs one step of `max_batched_tokens` and then samples for `max_sequences`, after a
+look at the largest image; the largest of these moments is its peak.
 """
 
 from __future__ import annotations
 
 from .architecture import Architecture, DenseMlp, Experts
 from .facts.engine_memory import EngineMemory
-from .limits import Limits
+from .limits import GIB, Limits
 from .setup import Setup
 from .weights import SIXTEEN_BIT, bytes_per_weight
+
+IMAGE_TOKENS = 256
+"""The smallest image that is usual: V0's dummy step has one sequence per image (worker/model_runner.py, profile_run)."""
 
 
 def activation_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMemory) -> int:
     """vLLM V1 0.11 on an H100, Llama 3.1 8B: 1,024 sequences x 128,256 x 38.25 B + 8,192 x 4,096 x 2.5 B = 4.76 GiB."""
     if not engine.sampler_bytes:
         return 0
-    return round(max(forward_bytes(arch, setup, limits, engine), sampler_bytes(arch, setup, limits, engine)))
+    moments = (
+        forward_bytes(arch, setup, limits, engine),
+        sampler_bytes(arch, setup, limits, engine),
+        engine.vision_gib * GIB / setup.tensor_parallel if sees_images(arch, setup) else 0.0,
+    )
+    return round(max(moments))
+
+
+def sees_images(arch: Architecture, setup: Setup) -> bool:
+    return arch.vision_params > 0 and not setup.text_only
 
 
 def forward_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMemory) -> float:
@@ -26,6 +38,9 @@ def forward_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: Engi
     if setup.tensor_parallel > 1 and engine.hidden_parallel_bytes is not None:
         hidden_bytes = engine.hidden_parallel_bytes
     per_token = arch.hidden * hidden_bytes + widest_mlp_bytes(arch, setup, engine)
+    if sees_images(arch, setup):
+        # vLLM V0's dummy step is full of images, and what the tower makes of them waits for the layers.
+        per_token += arch.vision_patches_per_token * arch.vision_hidden * engine.vision_patch_bytes
     return limits.batched_tokens * per_token + unpacked_bytes(arch, setup)
 
 
@@ -47,11 +62,10 @@ def widest_mlp_bytes(arch: Architecture, setup: Setup, engine: EngineMemory) -> 
 def sampler_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMemory) -> float:
     """Logits, their sorted copy, probabilities and indices."""
     rows = limits.batched_tokens if engine.logits_for_batch else min(limits.sequences, limits.batched_tokens)
+    if engine.vision_patch_bytes and sees_images(arch, setup):
+        rows = min(rows, max(limits.batched_tokens // IMAGE_TOKENS, 1))
     held = limits.batched_tokens * arch.hidden * engine.sampler_held_bytes
-    each = engine.sampler_bytes
-    if engine.sampler_multimodal_bytes is not None and arch.vision_params and not setup.text_only:
-        each = engine.sampler_multimodal_bytes
-    return rows * arch.vocab * each + held
+    return rows * arch.vocab * engine.sampler_bytes + held
 
 
 def unpacked_bytes(arch: Architecture, setup: Setup) -> float:

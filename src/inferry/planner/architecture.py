@@ -141,6 +141,9 @@ class Architecture:
     group_size: int | None = None
     """Weights per scale of a quantized checkpoint, where it says one."""
     vision_params: int = 0
+    vision_hidden: int = 0
+    """The vision tower's own width; 0: not known."""
+    vision_patches_per_token: float = 0.0
     mtp_layers: int = 0
     """Layers of multi-token prediction that the checkpoint has besides `groups`; not loaded unless asked for."""
     position_params: int = 0

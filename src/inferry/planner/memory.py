@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .activations import activation_bytes
 from .answers import MemoryPlan
-from .architecture import Architecture
+from .architecture import Architecture, LinearAttention
 from .device import Device
 from .facts.engine_memory import EngineMemory, find_engine_memory, graph_memory
 from .kv_cache import is_hybrid, kv_bytes_per_token, sequence_bytes
@@ -75,6 +75,8 @@ def kv_tokens(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMe
         return 0
     if is_hybrid(arch) and not engine.windows_as_full:
         longest = sequence_bytes(arch, setup, limits.model_tokens, batched_tokens=limits.batched_tokens)
+        if any(isinstance(group.attention, LinearAttention) for group in arch.groups):
+            longest *= engine.linear_hybrid_factor
         tokens = kv_bytes / longest * limits.model_tokens
     else:
         per_token = kv_bytes_per_token(arch, setup, windows_as_full=engine.windows_as_full)

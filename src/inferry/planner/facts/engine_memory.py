@@ -45,10 +45,14 @@ class EngineMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Contexts longer than that are prefilled in chunks unless told (vLLM V0)."""
     sampler_bytes: float = 0.0
     """Per sequence and entry of the vocabulary."""
-    sampler_multimodal_bytes: float | None = None
-    """The same for models with images, where it differs."""
     sampler_held_bytes: float = 0.0
     """Per batched token and hidden column, kept while the sampler runs."""
+    vision_gib: float = 0.0
+    """The vision tower's own pass over its largest input, over all devices."""
+    vision_patch_bytes: float = 0.0
+    """Per patch and column of the tower, in a step that is full of images."""
+    linear_hybrid_factor: float = 1.0
+    """What a token takes where some layers are linear, against its full layers alone."""
     hidden_bytes: float = 0.0
     """Per batched token and hidden column, at the peak of a layer."""
     hidden_parallel_bytes: float | None = None
