@@ -9,6 +9,8 @@ from .recommend import Option
 from .wish import Wish
 
 TIGHT_FREE = 0.05
+MEASURED_VENDOR = "nvidia"
+"""Whose devices the speed formulas were fitted on (docs/accuracy.md)."""
 WORTH_SAYING = 0.2
 """Of the price, saved."""
 NEARLY_FULL = 0.85
@@ -18,7 +20,7 @@ NEARLY_FULL = 0.85
 def why(best: Option, others: Sequence[Option], wish: Wish) -> str:
     """One sentence: what makes it better than the next ones."""
     if not best.sized.keeps_slo:
-        return f"Nothing here keeps the SLO; this comes nearest, {best.sized.strain - 1:.0%} over the bound."
+        return f"Nothing here keeps the SLO; this comes nearest, {_over(best.sized.strain)}."
     if not best.in_budget:
         return "It keeps the SLO; it does not keep the budget."
     parts = []
@@ -35,8 +37,8 @@ def why(best: Option, others: Sequence[Option], wish: Wish) -> str:
             parts.append("leaves the model as its makers published it")
         else:
             parts.append("does it only with quantization: the model as it is does not do it here")
-    limit = best.sized.at_load.limited_by
-    parts.append(f"is limited by {limit}")
+    if best.sized.at_load.limited_by != "arrivals":
+        parts.append(f"is limited by {best.sized.at_load.limited_by}")
     return _sentence(parts)
 
 
@@ -113,6 +115,12 @@ def warnings(option: Option, arch: Architecture, wish: Wish) -> tuple[str, ...]:
             "The prediction keeps the SLO, the far end of its range does not: measure it with 'inferry bench' before "
             "you promise it."
         )
+    device = sized.candidate.hardware.device
+    if device.vendor != MEASURED_VENDOR:
+        found.append(
+            f"Speed on {device.name} is computed from its rates alone: no measurement of {device.vendor}'s devices went into "
+            "the formulas. Measure before you rely on it."
+        )
     if sized.keeps_slo and sized.utilisation > NEARLY_FULL and wish.has_load:
         found.append(
             f"It runs at {sized.utilisation:.0%} of its capacity: more load than planned breaks the SLO."
@@ -123,14 +131,17 @@ def warnings(option: Option, arch: Architecture, wish: Wish) -> tuple[str, ...]:
         found.append(
             f"Quality: the KV cache is kept in {sized.setup.kv}; compare long answers with the original's."
         )
-    if sized.devices > sized.candidate.hardware.device.devices_per_host_max:
-        most = sized.candidate.hardware.device.devices_per_host_max
+    if sized.devices > device.devices_per_host_max:
         found.append(
-            f"{sized.devices} devices are more than the {most} of one host: run the file on each host with its share "
+            f"{sized.devices} devices are more than the {device.devices_per_host_max} of one host: run the file on each host with its share "
             "of the replicas, behind one address."
         )
     found += [f"Not known of this model: {note}" for note in arch.notes]
     return tuple(found)
+
+
+def _over(strain: float) -> str:
+    return f"{strain - 1:.0%} over the bound" if strain < 2 else f"at {strain:.2g} times the bound"
 
 
 def _sentence(parts: Sequence[str]) -> str:

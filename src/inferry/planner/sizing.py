@@ -117,12 +117,10 @@ def size(arch: Architecture, candidate: Candidate, wish: Wish, physics: Physics)
     memory = physics.memory(arch, device, setup)
     if memory.kv_tokens * KV_MARGIN < context:
         return memory
-    capacity = capacity_of(arch, device, setup, wish, physics)
     mean_live = wish.input_tokens + wish.output_tokens // 2
     held = max(int(memory.kv * KV_MARGIN / physics.sequence(arch, device, setup, mean_live)), 1)
-    setup = _with_fewer_sequences(setup, capacity, held)
-    capacity = _at_most(capacity, setup.max_sequences or 1)
-    memory = physics.memory(arch, device, setup)
+    setup = replace(setup, max_sequences=min(held, setup.max_sequences or held))
+    capacity = capacity_of(arch, device, setup, wish, physics)
     count = candidate.hardware.count
     most = REPLICAS_MAX if count is None else count // setup.devices
 
@@ -141,10 +139,11 @@ def size(arch: Architecture, candidate: Candidate, wish: Wish, physics: Physics)
     if replicas > 1 and wish.has_load:
         lost_load, lost_found = at(replicas - 1)
         lost = strain(lost_found, lost_load, wish.slo)
+    setup = _with_fewer_sequences(setup, max(capacity.concurrency, math.ceil(found.running)))
     return Sized(
         candidate,
         setup,
-        memory,
+        physics.memory(arch, device, setup),
         replicas,
         load,
         found,
@@ -187,14 +186,6 @@ def capacity_of(arch: Architecture, device: Device, setup: Setup, wish: Wish, ph
     return Capacity(low, best.requests_per_s.value, best.output_tokens_per_s.value)
 
 
-def _at_most(capacity: Capacity, sequences: int) -> Capacity:
-    """What the cache does not hold at once is not promised either."""
-    if capacity.concurrency <= sequences:
-        return capacity
-    part = sequences / capacity.concurrency
-    return Capacity(sequences, part * capacity.requests_per_s, part * capacity.output_tokens_per_s)
-
-
 def _first_guess(wish: Wish, capacity: Capacity, most: int) -> int:
     if not capacity.concurrency or not wish.has_load:
         return most if wish.has_load or most < REPLICAS_MAX else 1
@@ -215,8 +206,8 @@ def _with_defaults(arch: Architecture, device: Device, setup: Setup) -> Setup:
     )
 
 
-def _with_fewer_sequences(setup: Setup, capacity: Capacity, held: int) -> Setup:
-    """At once as many as keep the SLO, rounded up to a multiple of 8 as CUDA graphs are captured for, and no more than
-    `held`: what the cache holds at their mean length."""
-    wanted = -(-max(capacity.concurrency, 1) // 8) * 8
-    return replace(setup, max_sequences=min(wanted, held, setup.max_sequences or wanted))
+def _with_fewer_sequences(setup: Setup, needed: int) -> Setup:
+    """At once as many as are needed, rounded up to a multiple of 8 as CUDA graphs are captured for, and never more than
+    there were."""
+    wanted = -(-needed // 8) * 8
+    return replace(setup, max_sequences=min(wanted, setup.max_sequences or wanted))
