@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.planner_runs import Run, read_runs, read_table
-from inferry.planner.first_token import first_token_terms
+from inferry.planner.first_token import burst_terms, first_token_terms
 from inferry.planner.performance import predict, slots_of
 from inferry.planner.speed_facts import Residuals, SpeedConstants, groups_of
 from inferry.planner.step_work import decode_terms, prefill_terms, step_model
@@ -43,6 +43,7 @@ STEP_PRIORS: Mapping[str, float] = {
     "reduce": 2.0,
     "sequences": 0.005,
     "step": 0.5,
+    "burst": 0.03,
     "prefill_compute": 1.7,
     "prefill_attention": 2.0,
     "prefill_reduce": 2.0,
@@ -53,6 +54,7 @@ STEP_PRIORS: Mapping[str, float] = {
 }
 """Before any data: the maker's peaks are reached to 50-75 %, a layer launches in tens of microseconds. Times of layers,
 sequences and steps in ms."""
+BURST_PRIORS: Mapping[str, float] = {"request": 30.0, "intake": 2.0, "prefill": 1.0, "slot_wait": 1.0}
 TTFT_PRIORS: Mapping[str, float] = {
     "request": 30.0,
     "step": 1.0,
@@ -82,7 +84,9 @@ class Stiffness:
 NO_OFFSET = 1e-4
 STEP_STIFFNESS = Stiffness(base={"": 0.15}, engine={"": 0.1}, pair={})
 TTFT_STIFFNESS = Stiffness(
-    base={"": 0.4, "slot_wait": 0.03}, engine={"request": 1.0, "prefill_queue": 1.0}, pair={"request": 0.5}
+    base={"": 0.4, "slot_wait": 0.03},
+    engine={"request": 1.0, "prefill_queue": 1.0, "intake": 0.5},
+    pair={"request": 0.5},
 )
 """Waiting for a slot is Little's law, nearly without freedom. What differs between engines is what a request costs before
 its prefill, and in how far prompts queue; a prefill itself is known from how it delays the steps beside it."""
@@ -111,24 +115,25 @@ class Sample:
 
 def sample_of(run: Run) -> Sample:
     model = step_model(run.arch, run.device, run.setup)
-    assert run.load.concurrency is not None
-    decodes = min(run.load.concurrency, slots_of(run.arch, run.device, run.setup, run.load).count)
+    at_once = run.load.concurrency or float(run.load.all_at_once or 0)
+    decodes = min(at_once, slots_of(run.arch, run.device, run.setup, run.load).count)
     context = run.load.input_tokens + run.load.output_tokens / 2
     prompts = decodes / run.load.output_tokens / run.setup.pipeline_parallel
     return Sample(
         run,
         groups_of(run.device, run.setup),
         decodes,
-        run.load.concurrency - decodes,
-        decode_terms(model, decodes, context),
+        at_once - decodes,
+        decode_terms(model, decodes, context) | {"burst": decodes if run.load.all_at_once else 0.0},
         prefill_terms(model, run.load.input_tokens, prompts, min(1.0, prompts)),
         prefill_terms(model, run.load.input_tokens),
     )
 
 
 def samples_of(runs: Sequence[Run]) -> list[Sample]:
-    """Of closed loops with both times measured."""
-    return [sample_of(run) for run in runs if run.kind == "closed_loop" and run.tpot_ms and run.ttft_ms]
+    """Of closed loops and bursts with both times measured."""
+    kinds = ("closed_loop", "all_at_once")
+    return [sample_of(run) for run in runs if run.kind in kinds and run.tpot_ms and run.ttft_ms]
 
 
 def fit_quantity(
@@ -196,26 +201,48 @@ def fit(samples: Sequence[Sample], residuals: Residual | None = None) -> SpeedCo
     parts = np.array([step_row(sample) for sample in samples])
     tpot = np.array([sample.run.tpot_ms for sample in samples], float)
     step = fit_quantity(samples, parts, tpot, STEP_PRIORS, STEP_STIFFNESS)
-    half = SpeedConstants({"step": step, "ttft": {}}, residuals or {})
-    ttft_parts = np.array([ttft_row(sample, half) for sample in samples])
+    half = SpeedConstants({"step": step}, {})
+    loops = [sample for sample in samples if sample.run.load.all_at_once is None]
+    bursts = [sample for sample in samples if sample.run.load.all_at_once is not None]
+    ttft = _fit_ttft(loops, half, ttft_row, TTFT_PRIORS)
+    burst = _fit_ttft(bursts, half, burst_row, BURST_PRIORS)
+    return SpeedConstants({"step": step, "ttft": ttft, "burst": burst}, residuals or {})
+
+
+def _fit_ttft(
+    samples: Sequence[Sample],
+    known: SpeedConstants,
+    row: Callable[[Sample, SpeedConstants], list[float]],
+    priors: Mapping[str, float],
+) -> dict[str, dict[str, float]]:
+    parts = np.array([row(sample, known) for sample in samples])
     ttft = np.array([sample.run.ttft_ms for sample in samples], float)
-    return SpeedConstants(
-        {"step": step, "ttft": fit_quantity(samples, ttft_parts, ttft, TTFT_PRIORS, TTFT_STIFFNESS)},
-        residuals or {},
-    )
+    return fit_quantity(samples, parts, ttft, priors, TTFT_STIFFNESS)
 
 
 def step_row(sample: Sample) -> list[float]:
     return [(sample.step | sample.beside)[term] for term in STEP_PRIORS]
 
 
-def ttft_row(sample: Sample, constants: SpeedConstants) -> list[float]:
+def _known_ms(sample: Sample, constants: SpeedConstants) -> tuple[float, float]:
+    """Of a step, and of the sample's own prefill."""
     known = constants.constants("step", sample.groups)
     step_ms = sum(known[term] * ideal for term, ideal in zip(STEP_PRIORS, step_row(sample), strict=True))
-    prefill_ms = sum(known[term] * ideal for term, ideal in sample.prefill.items())
+    return step_ms, sum(known[term] * ideal for term, ideal in sample.prefill.items())
+
+
+def ttft_row(sample: Sample, constants: SpeedConstants) -> list[float]:
+    step_ms, prefill_ms = _known_ms(sample, constants)
     slot_wait = sample.run.load.output_tokens * step_ms * sample.waiting / sample.decodes
     terms = first_token_terms(step_ms, prefill_ms, sample.decodes, slot_wait)
     return [terms[term] for term in TTFT_PRIORS]
+
+
+def burst_row(sample: Sample, constants: SpeedConstants) -> list[float]:
+    step_ms, prefill_ms = _known_ms(sample, constants)
+    cycle_ms = sample.run.load.output_tokens * step_ms
+    terms = burst_terms(prefill_ms, cycle_ms, sample.decodes, sample.waiting)
+    return [terms[term] for term in BURST_PRIORS]
 
 
 COVERAGE = 0.9

@@ -32,7 +32,7 @@ def _groups(runs: Sequence[Run], found: Sequence[Performance]) -> list[list[Pair
 def _configuration(run: Run) -> tuple[object, ...]:
     setup = run.setup
     parallel = (setup.tensor_parallel, setup.expert_parallel, setup.data_parallel, setup.pipeline_parallel)
-    return (setup.engine, setup.engine_version, setup.weights, *parallel)
+    return (setup.engine, setup.weights, *parallel)
 
 
 def _measured(run: Run) -> float:

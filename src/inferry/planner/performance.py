@@ -12,7 +12,7 @@ from inferry.core.errors import ConfigError
 from .answers import Interval, Performance
 from .architecture import Architecture
 from .device import Device
-from .first_token import first_token_terms
+from .first_token import burst_terms, first_token_terms
 from .kv_cache import sequence_bytes
 from .limits import limits_of
 from .load import Load
@@ -100,9 +100,12 @@ def step_parts(times: StepTimes, load: Load, decodes: float) -> dict[str, float]
     stages of a pipeline do that side by side."""
     prompts = decodes / load.output_tokens / times.model.setup.pipeline_parallel
     context = load.input_tokens + load.output_tokens / 2
-    return times.step_parts_ms(
+    parts = times.step_parts_ms(
         decodes, context, load.input_tokens * (1 - load.prefix_hit), prompts, min(1.0, prompts)
     )
+    if load.all_at_once is not None:
+        parts["burst"] = times.constants["burst"] * decodes
+    return parts
 
 
 def operating_point(times: StepTimes, load: Load, slots: Slots) -> Point:
@@ -146,12 +149,8 @@ def _ttft_ms(times: StepTimes, load: Load, point: Point, itl_ms: float) -> float
         busy = min(_BUSY_MAX, load.requests_per_s * prefill_ms / 1e3)
         terms = first_token_terms(itl_ms, prefill_ms, 1.0, prefill_ms * busy / (2 * (1 - busy)))
     elif load.all_at_once is not None:
-        # Those that have a slot wait for half of their prefills; the others for slots, which free one after the other.
-        first, total = point.decodes, point.decodes + point.waiting
-        wait_ms = (first * first * prefill_ms + point.waiting * point.waiting * cycle_ms / first) / (
-            2 * total
-        )
-        terms = first_token_terms(itl_ms, prefill_ms, 1.0, wait_ms)
+        terms = burst_terms(prefill_ms, cycle_ms, point.decodes, point.waiting)
+        return sum(times.burst_constants[term] * ideal for term, ideal in terms.items())
     else:
         terms = first_token_terms(itl_ms, prefill_ms, point.decodes, cycle_ms * point.waiting / point.decodes)
     return sum(times.ttft_constants[term] * ideal for term, ideal in terms.items())

@@ -29,6 +29,7 @@ class StepTimes:
     model: StepModel
     constants: Mapping[str, float]
     ttft_constants: Mapping[str, float]
+    burst_constants: Mapping[str, float]
     factor: SpeedFactors
 
     def decode_parts_ms(self, decodes: float, context_tokens: float) -> dict[str, float]:
@@ -51,4 +52,5 @@ class StepTimes:
 
 def step_times(model: StepModel, constants: SpeedConstants, factor: SpeedFactors) -> StepTimes:
     groups = groups_of(model.device, model.setup)
-    return StepTimes(model, constants.constants("step", groups), constants.constants("ttft", groups), factor)
+    step, ttft, burst = (constants.constants(name, groups) for name in ("step", "ttft", "burst"))
+    return StepTimes(model, step, ttft, burst, factor)
