@@ -37,7 +37,7 @@ def limits_of(arch: Architecture, device: Device, setup: Setup) -> Limits:
     model_tokens = setup.max_model_tokens or min(
         arch.max_position, engine.context_tokens or arch.max_position
     )
-    large = device.usable_bytes >= LARGE_BYTES and not device.name.startswith("a100")
+    large = device.kind == "gpu" and device.usable_bytes >= LARGE_BYTES and not device.name.startswith("a100")
     sequences = setup.max_sequences or (engine.sequences_large if large else engine.sequences_small)
     return Limits(
         fraction=setup.memory_fraction

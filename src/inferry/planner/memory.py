@@ -43,7 +43,7 @@ def plan_memory(
         slack=round(slack_share(engine, device, setup) * weights),
         activations=activation_bytes(arch, setup, limits, engine),
         context=runtime_bytes(engine, device, setup),
-        graphs=graph_bytes(arch, setup),
+        graphs=graph_bytes(arch, device, setup),
     )
     budget, left = divide(engine, device.usable_bytes, limits.fraction, held)
     lean = round(min(engine.lean_gib * GIB, engine.lean_share * left)) if left > 0 else 0
@@ -87,6 +87,8 @@ def kv_tokens(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMe
 
 def runtime_bytes(engine: EngineMemory, device: Device, setup: Setup) -> int:
     """The engine's context and kernels, and buffers for talking to other devices."""
+    if device.kind != "gpu" and engine.runtime_host_gib is not None:
+        return round(engine.runtime_host_gib * GIB)
     if device.vendor == "amd" and engine.runtime_amd_gib is not None:
         return round(engine.runtime_amd_gib * GIB)
     if setup.devices > device.devices_per_host_max:
@@ -99,12 +101,13 @@ def slack_share(engine: EngineMemory, device: Device, setup: Setup) -> float:
     share = engine.load_slack.get(setup.weights, 0.0)
     if setup.devices > 1:
         share = max(share, engine.load_slack_parallel)
-    return max(share, engine.load_slack_amd) if device.vendor == "amd" else share
+    amd = device.kind == "gpu" and device.vendor == "amd"
+    return max(share, engine.load_slack_amd) if amd else share
 
 
-def graph_bytes(arch: Architecture, setup: Setup) -> int:
+def graph_bytes(arch: Architecture, device: Device, setup: Setup) -> int:
     """An estimate, for vLLM and SGLang; the others count theirs elsewhere."""
-    if not setup.cuda_graphs or setup.engine not in ("vllm", "sglang"):
+    if device.kind != "gpu" or not setup.cuda_graphs or setup.engine not in ("vllm", "sglang"):
         return 0
     facts = graph_memory()
     return round((facts.vllm_gib + facts.vllm_per_layer_gib * arch.layers) * GIB)

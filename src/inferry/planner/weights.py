@@ -117,8 +117,9 @@ def vocabulary_bytes(arch: Architecture, setup: Setup) -> tuple[float, float]:
     step = VOCAB_PADDING * setup.tensor_parallel
     rows = math.ceil(arch.vocab / step) * step / setup.tensor_parallel
     elements = rows * arch.hidden
-    table = elements * wide_bytes(setup.weights)
     linear_bytes, _ = bytes_per_weight(arch, setup.weights)
+    # GGUF's types are of all tensors; its usual bits per weight are of the whole file.
+    table = elements * (linear_bytes if setup.weights == "gguf" else wide_bytes(setup.weights))
     if arch.tied_embeddings:
         return table, table if setup.pipeline_parallel > 1 else 0.0
     head_quantized = arch.quantized_parts == "linear_and_head" and setup.weights == arch.native_format
@@ -211,7 +212,9 @@ def expert_spread(mlp: Experts, setup: Setup) -> float:
 
 def absorbed_bytes(arch: Architecture, setup: Setup) -> float:
     """MLA decodes with the up-projections folded into queries and outputs: 16-bit copies beside the stored ones
-    (DeepSeek-V2, appendix; vLLM mla/common.py, SGLang deepseek_v2.py). Other engines are taken to do the same."""
+    (DeepSeek-V2, appendix; vLLM mla/common.py, SGLang deepseek_v2.py). GGUF files hold those matrices apart already."""
+    if setup.weights == "gguf":
+        return 0.0
     total = 0.0
     for group in arch.groups:
         attention = group.attention

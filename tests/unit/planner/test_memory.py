@@ -238,3 +238,14 @@ def test_constants_fitted_on_scored_starts_can_be_taken_back() -> None:
 def test_every_constant_has_its_source(engine: EngineName) -> None:
     """No era without where its constants come from."""
     assert all(len(era.source) > 20 for era in known_engines()[engine])
+
+
+def test_a_cpu_has_no_graphs_and_no_gpu_s_defaults() -> None:
+    """vLLM on a CPU of 700 GiB: 256 sequences, no CUDA graphs, and 1.8 GiB of its own."""
+    cpu = replace(gpu(700), kind="cpu", vendor="amd")
+    setup = Setup("vllm", max_model_tokens=4096)
+    assert limits_of(LLAMA_8B, cpu, setup).sequences == 256
+    plan = plan_memory(LLAMA_8B, cpu, setup)
+    assert plan.graphs == 0
+    assert plan.runtime / GIB == pytest.approx(1.9, abs=0.01)
+    assert plan_memory(LLAMA_8B, cpu, replace(setup, engine="llamacpp", weights="gguf")).runtime < 0.2 * GIB

@@ -64,6 +64,8 @@ class EngineMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     runtime_gib: float
     runtime_parallel_gib: float
     """With more than one GPU: communication buffers too."""
+    runtime_host_gib: float | None = None
+    """On a CPU or an Apple chip: the program itself."""
     runtime_nodes_gib: float
     """With more GPUs than a host has."""
     runtime_amd_gib: float | None = None
