@@ -15,6 +15,7 @@ from inferry.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from inferry.cli.plan_model import PlannedModel
+    from inferry.planner.facts.own_facts import OwnFacts
     from inferry.planner.learning import Launch
     from inferry.planner.recommend import NothingFits, Recommendation
     from inferry.planner.sizing import Physics
@@ -45,6 +46,10 @@ def plan(
         int | None, _option("--count -n", _HARDWARE, "At most so many. Without: as many as it takes.", "N")
     ] = None,
     here: Annotated[bool, _option("--here", _HARDWARE, "What this machine has.")] = False,
+    facts: Annotated[
+        Path | None,
+        _option("--facts", _HARDWARE, "A file whose 'facts:' add devices, prices and models.", "FILE"),
+    ] = None,
     users: Annotated[
         int | None, _option("--users -u", _LOAD, "People at once, each asking again when answered.", "N")
     ] = None,
@@ -88,6 +93,7 @@ def plan(
     ] = False,
 ) -> None:
     """Say which engine and hardware serve a model, what they will do and what they cost; nothing is started."""
+    from inferry.cli.facts_file import read_own_facts
     from inferry.cli.plan_learned import physics_here
     from inferry.cli.plan_model import planned_model
     from inferry.cli.plan_options import check_numbers, engines_of, gpus_of, slo_of
@@ -101,13 +107,14 @@ def plan(
         raise ConfigError(
             f"{write} is there already. Give another name to --write, or --force to overwrite it."
         )
-    chosen = planned_model(model)
+    own = read_own_facts(facts, os.environ)
+    chosen = planned_model(model, own)
     check_quantization(chosen.architecture, quant)
     wish = Wish(input_tokens, output_tokens, users, rps, bounds, context, budget, engines, quant)
-    hardware = _hardware(names, count, here=here)
+    hardware = _hardware(names, count, own, here=here)
     physics, launches = physics_here(os.environ, learning=not no_learning)
     found = recommend(chosen.architecture, hardware, wish, physics)
-    job = _Job(chosen, wish, hardware, physics, launches, as_json=as_json, explain=explain)
+    job = _Job(chosen, wish, hardware, for_rent(own), physics, launches, as_json=as_json, explain=explain)
     if compare_engines:
         job.say_comparison()
         return
@@ -120,7 +127,9 @@ def plan(
         raise typer.Exit(1)
 
 
-def _hardware(names: tuple[str, ...], count: int | None, *, here: bool) -> tuple[Hardware, ...]:
+def _hardware(
+    names: tuple[str, ...], count: int | None, own: OwnFacts, *, here: bool
+) -> tuple[Hardware, ...]:
     """The devices to choose among: named ones, this machine's, or all that the catalog has a price of."""
     from inferry.planner.facts.device_catalog import find_device
     from inferry.planner.wish import Hardware
@@ -128,28 +137,28 @@ def _hardware(names: tuple[str, ...], count: int | None, *, here: bool) -> tuple
     if here and names:
         raise ConfigError("--here and --gpu: say one of them.")
     if here:
-        return _this_machine()
+        return _this_machine(own)
     if names:
-        return tuple(Hardware(find_device(name), count) for name in names)
-    return tuple(Hardware(each.device, count) for each in for_rent())
+        return tuple(Hardware(own.find_device(name), count) for name in names)
+    return tuple(Hardware(each.device, count) for each in for_rent(own))
 
 
-def for_rent() -> tuple[Hardware, ...]:
-    """GPUs of the catalog with a price."""
-    from inferry.planner.facts.device_catalog import known_devices
+def for_rent(own: OwnFacts) -> tuple[Hardware, ...]:
+    """GPUs of users and of the catalog with a price."""
     from inferry.planner.wish import Hardware
 
-    return tuple(Hardware(each) for each in known_devices() if each.price is not None and each.kind == "gpu")
+    known = own.known_devices()
+    return tuple(Hardware(each) for each in known if each.price is not None and each.kind == "gpu")
 
 
-def _this_machine() -> tuple[Hardware, ...]:
+def _this_machine(own: OwnFacts) -> tuple[Hardware, ...]:
     """Its GPUs, each kind with its number. Raises ConfigError where there is none that the catalog knows."""
     from collections import Counter
 
     from inferry.cli.hardware_here import devices_here
     from inferry.planner.wish import Hardware
 
-    gpus = [each for each in devices_here(os.environ) if each.kind != "cpu"]
+    gpus = [each for each in devices_here(os.environ, own.devices) if each.kind != "cpu"]
     if not gpus:
         raise ConfigError(
             "--here: this machine has no GPU that the planner knows ('inferry hardware' shows what it has). What its CPU "
@@ -167,6 +176,7 @@ class _Job:
     model: PlannedModel
     wish: Wish
     hardware: tuple[Hardware, ...]
+    rentable: tuple[Hardware, ...]
     physics: Physics
     launches: Sequence[Launch]
     as_json: bool
@@ -191,7 +201,7 @@ class _Job:
         helps = (
             ()
             if found.best.good
-            else reliefs(arch, self.hardware, for_rent(), self.wish, found.best, self.physics)
+            else reliefs(arch, self.hardware, self.rentable, self.wish, found.best, self.physics)
         )
         if self.as_json:
             learned = learned_json(arch, found.best, self.launches)
@@ -225,7 +235,7 @@ class _Job:
             device,
             found.nearest.memory.setup,
             context_tokens=self.wish.context_for(arch.max_position),
-            devices=tuple(each.device for each in for_rent()),
+            devices=tuple(each.device for each in self.rentable),
         )
         assert isinstance(answer, DoesNotFit)
         if self.as_json:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inferry.core.errors import ConfigError
 from inferry.planner.architecture import Architecture
+
+if TYPE_CHECKING:
+    from inferry.planner.facts.own_facts import OwnFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +21,12 @@ class PlannedModel:
     """As the deployment file takes it: hf:org/name or file:/folder."""
 
 
-def planned_model(text: str) -> PlannedModel:
-    """Raises ConfigError for a path that holds no model, and for a name of which no facts ship."""
+def planned_model(text: str, own: OwnFacts) -> PlannedModel:
+    """Of users' own facts first. Raises ConfigError for a path that holds no model, and for a name of which no facts ship."""
     from inferry.planner.facts.model_catalog import find_model
 
+    if (told := own.find_model(text.removeprefix("hf:"))) is not None:
+        return PlannedModel(told, f"hf:{told.name}")
     plain = text.removeprefix("file:")
     path = Path(plain).expanduser()
     if text.startswith("file:") or plain.startswith(("/", ".", "~")) or path.exists():

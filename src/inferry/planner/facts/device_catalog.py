@@ -85,7 +85,7 @@ def find_device(name: str) -> Device:
     names = [device.name for device in known_devices()]
     raise ConfigError(
         f"gpu: '{name}' is no device of the catalog.{_suggestion(name, names)} "
-        "'inferry hardware --catalog' lists them; a device of your own goes under 'facts.devices'."
+        "'inferry hardware --catalog' lists them; one of your own goes under 'facts.devices' of a file for --facts."
     )
 
 
