@@ -131,7 +131,6 @@ def _hardware(
     names: tuple[str, ...], count: int | None, own: OwnFacts, *, here: bool
 ) -> tuple[Hardware, ...]:
     """The devices to choose among: named ones, this machine's, or all that the catalog has a price of."""
-    from inferry.planner.facts.device_catalog import find_device
     from inferry.planner.wish import Hardware
 
     if here and names:
@@ -144,11 +143,15 @@ def _hardware(
 
 
 def for_rent(own: OwnFacts) -> tuple[Hardware, ...]:
-    """GPUs of users and of the catalog with a price."""
+    """GPUs of users and of the catalog with a price, of the maker whose speed was measured."""
+    from inferry.planner.reasons import MEASURED_VENDOR
     from inferry.planner.wish import Hardware
 
-    known = own.known_devices()
-    return tuple(Hardware(each) for each in known if each.price is not None and each.kind == "gpu")
+    return tuple(
+        Hardware(each)
+        for each in own.known_devices()
+        if each.price is not None and each.kind == "gpu" and each.vendor == MEASURED_VENDOR
+    )
 
 
 def _this_machine(own: OwnFacts) -> tuple[Hardware, ...]:

@@ -226,4 +226,4 @@ def test_a_model_of_ones_own_is_read_from_its_config(run: Run) -> None:
     (folder / "config.json").write_text("[]")
     refused = run("plan", "./mine", "--gpu", "l4")
     assert refused.code == 1
-    assert "is no config.json" in refused.err
+    assert "config.json" in refused.err
