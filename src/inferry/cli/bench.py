@@ -72,7 +72,7 @@ def bench(
     timeout: options.Timeout = "600s",
     extra: options.Extra = None,
     engine: options.EngineName = None,
-    calibrate: options.Calibrate = True,
+    calibrate: options.Calibrate = None,
     processes: options.Processes = None,
     kill_replica_after: options.KillAfter = None,
     stop_replica_after: options.StopAfter = None,
@@ -128,6 +128,10 @@ def _run(given: dict[str, Any], wish: Wish) -> int:
         from inferry.cli.bench_compare import compare_places
 
         typer.echo("\n" + compare_places(report, wish.beside[0]))
+    if given["calibrate"]:
+        from inferry.cli.bench_learning import teach
+
+        typer.echo("\n" + teach(report, wish.asked))
     if given["json"] is not None:
         report_json.write(given["json"], report)
     if given["csv"] is not None:

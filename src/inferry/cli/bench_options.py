@@ -42,7 +42,7 @@ ApiName = Annotated[
 KeyVariable = Annotated[str | None, _option("--key-variable", _CLIENT, "The environment variable with the API key. Without: INFERRY_KEY, INFERRY_API_KEY or OPENAI_API_KEY, the first that is set.", "NAME")]  # fmt: skip
 NoStream = Annotated[bool, _option("--no-stream", _CLIENT, "Ask for whole answers.")]
 EngineName = Annotated[str | None, _option("--engine", _CLIENT, "Whose names a URL's /metrics page has: vllm, sglang, llamacpp, tgi, tensorrt-llm or none. Without: seen from the page.", "ENGINE")]  # fmt: skip
-Calibrate = Annotated[bool, _option("--calibrate/--no-calibrate", _CLIENT, "Before a single run: measure for some seconds what the client itself adds, against a server that does nothing.")]  # fmt: skip
+Calibrate = Annotated[bool | None, _option("--calibrate/--no-calibrate", _CLIENT, "Before a single run: measure for some seconds what the client itself adds, against a server that does nothing. Asked for in words, it also teaches the planner what a deployment of this machine did.")]  # fmt: skip
 Processes = Annotated[int | None, _option("--processes", _CLIENT, "That send. Without: as many as the load needs, at most one per core.", "N", min=1, max=256)]  # fmt: skip
 Timeout = Annotated[str, _option("--timeout", _CLIENT, "For one request: 600s.", "TIME")]
 Extra = Annotated[

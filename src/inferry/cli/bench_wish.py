@@ -87,7 +87,7 @@ def wish_of(given: dict[str, Any], words: Words, asked: Asked) -> Wish:
         beside=_beside(given, asked, plan, alone=not searches and not loads),
         blow=_blow(given, asked, plan, alone=not searches and not loads and given["compare"] is None),
         engine=given["engine"],
-        calibrate=given["calibrate"],
+        calibrate=given["calibrate"] is not False,
         quiet=given["quiet"],
     )
 

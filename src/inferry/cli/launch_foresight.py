@@ -20,6 +20,7 @@ from inferry.fleet.fleet import Fleet
 from inferry.fleet.launch_journal import read_launches
 from inferry.fleet.launch_notes import Foresight, LaunchNotes
 from inferry.fleet.plan import DeploymentPlan
+from inferry.planner.answers import Performance
 from inferry.planner.calibration import Fingerprint
 from inferry.planner.facts.device_catalog import known_devices, look_up
 from inferry.planner.host_memory import host_memory_bytes
@@ -32,9 +33,6 @@ from inferry.planner.performance import predict
 from inferry.planner.setup import EngineName, KvFormat, Setup
 from inferry.runtime.process_memory import memory_by_group
 
-ANSWER_TOKENS = 128.0
-"""Counters tell how many tokens were read for each that was written, not how long answers are."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Said:
@@ -42,7 +40,7 @@ class _Said:
 
     device: str
     predicted: Mapping[str, float]
-    itl_ms: Callable[[float, float], float | None]
+    speed: Callable[[Load], Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class Foreseer:
             engine_version=version,
             predicted=said.predicted,
             expected={key: value * learned.factor(key) for key, value in said.predicted.items()},
-            itl_ms=said.itl_ms,
+            speed=said.speed,
         )
 
     def _is_on_cpu(self, deployment: Deployment) -> bool:
@@ -107,14 +105,13 @@ class Foreseer:
         if engine == "llamacpp":
             predicted["kv_tokens"] = float(slots * context)
 
-        def itl_ms(running: float, prompt_share: float) -> float | None:
+        def speed(load: Load) -> Mapping[str, float]:
             if known is None:
-                return None
+                return {}
             shape = host_model(model.arch, model.weights_bytes)
-            load = _load(running, prompt_share)
-            return predict_on_host(shape, known.speed, load, slots=slots).itl_ms.value
+            return _figures(predict_on_host(shape, known.speed, load, slots=slots))
 
-        return _Said(self.host.cpu, predicted, itl_ms)
+        return _Said(self.host.cpu, predicted, speed)
 
     def _on_gpu(self, plan: DeploymentPlan, model: LocalModel) -> _Said | None:
         setup = setup_of(plan.deployment, model)
@@ -124,10 +121,10 @@ class Foreseer:
         memory = plan_memory(model.arch, device, setup)
         predicted = {"weights_bytes": float(memory.weights), "kv_tokens": float(memory.kv_tokens)}
 
-        def itl_ms(running: float, prompt_share: float) -> float | None:
-            return predict(model.arch, device, setup, _load(running, prompt_share)).itl_ms.value
+        def speed(load: Load) -> Mapping[str, float]:
+            return _figures(predict(model.arch, device, setup, load))
 
-        return _Said(device.name, predicted, itl_ms)
+        return _Said(device.name, predicted, speed)
 
 
 def setup_of(deployment: Deployment, model: LocalModel) -> Setup | None:
@@ -162,8 +159,12 @@ def launch_notes(fleet: Fleet, serving: Callable[[], Serving], home: Path, clock
     return LaunchNotes(fleet.readings, lambda: serving().plans, foresee, memory_by_group, home, clock)
 
 
-def _load(running: float, prompt_share: float) -> Load:
-    return Load(ANSWER_TOKENS * prompt_share, ANSWER_TOKENS, concurrency=max(running, 1.0))
+def _figures(said: Performance) -> dict[str, float]:
+    return {
+        "ttft_ms": said.ttft_ms.value,
+        "itl_ms": said.itl_ms.value,
+        "output_tokens_per_s": said.output_tokens_per_s.value,
+    }
 
 
 def _engine(deployment: Deployment) -> str:

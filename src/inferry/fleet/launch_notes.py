@@ -19,6 +19,7 @@ from inferry.engines.launch_report import read_launch
 from inferry.fleet.launch_journal import append_launch
 from inferry.fleet.plan import DeploymentPlan
 from inferry.planner.learning import Launch
+from inferry.planner.load import Load
 
 log = structlog.get_logger()
 
@@ -26,6 +27,8 @@ LOOK_S = 5.0
 BUSY_S = 30.0
 """So long it must have had requests before its speed is noted: by then it is no accident."""
 TOKENS_MIN = 500
+ANSWER_TOKENS = 128.0
+"""Counters tell how many tokens were read for each that was written, not how long answers are."""
 LOG_BYTES_MAX = 512 * 1024
 """Of the beginning of this life's log, where engines tell of their memory; starts print some 50 KB."""
 
@@ -43,8 +46,23 @@ class Foresight:
     engine_version: str | None = None
     predicted: Mapping[str, float] = field(default_factory=dict)
     expected: Mapping[str, float] = field(default_factory=dict)
-    itl_ms: Callable[[float, float], float | None] = lambda running, prompt_share: None
-    """At so many requests at once, with so many prompt tokens for each that is written; without correction."""
+    speed: Callable[[Load], Mapping[str, float]] = lambda load: {}
+    """`itl_ms`, `ttft_ms` and `output_tokens_per_s` of one replica, without correction; empty where nobody knows."""
+
+    def launch(self, wall_s: float, predicted: Mapping[str, float], measured: Mapping[str, float]) -> Launch:
+        """A record of it."""
+        return Launch(
+            wall_s=wall_s,
+            engine=self.engine,
+            engine_version=self.engine_version,
+            device=self.device,
+            model=self.model,
+            family=self.family,
+            weights=self.weights,
+            predicted=predicted,
+            expected={name: value for name, value in self.expected.items() if name in predicted},
+            measured=measured,
+        )
 
 
 @dataclass(slots=True)
@@ -144,16 +162,13 @@ class LaunchNotes:
         if foresight is None:
             return
         running = life.request_s / life.busy_s
-        predicted = foresight.itl_ms(running, life.new_prompt_tokens / life.new_tokens)
+        prompt_tokens = ANSWER_TOKENS * life.new_prompt_tokens / life.new_tokens
+        predicted = foresight.speed(Load(prompt_tokens, ANSWER_TOKENS, concurrency=max(running, 1.0)))
         measured = {
             "itl_ms": 1e3 * life.request_s / life.new_tokens,
             "output_tokens_per_s": life.new_tokens / life.busy_s,
         }
-        foreseen = (
-            {}
-            if predicted is None
-            else {"itl_ms": predicted, "output_tokens_per_s": 1e3 * running / predicted}
-        )
+        foreseen = {name: value for name, value in predicted.items() if name in measured}
         self._write(plan, foresight, foreseen, measured)
 
     def _write(
@@ -163,19 +178,7 @@ class LaunchNotes:
         predicted: Mapping[str, float],
         measured: Mapping[str, float],
     ) -> None:
-        launch = Launch(
-            wall_s=self._clock.wall_s(),
-            engine=foresight.engine,
-            engine_version=foresight.engine_version,
-            device=foresight.device,
-            model=foresight.model,
-            family=foresight.family,
-            weights=foresight.weights,
-            predicted=predicted,
-            expected={name: value for name, value in foresight.expected.items() if name in predicted},
-            measured=measured,
-        )
-        append_launch(self._home, launch)
+        append_launch(self._home, foresight.launch(self._clock.wall_s(), predicted, measured))
         log.info("launch_noted", deployment=plan.name, predicted=dict(predicted), measured=dict(measured))
 
 

@@ -20,6 +20,7 @@ from inferry.planner.facts.device_catalog import find_device
 from inferry.planner.host_memory import VLLM_CPU_BASE_BYTES
 from inferry.planner.host_speed import HostSpeed
 from inferry.planner.learning import Launch
+from inferry.planner.load import Load
 from inferry.planner.memory import plan_memory
 
 CPU = Fingerprint("EPYC", 2, 2**34)
@@ -60,10 +61,8 @@ def test_a_gpu_launch_is_foreseen_as_planned(folder: Path) -> None:
     assert (setup.memory_fraction, setup.max_model_tokens) == (0.5, 256)
     assert found.predicted == {"weights_bytes": memory.weights, "kv_tokens": memory.kv_tokens}
     assert (found.device, found.model, found.family) == ("h100-80g", "org/Llama-Tiny", "llama")
-    at_one, at_eight = found.itl_ms(1, 2), found.itl_ms(8, 2)
-    assert at_one is not None
-    assert at_eight is not None
-    assert 0 < at_one <= at_eight
+    at_one, at_eight = (found.speed(Load(256, 128, concurrency=at_once)) for at_once in (1, 8))
+    assert 0 < at_one["itl_ms"] <= at_eight["itl_ms"]
 
 
 def test_a_cpu_launch_is_foreseen_by_its_kv_space(folder: Path) -> None:
@@ -71,7 +70,7 @@ def test_a_cpu_launch_is_foreseen_by_its_kv_space(folder: Path) -> None:
     found = Foreseer(folder, CPU).foresee(plan(folder, env={"VLLM_CPU_KVCACHE_SPACE": "2"}))
     assert found is not None
     assert found.predicted == {"memory_bytes": WEIGHTS_BYTES + 2 * 1024**3 + VLLM_CPU_BASE_BYTES}
-    assert found.itl_ms(1, 1) is None
+    assert found.speed(Load(128, 128, concurrency=1)) == {}
     unset = Foreseer(folder, CPU).foresee(plan(folder))
     assert unset is not None
     assert unset.predicted == {}
@@ -96,7 +95,7 @@ def test_a_calibration_and_launches_are_used(folder: Path, tmp_path: Path) -> No
     assert found is not None
     assert found.predicted["memory_bytes"] == WEIGHTS_BYTES + 1024**3 + 1_000_000
     assert found.expected["memory_bytes"] == pytest.approx(1.157 * found.predicted["memory_bytes"], rel=0.01)
-    assert found.itl_ms(1, 1) is not None
+    assert set(found.speed(Load(128, 128, concurrency=1))) == {"ttft_ms", "itl_ms", "output_tokens_per_s"}
 
 
 def test_what_is_unknown_is_not_foreseen(folder: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class World:
 
 FORESIGHT = Foresight(
     "llamacpp", "EPYC", "smol", predicted={"memory_bytes": 400.0, "kv_tokens": 8192.0}, expected={"memory_bytes": 450.0},
-    itl_ms=lambda running, prompts: 10.0 * running + prompts,
+    speed=lambda load: {"itl_ms": 10.0 * (load.concurrency or 0) + load.input_tokens / 128, "ttft_ms": 9.0},
 )  # fmt: skip
 
 
