@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -85,6 +86,7 @@ def _single(arch: Architecture, now: Change, devices: Sequence[Device]) -> Itera
     yield _shorter_context(now)
     yield _smaller_cache(now)
     yield from ((change,) for change in _smaller_weights(arch, now))
+    yield (both for first in _smaller_weights(arch, now) for both in _both(first, _smaller_cache(first)))
     yield _more_devices(arch, now)
     yield _larger_devices(now, devices)
     yield _other_engine(now)
@@ -111,7 +113,7 @@ def _tighter_limits(arch: Architecture, now: Change) -> Iterator[Change]:
     if limits.sequences > wanted:
         yield replace(
             now,
-            words=f"let it run {wanted} sequences at once instead of {limits.sequences}",
+            words=f"let it run {_sequences(wanted)} at once instead of {limits.sequences}",
             setup=replace(now.setup, max_sequences=wanted),
         )
     if now.setup.engine == "vllm" and limits.fraction < FRACTION_MAX:
@@ -125,22 +127,23 @@ def _tighter_limits(arch: Architecture, now: Change) -> Iterator[Change]:
 
 
 def _fewer_sequences(now: Change) -> Iterator[Change]:
-    """Half as many, and so on, each of the asked length."""
+    """Half as many, and so on, each of the asked length. The engine is told, so that it sizes its step by them."""
     count = int(now.sequences) // 2
     while count >= 1:
-        yield replace(now, words=f"{count} sequences at once instead of {now.sequences:g}", sequences=count)
+        words = f"{_sequences(count)} at once instead of {now.sequences:g}"
+        yield replace(now, words=words, sequences=count, setup=replace(now.setup, max_sequences=count))
         count //= 2
 
 
 def _shorter_context(now: Change) -> Iterator[Change]:
+    sequences = math.ceil(now.sequences)
     for context in CONTEXTS:
         if context < now.context:
-            yield replace(
-                now,
-                words=f"a context of {context:,} tokens instead of {now.context:,}",
-                context=context,
-                setup=replace(now.setup, max_model_tokens=context),
+            words = (
+                f"a context of {context:,} tokens instead of {now.context:,}, {_sequences(sequences)} at once"
             )
+            setup = replace(now.setup, max_model_tokens=context, max_sequences=sequences)
+            yield replace(now, words=words, context=context, setup=setup)
 
 
 def _smaller_cache(now: Change) -> Iterator[Change]:
@@ -215,6 +218,10 @@ def _other_engine(now: Change) -> Iterator[Change]:
     change = replace(now, words="llama.cpp with a GGUF file (Q4_K_M)", setup=setup)
     if setup.devices == 1 and _runs(change):
         yield change
+
+
+def _sequences(count: int) -> str:
+    return "1 sequence" if count == 1 else f"{count} sequences"
 
 
 def _runs(change: Change, *, fast: bool = False) -> bool:

@@ -164,3 +164,23 @@ def test_the_weights_of_the_answer_are_those_that_are_planned() -> None:
     answer = check_fit(LLAMA_8B, H100, Setup("vllm", "0.11.0"), context_tokens=4096)
     assert answer.memory == plan_memory(LLAMA_8B, H100, Setup("vllm", "0.11.0", max_model_tokens=4096))
     assert answer.memory.weights / GIB == pytest.approx(14.99, abs=0.01)
+
+
+def test_formats_together_where_neither_is_enough() -> None:
+    """128k tokens of Llama 3.1 8B on a 24 GiB card: FP8 weights or an FP8 cache are too little, both are enough."""
+    answer = unfit(
+        find_model("meta-llama/Llama-3.1-8B-Instruct"), find_device("rtx4090"), Setup("vllm"), 131_072, 1
+    )
+    both = [way for way in answer.ways_out if way.setup.weights != "bf16" and way.setup.kv == "fp8"]
+    assert [way.words for way in both] == ["weights in fp8 (quantized while loading), and a KV cache in fp8"]
+
+
+def test_a_smaller_load_is_told_to_the_engine() -> None:
+    """With fewer sequences the engine sizes its step by them: on an H100 that frees gigabytes of gpt-oss-120b's."""
+    answer = unfit(
+        find_model("openai/gpt-oss-120b"), find_device("h100"), Setup("vllm", weights="mxfp4"), 131_072, 4
+    )
+    fewer = answer.ways_out[0]
+    assert fewer.words == "1 sequence at once instead of 4"
+    assert fewer.setup.max_sequences == 1
+    assert answer.memory.activations - fewer.memory.activations > 5 * GIB
