@@ -11,6 +11,8 @@ from inferry.cli.facts_file import read_own_facts
 from inferry.core.errors import ConfigError
 from inferry.core.facts_settings import Facts
 
+from .conftest import Run
+
 CONFIG = {
     "model_type": "llama",
     "hidden_size": 2048,
@@ -80,3 +82,16 @@ def test_more_usable_than_there_is_makes_no_sense() -> None:
         Facts.model_validate(
             {"devices": {"d": {"like": "l4", "nameplate_memory": "24GiB", "usable_memory": "25GiB"}}}
         )
+
+
+def test_a_plan_takes_them(folder: Path, run: Run) -> None:
+    """A device that only its owner knows, at its owner's price; without the file it is unknown."""
+    path = folder / "facts.yaml"
+    path.write_text("facts: {devices: {ours: {like: l40s, usd_per_hour: 0.25}}}\n")
+    asked = ("plan", "Qwen/Qwen2.5-7B-Instruct", "--gpu", "ours", "--count", "1", "--engine", "vllm")
+    shown = run(*asked, "--facts", str(path))
+    assert "1 x ours for 0.25 USD/h" in " ".join(shown.out.split())
+    unknown = run(*asked)
+    assert unknown.code == 1
+    assert "'ours' is no device of the catalog" in unknown.err
+    assert "--facts" in unknown.err
