@@ -138,6 +138,8 @@ class Architecture:
     max_position: int
     native_format: WeightFormat = "bf16"
     quantized_parts: Literal["linear", "experts", "linear_and_head"] = "linear"
+    attention_format: WeightFormat | None = None
+    """Where the checkpoint stores its mixers in another format than `native_format`: bf16 for many 4-bit ones."""
     group_size: int | None = None
     """Weights per scale of a quantized checkpoint, where it says one."""
     vision_params: int = 0

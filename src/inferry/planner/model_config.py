@@ -89,6 +89,7 @@ def architecture_from_config(name: str, config: Mapping[str, Any], *, source: st
         max_position=max_position,
         native_format=stored.native_format,
         quantized_parts=stored.quantized_parts,
+        attention_format=stored.attention_format,
         group_size=stored.group_size,
         vision_params=vision.params,
         vision_hidden=tower_hidden(config),

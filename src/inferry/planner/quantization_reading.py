@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from .architecture import WeightFormat
@@ -18,6 +19,7 @@ class StoredFormat:
     native_format: WeightFormat
     quantized_parts: QuantizedParts = "linear"
     group_size: int | None = None
+    attention_format: WeightFormat | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -28,6 +30,12 @@ _DTYPES: Mapping[str, WeightFormat] = {
     "bf16": "bf16",
     "fp16": "fp16",
 }
+_MIXER = re.compile(
+    r"(self_attn|\battn|attention)\W*$|(self_attn|\battn|attention)\.(q|k|v|o|qkv|q_a|q_b|kv_b|out)_proj"
+)
+"""Whole mixers or their projections; their norms, indexers and the router stay in 16 bit nearly everywhere."""
+_MANY_LAYERS = 20
+_EXPERT_KEYS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
 _METHODS: Mapping[str, WeightFormat] = {
     "awq": "awq",
     "gptq": "gptq",
@@ -50,13 +58,12 @@ def read_stored_format(config: Mapping[str, Any], text: Mapping[str, Any]) -> St
     if (
         text.get("expert_dtype") == "fp4"
     ):  # DeepSeek-V4: what is not an expert is FP8, which is not told apart
-        note = "its experts are stored as mxfp4, the rest in fp8, which is counted as 16 bit"
-        return StoredFormat("mxfp4", "experts", 32, (note,))
+        return StoredFormat("mxfp4", "experts", 32, attention_format="fp8_block")
     method = str(said.get("quant_method") or said.get("quant_algo") or "").lower().replace("_", "-")
     bits = said.get("bits") or said.get("w_bit")
     group = said.get("group_size") or said.get("q_group_size")
     group = group if isinstance(group, int) and group > 0 else None
-    if method == "fp8":
+    if method == "fp8" and "config_groups" not in said:
         block = said.get("weight_block_size")
         found = StoredFormat("fp8_block" if block else "fp8", group_size=block[-1] if block else None)
     elif method in ("compressed-tensors", "modelopt", "modelopt-fp4", "quark") or "config_groups" in said:
@@ -72,7 +79,7 @@ def read_stored_format(config: Mapping[str, Any], text: Mapping[str, Any]) -> St
     else:
         note = f"its quantization method {method!r} is not known; its weights are taken as {plain}"
         return StoredFormat(plain, notes=(note,))
-    return _with_parts(found, said)
+    return _with_parts(found, said, has_experts=any(text.get(key) for key in _EXPERT_KEYS))
 
 
 def _from_groups(said: Mapping[str, Any], plain: WeightFormat) -> StoredFormat:
@@ -93,32 +100,42 @@ def _from_groups(said: Mapping[str, Any], plain: WeightFormat) -> StoredFormat:
     weights = min(schemes, key=lambda scheme: scheme.get("num_bits") or 16)
     bits, kind, size = weights.get("num_bits"), weights.get("type"), weights.get("group_size")
     packing = str(said.get("format") or "")
-    notes = ("its layers are quantized in several ways; planned as the narrowest of them",) if len(
-        {scheme.get("num_bits") for scheme in schemes}
-    ) > 1 else ()  # fmt: skip
     if bits == 4 and kind == "float":
         narrow: WeightFormat = "mxfp4" if size == 32 or "mxfp4" in packing else "nvfp4"
-        return StoredFormat(narrow, group_size=size or (32 if narrow == "mxfp4" else 16), notes=notes)
+        mixers: WeightFormat | None = "fp8" if _wider_mixers(groups) else None
+        return StoredFormat(
+            narrow, group_size=size or (32 if narrow == "mxfp4" else 16), attention_format=mixers
+        )
     if bits == 4:
-        return StoredFormat("int4", group_size=size, notes=notes)
+        return StoredFormat("int4", group_size=size)
     if bits == 8 and kind == "float":
         block = weights.get("block_structure") or weights.get("strategy") == "block"
-        return StoredFormat("fp8_block" if block else "fp8", group_size=128 if block else None, notes=notes)
+        return StoredFormat("fp8_block" if block else "fp8", group_size=128 if block else None)
     if bits == 8:
-        return StoredFormat("int8", notes=notes)
+        return StoredFormat("int8")
     return StoredFormat(plain, notes=(f"its weights have {bits} bits of type {kind}, which is not known",))
 
 
+def _wider_mixers(groups: object) -> bool:
+    """Whether a group of 8 bits names the mixers, beside one of 4 bits for the rest."""
+    if not isinstance(groups, Mapping):
+        return False
+    wide = [group for group in groups.values() if (group.get("weights") or {}).get("num_bits") == 8]
+    return any(_MIXER.search(str(target)) for group in wide for target in group.get("targets") or ())
+
+
 def _mixed(said: Mapping[str, Any]) -> StoredFormat:
-    """ModelOpt's MIXED_PRECISION: a scheme per layer."""
+    """ModelOpt's MIXED_PRECISION: a scheme per layer. Its 4-bit layers are the experts, the rest is 8 bits wide."""
     layers = said.get("quantized_layers")
-    schemes = [str(each.get("quant_algo")) for each in layers.values()] if isinstance(layers, Mapping) else []
-    narrow = any("NVFP4" in scheme for scheme in schemes)
-    note = "its layers are quantized in several ways; planned as the narrowest of them"
-    return StoredFormat("nvfp4" if narrow else "fp8", group_size=16 if narrow else None, notes=(note,))
+    schemes = (
+        {str(each.get("quant_algo")) for each in layers.values()} if isinstance(layers, Mapping) else set()
+    )
+    if not any("NVFP4" in scheme for scheme in schemes):
+        return StoredFormat("fp8")
+    return StoredFormat("nvfp4", group_size=16, attention_format="fp8" if "FP8" in schemes else None)
 
 
-def _with_parts(found: StoredFormat, said: Mapping[str, Any]) -> StoredFormat:
+def _with_parts(found: StoredFormat, said: Mapping[str, Any], *, has_experts: bool) -> StoredFormat:
     """Which parts stay in 16 bit, by the names that the config excludes."""
     kept = [
         str(name)
@@ -131,23 +148,22 @@ def _with_parts(found: StoredFormat, said: Mapping[str, Any]) -> StoredFormat:
         )
         for name in said.get(key) or ()
     ]
-    attention_kept = any("self_attn" in name or "attention" in name for name in kept)
-    mlp_kept = sum("experts" not in name and "mlp" in name and "gate." not in name for name in kept) > 8
-    if found.native_format == "mxfp4" or (attention_kept and _names_all_layers(kept)):
-        return StoredFormat(found.native_format, "experts", found.group_size, found.notes)
-    head_kept = not kept or any("lm_head" in name for name in kept)
-    if said.get("lm_head") or (not head_kept and "lm_head" in str(said.get("config_groups") or "")):
-        return StoredFormat(found.native_format, "linear_and_head", found.group_size, found.notes)
-    notes = found.notes
-    if mlp_kept:
-        notes = (*notes, "some of its MLP layers stay in 16 bit, which is not counted")
-    return StoredFormat(found.native_format, "linear", found.group_size, notes)
+    if found.quantized_parts == "experts":  # gpt-oss: that is what its method means
+        return found
+    if _of_all_layers([name for name in kept if _MIXER.search(name)]):
+        # DeepSeek-V4's 4-bit copies keep FP8, not 16 bit, in what they exclude.
+        mixers: WeightFormat = "fp8_block" if said.get("weight_block_size") else "bf16"
+        return replace(found, attention_format=mixers, quantized_parts="experts" if has_experts else "linear")
+    head_kept = not kept or any(name.endswith("head") or "lm_head" in name for name in kept)
+    head_named = "lm_head" in str(said.get("config_groups") or said.get("quantized_layers") or "")
+    if said.get("lm_head") is True or (not head_kept and head_named):
+        return replace(found, quantized_parts="linear_and_head")
+    return found
 
 
-def _names_all_layers(kept: list[str]) -> bool:
-    """A pattern, or one entry for each of many layers; one odd layer is no rule."""
-    named = [name for name in kept if "self_attn" in name]
-    return any("*" in name for name in named) or len(named) >= 12
+def _of_all_layers(names: list[str]) -> bool:
+    """A pattern, or one entry for each of many layers; some odd layers are no rule."""
+    return any("*" in name for name in names) or len(names) >= _MANY_LAYERS
 
 
 def _first(one: Mapping[str, Any], other: Mapping[str, Any], *keys: str) -> Any:
