@@ -21,9 +21,9 @@ from inferry.planner.facts.device_catalog import known_devices, look_up
 
 CPU_NAME = "this-cpu"
 CORE_BANDWIDTH = 10e9
-"""Bytes/s that one core reads: an estimate for those who have not run `inferry calibrate`; servers' cores do 8 to 15."""
+"""Bytes/s that one core reads: a rule of thumb, for those who have not run `inferry calibrate`."""
 CORE_CLOCK = 2.5e9
-"""An estimate as well: base clocks of servers' CPUs are 2 to 3 GHz."""
+"""A rule of thumb as well: base clocks of servers' CPUs are 2 to 3 GHz."""
 FLOPS_PER_CLOCK = {"AVX-512": 32, "AVX2": 16, "SVE": 16, "NEON": 8}
 """FP32 operations of one core: half of two multiply-adds per clock and lane, which products of matrices rarely exceed."""
 FLOPS_PER_CLOCK_LEAST = 4
