@@ -12,19 +12,26 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import planner_kv
-from benchmarks.planner_scores import Scores, as_markdown
+from benchmarks.planner_scores import LeftOut, Scores, as_markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "accuracy.md"
+LINES_MAX = 60
 
 
 def main() -> int:
     wanted = _parser().parse_args()
     if wanted.kv is None and wanted.throughput is None:
         _parser().error("nothing to score: give --kv FILE.csv, --throughput FILE.csv or both")
+    for path in (wanted.kv, wanted.throughput):
+        if path is not None and not path.is_file():
+            _parser().error(f"there is no file {path}")
     scores: dict[str, Scores] = {}
     if wanted.kv is not None:
         scores["kv"] = planner_kv.score(wanted.kv)
@@ -65,10 +72,18 @@ def write_section(page: Path, name: str, score: Scores) -> None:
     if not found or not closed:
         raise SystemExit(f"{page}: the marks '{begin}' and '{end}' are missing")
     figures = "\n".join(f"- {figure.line()}" for figure in score.figures)
-    left = "\n".join(f"- {each.row}: {each.why}" for each in score.left_out)
+    left = "\n".join(f"- {line}" for line in left_lines(score.left_out))
     notes = "".join(f"\n{note}\n" for note in score.notes)
     body = f"{figures}\n{notes}\n{as_markdown(score.table)}\n\nLeft out, and why:\n\n{left}\n"
     page.write_text(f"{before}{begin}\n\n{body}\n{end}{after}", encoding="utf-8")
+
+
+def left_lines(left: Sequence[LeftOut]) -> list[str]:
+    """A line per row, or where a page would drown in them, one per reason."""
+    if len(left) <= LINES_MAX:
+        return [f"{each.row}: {each.why}" for each in left]
+    reasons = Counter(re.sub(r"\b(tp|kv)\d+", "another row", each.why) for each in left)
+    return [f"{rows} rows: {why}" for why, rows in reasons.most_common()]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -72,6 +72,33 @@ KV: tuple[tuple[str, KvFormat], ...] = (
     ("fp32", "fp32"),
     ("auto", "bf16"),
 )
+COLUMNS = {
+    "id",
+    "engine",
+    "engine_version",
+    "model",
+    "params_or_arch_note",
+    "gpu",
+    "gpu_mem_total_gib",
+    "tp",
+    "pp",
+    "dp",
+    "weight_format",
+    "kv_dtype",
+    "mem_fraction",
+    "max_model_len",
+    "max_num_batched_tokens",
+    "enforce_eager",
+    "weights_gib_per_gpu",
+    "avail_before_load_gib",
+    "avail_after_load_gib",
+    "kv_mem_gib_per_gpu",
+    "kv_tokens",
+    "grade",
+    "note",
+}
+"""That are read; others may be there."""
+
 IMPOSSIBLE_SHARE = 1.03
 """A start whose weights and printed cache exceed its budget by more than that was not made with the settings told."""
 
@@ -99,7 +126,11 @@ def read_starts(path: Path) -> tuple[list[Start], list[LeftOut]]:
     starts: list[Start] = []
     left_out: list[LeftOut] = []
     with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file, restkey="more"):
+        reader = csv.DictReader(file, restkey="more")
+        missing = COLUMNS - set(reader.fieldnames or ())
+        if missing:
+            raise SystemExit(f"{path}: no column named {', '.join(sorted(missing))}")
+        for row in reader:
             # A source with a comma pushes the note one field on.
             row["note"] = " ".join([row["note"] or "", *row.pop("more", [])])
             start = _start({key: (value or "").strip() for key, value in row.items()})
@@ -268,9 +299,6 @@ def _number(text: str) -> float | None:
 
 
 def _integer(text: str) -> int | None:
-    found = (
-        re.match(r"\d+(?=\D|$)", text.replace(",", ""))
-        if not text.endswith("-class")
-        else re.match(r"\d+", text)
-    )
-    return int(found[0]) if found else None
+    """The number that a cell begins with: `40960 (default)`, `4096-class`, `32k`."""
+    found = re.match(r"(\d+)(k\b)?", text.replace(",", ""), re.IGNORECASE)
+    return int(found[1]) * (1024 if found[2] else 1) if found else None

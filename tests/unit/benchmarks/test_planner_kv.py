@@ -179,3 +179,21 @@ def test_quantiles_and_tables() -> None:
     assert quantile([4, 1, 3, 2], 0.5) == 2.5
     assert quantile([0, 10], 0.9) == 9
     assert as_markdown([{"a": 1.23456, "b": None}]) == "| a | b |\n| --- | --- |\n| 1.235 |  |"
+
+
+def test_numbers_as_people_write_them(tmp_path: Path) -> None:
+    """`16000`, `16,000 (default)` and a file of 16k mean lengths, not the first digits."""
+    lengths = ({"max_model_len": text} for text in ("16000", "16,000 (default)", "16000-class"))
+    predicted = {row["predicted"] for row in score(written(tmp_path / "kv.csv", *lengths)).table}
+    assert len(predicted) == 1
+    hybrid = {"model": "google/gemma-3-27b-it", "kv_mem_gib_per_gpu": "", "weights_gib_per_gpu": ""}
+    same = ({"max_model_len": text} | hybrid for text in ("16384", "16k"))
+    assert len({row["predicted"] for row in score(written(tmp_path / "k.csv", *same)).table}) == 1
+
+
+def test_a_file_of_another_schema_is_refused_by_name(tmp_path: Path) -> None:
+    """It says which columns are missing."""
+    path = tmp_path / "other.csv"
+    path.write_text("id,engine\n1,vllm\n", encoding="utf-8")
+    with pytest.raises(SystemExit, match=r"no column named .*kv_tokens"):
+        score(path)
