@@ -154,7 +154,7 @@ def _with_parts(found: StoredFormat, said: Mapping[str, Any], *, has_experts: bo
         # DeepSeek-V4's 4-bit copies keep FP8, not 16 bit, in what they exclude.
         mixers: WeightFormat = "fp8_block" if said.get("weight_block_size") else "bf16"
         return replace(found, attention_format=mixers, quantized_parts="experts" if has_experts else "linear")
-    head_kept = not kept or any(name.endswith("head") or "lm_head" in name for name in kept)
+    head_kept = any(name.endswith("head") or "lm_head" in name for name in kept)
     head_named = "lm_head" in str(said.get("config_groups") or said.get("quantized_layers") or "")
     if said.get("lm_head") is True or (not head_kept and head_named):
         return replace(found, quantized_parts="linear_and_head")
