@@ -19,6 +19,10 @@ SGLANG_BY_TENSOR_PARALLEL = ((16, 0.79), (8, 0.81), (4, 0.85), (2, 0.87), (1, 0.
 SGLANG_RESERVED_GIB = ((35, 2.8, 0.1), (90, 9.5, 0.5), (160, 12.0, 0.5), (float("inf"), 32.0, 0.0))
 """server_args.py from 0.4.8: up to that GiB, a base, and more per GPU of the replica."""
 
+SGLANG_STEPS = ((35, 2048, 24), (60, 4096, 80), (160, 8192, 256), (float("inf"), 16384, 512))
+"""server_args.py from 0.5.4: up to that GiB, the tokens of a prefill chunk, and the largest batch of a CUDA graph. An RTX
+4090 has 0.847 by them, an H100 0.836."""
+
 MULTIMODAL_BATCHED_TOKENS = 5120
 """vLLM V0's least for models with images (config.py, _MULTIMODAL_MODEL_MAX_NUM_BATCHED_TOKENS)."""
 
@@ -58,7 +62,17 @@ def _fraction(engine: EngineMemory, device: Device, setup: Setup) -> float:
         total_gib = device.memory_bytes / GIB
         _, base, each = next(row for row in SGLANG_RESERVED_GIB if total_gib < row[0])
         return round((total_gib - base - each * gpus * setup.pipeline_parallel) / total_gib, 3)
+    if engine.fraction_rule == "by_step":
+        return _fraction_by_step(device.memory_bytes / GIB, gpus * setup.pipeline_parallel)
     return engine.fraction
+
+
+def _fraction_by_step(total_gib: float, gpus: int) -> float:
+    chunk, batch = next((chunk, batch) for below, chunk, batch in SGLANG_STEPS if total_gib < below)
+    reserved_gib = (512 + 1.5 * chunk + 2 * batch + 1024 * gpus / 8) / 1024
+    if total_gib > 60:
+        reserved_gib = max(reserved_gib, 10.0)
+    return round((total_gib - reserved_gib) / total_gib, 3)
 
 
 def _batched_tokens(

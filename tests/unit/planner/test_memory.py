@@ -116,6 +116,12 @@ def test_newer_sglang_reserves_by_the_size_of_the_device() -> None:
     assert limits_of(LLAMA_8B, gpu(79.19, memory_gib=80), Setup("sglang", "0.4.9")).fraction == 0.875
 
 
+@pytest.mark.parametrize(("memory_gib", "expected"), [(24, 0.847), (79.65, 0.835)])
+def test_the_newest_sglang_reserves_by_its_step(memory_gib: float, expected: float) -> None:
+    """RTX 4090: 512 + 3,072 + 48 + 128 MiB of 24,576; H100: 512 + 12,288 + 512 + 128 of 81,559."""
+    assert limits_of(LLAMA_8B, gpu(memory_gib, memory_gib=memory_gib), Setup("sglang")).fraction == expected
+
+
 def test_defaults_of_vllm_follow_the_device() -> None:
     """1,024 sequences and 8,192 tokens from 70 GiB on, but not on an A100; 256 and 2,048 below."""
     large, a100, small = (

@@ -28,7 +28,7 @@ class EngineMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     law: Law
     fraction: float
     """The default."""
-    fraction_rule: Literal["", "by_tensor_parallel", "by_memory"] = ""
+    fraction_rule: Literal["", "by_tensor_parallel", "by_memory", "by_step"] = ""
     block_tokens: int
     windows_as_full: bool
     graphs_in_budget: bool
