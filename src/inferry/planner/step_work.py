@@ -226,6 +226,8 @@ def touched(matrices: Matrices, tokens: float) -> float:
 def reduce_ms(model: StepModel, tokens: float) -> float:
     """All-reduces of one pass over `tokens`, two per layer, 16-bit activations, at the link's rate."""
     ways = model.setup.tensor_parallel * model.setup.data_parallel
+    if ways == 1:  # CPUs and Apple chips have no link
+        return 0.0
     moved = 2 * model.matrices.layers * tokens / model.ranks * model.arch.hidden * 2.0 * 2 * (ways - 1) / ways
     return 1e3 * moved / model.device.link_bytes_per_s
 
