@@ -85,13 +85,15 @@ NO_OFFSET = 1e-4
 STEP_STIFFNESS = Stiffness(base={"": 0.15}, engine={"": 0.1}, pair={})
 TTFT_STIFFNESS = Stiffness(
     base={"": 0.4, "slot_wait": 0.03},
-    engine={"request": 1.0, "prefill_queue": 1.0, "intake": 0.5},
+    engine={"request": 1.0, "prefill_queue": 1.0},
     pair={"request": 0.5},
 )
 """Waiting for a slot is Little's law, nearly without freedom. What differs between engines is what a request costs before
 its prefill, and in how far prompts queue; a prefill itself is known from how it delays the steps beside it."""
 OFFSET_MIN = 1e-3
 """Smaller ones are not worth a line."""
+BURST_STIFFNESS = Stiffness(base={"": 0.4, "slot_wait": 0.03}, engine={}, pair={})
+"""Too few models were measured in bursts for more."""
 BEND = 0.05
 """Where Huber's loss turns from square to straight."""
 NOISE = 0.15
@@ -204,8 +206,8 @@ def fit(samples: Sequence[Sample], residuals: Residual | None = None) -> SpeedCo
     half = SpeedConstants({"step": step}, {})
     loops = [sample for sample in samples if sample.run.load.all_at_once is None]
     bursts = [sample for sample in samples if sample.run.load.all_at_once is not None]
-    ttft = _fit_ttft(loops, half, ttft_row, TTFT_PRIORS)
-    burst = _fit_ttft(bursts, half, burst_row, BURST_PRIORS)
+    ttft = _fit_ttft(loops, half, ttft_row, TTFT_PRIORS, TTFT_STIFFNESS)
+    burst = _fit_ttft(bursts, half, burst_row, BURST_PRIORS, BURST_STIFFNESS)
     return SpeedConstants({"step": step, "ttft": ttft, "burst": burst}, residuals or {})
 
 
@@ -214,10 +216,11 @@ def _fit_ttft(
     known: SpeedConstants,
     row: Callable[[Sample, SpeedConstants], list[float]],
     priors: Mapping[str, float],
+    stiffness: Stiffness,
 ) -> dict[str, dict[str, float]]:
     parts = np.array([row(sample, known) for sample in samples])
     ttft = np.array([sample.run.ttft_ms for sample in samples], float)
-    return fit_quantity(samples, parts, ttft, priors, TTFT_STIFFNESS)
+    return fit_quantity(samples, parts, ttft, priors, stiffness)
 
 
 def step_row(sample: Sample) -> list[float]:
@@ -280,14 +283,19 @@ def all_ratios(samples: Sequence[Sample], runs: Sequence[Run]) -> tuple[Ratios, 
 
 
 def bounds(values: Sequence[tuple[str, float]]) -> Residuals:
-    """The narrowest quantiles that, taken from all other models, hold COVERAGE of the ratios of a model left out."""
-    models = sorted({model for model, _ in values})
+    """The narrowest quantiles that, taken from all other models, hold COVERAGE of the ratios of models left out: of all
+    rows, and on average of each model's rows, since the next model is a new one."""
+    by_model: dict[str, list[float]] = {}
+    for model, ratio in values:
+        by_model.setdefault(model, []).append(ratio)
     for level in LEVELS:
-        inside = 0
-        for model in models:
+        shares, inside = [], 0
+        for model, own in by_model.items():
             low, high = _quantiles([ratio for other, ratio in values if other != model], level)
-            inside += sum(low <= ratio <= high for other, ratio in values if other == model)
-        if inside >= COVERAGE * len(values):
+            held = sum(low <= ratio <= high for ratio in own)
+            shares.append(held / len(own))
+            inside += held
+        if inside >= COVERAGE * len(values) and sum(shares) >= COVERAGE * len(shares):
             break
     low, high = _quantiles([ratio for _, ratio in values], level)
     return Residuals(round(low, 3), round(high, 3))

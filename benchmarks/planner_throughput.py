@@ -55,7 +55,14 @@ def score(path: Path) -> Scores:
     figures: list[Figure] = []
     for quantity in QUANTITIES:
         figures += _figures(quantity, runs, found, plain)
-    figures += [order_agreement(runs, found), chosen_well(runs, found)]
+    figures += [order_agreement(runs, found), *chosen_well(runs, found)]
+    loops = [(run, now) for run, now in zip(runs, found, strict=True) if run.kind == "closed_loop"]
+    for quantity in QUANTITIES:
+        pairs = [(quantity.predicted(now).value, quantity.measured(run)) for run, now in loops]
+        errors = [100 * abs(value / truth - 1) for value, truth in pairs if truth]
+        figures.append(
+            Figure(f"{quantity.name}, closed loops alone, median error", median(errors), "%", len(errors))
+        )
     about = (
         f"Speed: {len(runs)} rows of {path.name}; each model predicted by constants fitted without it "
         f"({len(samples)} training rows of {len({sample.run.base for sample in samples})} models)"

@@ -93,3 +93,7 @@ class Performance:
     """In words: KV cache, max_num_seqs, compute, bandwidth, arrivals."""
     parts_ms: Mapping[str, float]
     """What one decode step is made of, by cause; their sum is the step."""
+    ttft_wait_ms: float = 0.0
+    """Of `ttft_ms`, the mean wait behind the prompts of others: the part that differs from request to request."""
+    prefill_busy: float = 0.0
+    """Share of the time that prefills take, in an open loop; 0 for the other loads."""

@@ -64,7 +64,8 @@ def predict(
     point = operating_point(times, load, slots_of(arch, device, setup, load))
     parts = step_parts(times, load, point.decodes)
     itl_ms = sum(parts.values())
-    ttft_ms = _ttft_ms(times, load, point, itl_ms)
+    first = _ttft_parts_ms(times, load, point, itl_ms)
+    ttft_ms = sum(first.values())
     requests = _requests_per_s(load, point, itl_ms, ttft_ms)
     groups = groups_of(device, setup)
     kind = "all at once" if load.all_at_once is not None else "saturated" if point.waiting else ""
@@ -78,6 +79,8 @@ def predict(
         queued=point.waiting,
         limited_by=point.limited_by,
         parts_ms=parts,
+        ttft_wait_ms=sum(first.get(term, 0.0) for term in ("prefill_queue", "slot_wait", "intake")),
+        prefill_busy=prefill_busy(times, load),
     )
 
 
@@ -100,9 +103,7 @@ def step_parts(times: StepTimes, load: Load, decodes: float) -> dict[str, float]
     stages of a pipeline do that side by side."""
     prompts = decodes / load.output_tokens / times.model.setup.pipeline_parallel
     context = load.input_tokens + load.output_tokens / 2
-    parts = times.step_parts_ms(
-        decodes, context, load.input_tokens * (1 - load.prefix_hit), prompts, min(1.0, prompts)
-    )
+    parts = times.step_parts_ms(decodes, context, _prompt_tokens(load), prompts, min(1.0, prompts))
     if load.all_at_once is not None:
         parts["burst"] = times.constants["burst"] * decodes
     return parts
@@ -141,19 +142,31 @@ def _bound_by(times: StepTimes, load: Load, decodes: float) -> str:
     return "compute" if compute > parts["weights"] + parts["experts"] + parts["kv"] else "bandwidth"
 
 
-def _ttft_ms(times: StepTimes, load: Load, point: Point, itl_ms: float) -> float:
-    prefill_ms = times.prefill_ms(load.input_tokens * (1 - load.prefix_hit))
+def _prompt_tokens(load: Load) -> float:
+    return load.input_tokens * (1 - load.prefix_hit)
+
+
+def prefill_busy(times: StepTimes, load: Load) -> float:
+    """Share of the time that prefills take under an open loop."""
+    each_ms = times.prefill_ms(_prompt_tokens(load))
+    return min(_BUSY_MAX, (load.requests_per_s or 0.0) * each_ms / 1e3)
+
+
+def _ttft_parts_ms(times: StepTimes, load: Load, point: Point, itl_ms: float) -> dict[str, float]:
+    prefill_ms = times.prefill_ms(_prompt_tokens(load))
     cycle_ms = load.output_tokens * itl_ms
+    constants = times.ttft_constants
     if load.requests_per_s is not None:
         # Pollaczek-Khinchine with equal prefills: arrivals are spread, so that the closed loop's queue does not form.
-        busy = min(_BUSY_MAX, load.requests_per_s * prefill_ms / 1e3)
+        busy = prefill_busy(times, load)
         terms = first_token_terms(itl_ms, prefill_ms, 1.0, prefill_ms * busy / (2 * (1 - busy)))
     elif load.all_at_once is not None:
         terms = burst_terms(prefill_ms, cycle_ms, point.decodes, point.waiting)
-        return sum(times.burst_constants[term] * ideal for term, ideal in terms.items())
+        constants = times.burst_constants
     else:
-        terms = first_token_terms(itl_ms, prefill_ms, point.decodes, cycle_ms * point.waiting / point.decodes)
-    return sum(times.ttft_constants[term] * ideal for term, ideal in terms.items())
+        slot_wait_ms = cycle_ms * point.waiting / point.decodes
+        terms = first_token_terms(itl_ms, prefill_ms, point.decodes, slot_wait_ms)
+    return {term: constants[term] * ideal for term, ideal in terms.items()}
 
 
 def _requests_per_s(load: Load, point: Point, itl_ms: float, ttft_ms: float) -> float:
