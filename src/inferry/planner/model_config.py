@@ -76,6 +76,7 @@ def architecture_from_config(name: str, config: Mapping[str, Any], *, source: st
     vocab = fields.count("vocab_size", "padded_vocab_size")
     stored = read_stored_format(config, text)
     vision = count_vision(name, config, hidden)
+    other = _other_params(fields, family, hidden, vocab, layers)
     if model_type in _TOLD_AS_TWO:
         notes.append(f"each of its {layers} layers is told as two, by their caches")
     if unread := fields.unread_sizes():
@@ -96,7 +97,7 @@ def architecture_from_config(name: str, config: Mapping[str, Any], *, source: st
         vision_patches_per_token=patches_per_token(config),
         mtp_layers=fields.count_or(0, "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules"),
         position_params=_position_params(fields, model_type, hidden),
-        other_params=_other_params(fields, family, hidden, vocab),
+        other_params=other,
         source=source,
         notes=(*notes, *stored.notes, *vision.notes),
     )
@@ -253,7 +254,7 @@ def _position_params(fields: ConfigFields, model_type: str, hidden: int) -> int:
     return positions * hidden if model_type in ("gpt2", "gpt_bigcode", "gpt_neo") else 0
 
 
-def _other_params(fields: ConfigFields, family: Family, hidden: int, vocab: int) -> int:
+def _other_params(fields: ConfigFields, family: Family, hidden: int, vocab: int, layers: int) -> int:
     found = hidden if family.biased_norms else 0  # the bias of the last norm
     if family.head_bias:
         found += vocab
@@ -261,4 +262,19 @@ def _other_params(fields: ConfigFields, family: Family, hidden: int, vocab: int)
         found += 2 * hidden  # a norm after the embedding
     if fields.get("model_type") == "olmo":
         found -= hidden  # its norms have no weights, the last one neither
+    return found + _per_layer_embeddings(fields, hidden, layers)
+
+
+def _per_layer_embeddings(fields: ConfigFields, hidden: int, layers: int) -> int:
+    """Gemma 3n and the small Gemma 4: a narrow embedding for each layer, and what brings it to the layer's width.
+
+    Gemma 3n also has low-rank residuals and several streams (transformers, `modeling_gemma3n.py`).
+    """
+    width = fields.count_or(0, "hidden_size_per_layer_input")
+    rows = fields.count_or(0, "vocab_size_per_layer_input")
+    rank, streams = fields.count_or(0, "laurel_rank"), fields.count_or(1, "altup_num_inputs")
+    found = layers * (2 * hidden * rank + hidden) if rank else 0
+    found += 2 * (streams - 1) * hidden * hidden
+    if width:
+        found += (rows + hidden) * layers * width + width + layers * (2 * hidden * width + hidden)
     return found
