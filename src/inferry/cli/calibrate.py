@@ -64,8 +64,13 @@ def _measure(quick: bool, engine: str | None, model: str | None) -> Calibration:
     from inferry.fleet.calibration_file import read_calibration, write_calibration
 
     home = inferry_home(os.environ)
-    calibration = measure_machine(os.environ, quick=quick)
-    before = read_calibration(home, calibration.host)
+    # Engines bring a torch of their own.
+    pythons = tuple(sorted((home / "engines").glob("*/bin/python")))
+    calibration = measure_machine(os.environ, quick=quick, pythons=pythons)
+    try:
+        before = read_calibration(home, calibration.host)
+    except ConfigError:  # of another version, or damaged: it is taken again now
+        before = None
     engines = () if before is None else before.engines
     if engine is not None and model is not None:
         from inferry.cli.calibrate_engine import calibrate_engine

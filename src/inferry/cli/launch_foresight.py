@@ -51,16 +51,17 @@ class Foreseer:
     host: Fingerprint
 
     def foresee(self, plan: DeploymentPlan) -> Foresight | None:
-        """None for engines, models and devices that the planner knows nothing of. Reads files; call it in a thread."""
+        """None for engines, models and devices that the planner knows nothing of. Reads files; call it in a thread.
+
+        Raises ConfigError where what was calibrated or learned can't be read.
+        """
         if plan.model_path is None:
             return None
         try:
             model = read_local_model(plan.model_path)
-            said = (
-                self._on_cpu(plan, model) if self._is_on_cpu(plan.deployment) else self._on_gpu(plan, model)
-            )
         except ConfigError:
             return None
+        said = self._on_cpu(plan, model) if self._is_on_cpu(plan.deployment) else self._on_gpu(plan, model)
         if said is None:
             return None
         name, version = _name(plan, model), getattr(plan.deployment, "version", None)

@@ -16,9 +16,9 @@ from .kv_cache import kv_bytes_per_token
 from .setup import Setup
 
 LLAMACPP_BASE_BYTES = 46_000_000
-"""Measured with xllamacpp 2026.10: 46 MB beside weights and KV cache, the same for four models from 0.3 to 1.1 GB."""
+"""Measured with xllamacpp 2026.10 on models of 0.33B parameters in Q4_1 and Q8_0, beside weights and KV cache."""
 VLLM_CPU_BASE_BYTES = 1_906_000_000
-"""Measured with vLLM 0.32.0+cpu: Python, torch and its libraries in two processes, the same at 1 and 2 GiB of KV cache."""
+"""Measured with vLLM 0.32.0+cpu: Python, torch and its libraries in all its processes, the same at 1 and 2 GiB of KV cache."""
 REPACKED_TYPES = frozenset({"Q4_0", "Q4_K", "Q2_K", "IQ4_NL"})
 """On x86 with AVX2 (ggml-cpu/repack.cpp). Measured: Q4_0 and Q4_K are held twice, Q4_1 and Q8_0 once."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from inferry.cli import calibrate_machine, gpu_speed
@@ -61,6 +62,14 @@ def test_a_damaged_file_is_told(home: Path) -> None:
     assert isinstance(said.exception, ConfigError)
     assert "calibration.json: is damaged" in said.exception.message
     assert "--forget" in said.exception.message
+
+
+def test_a_damaged_file_is_replaced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measuring again is a way out, as the message says."""
+    (home / "calibration.json").write_text("{")
+    monkeypatch.setattr("inferry.cli.calibrate_machine.measure_machine", lambda *_, **__: calibration())
+    assert CliRunner().invoke(app, ["calibrate"]).exit_code == 0
+    assert read_calibration(home) == replace(calibration(), engines=())
 
 
 def test_what_is_known_is_shown_and_forgotten(home: Path) -> None:
