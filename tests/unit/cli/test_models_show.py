@@ -160,3 +160,9 @@ def test_a_part_that_is_missing_is_named(tmp_path: Path) -> None:
     first.write_bytes(b"GGUF")
     with pytest.raises(ConfigError, match=r"m-00002-of-00002\.gguf is missing"):
         model_facts(str(first), {})
+
+
+def test_the_page_shows_what_is_printed() -> None:
+    """The example in docs/models.md is the verb's own output."""
+    page = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert shown("qwen3:30b-a3b") in page
