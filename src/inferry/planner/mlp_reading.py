@@ -18,7 +18,7 @@ _EXPERT_WIDTH = (
 )  # fmt: skip
 _CORRECTED = {
     "deepseek_v3", "deepseek_v32", "kimi_k2", "glm4_moe", "glm4v_moe_text", "glm_moe_dsa", "glm4_moe_lite", "dots1",
-    "ernie4_5_moe", "mimo_v2_flash", "kimi_linear", "nemotron_h", "deepseek_v4", "bailing_moe_v2",
+    "ernie4_5_moe", "mimo_v2_flash", "kimi_linear", "nemotron_h", "deepseek_v4", "solar_open", "bailing_moe_v2",
 }  # fmt: skip
 """Balance the load by a bias per expert (arXiv 2408.15664), which the checkpoint holds."""
 
