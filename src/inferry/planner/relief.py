@@ -48,7 +48,7 @@ def reliefs(
         found += _if_good("more_devices", recommend(arch, as_many_as_it_takes(hardware), wish, physics))
     known = {each.device.name for each in hardware}
     others = [each for each in for_rent if each.device.name not in known]
-    if others and not found_good(found):
+    if others and not _has_more_devices(found):
         found += _if_good("other_devices", recommend(arch, others, wish, physics))
     if wish.budget_usd_per_hour is not None:
         found += _about_budget(arch, hardware, wish, best, physics)
@@ -61,8 +61,7 @@ def reliefs(
     return tuple(found)
 
 
-def found_good(found: Sequence[Relief]) -> bool:
-    """Whether some change keeps both load and SLO."""
+def _has_more_devices(found: Sequence[Relief]) -> bool:
     return any(each.change == "more_devices" for each in found)
 
 
