@@ -96,6 +96,10 @@ def _beside(predicted: Mapping[str, float], measured: Mapping[str, float]) -> st
         "output_tokens_per_s": ("output", "tokens/s"),
     }
     return ", ".join(
-        f"{units[name][0]} {measured[name]:.3g} {units[name][1]}, predicted {value:.3g}"
+        f"{units[name][0]} {_number(measured[name])} {units[name][1]}, predicted {_number(value)}"
         for name, value in predicted.items()
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
