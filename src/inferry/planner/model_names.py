@@ -35,20 +35,7 @@ _FORMATS: tuple[tuple[tuple[str, ...], WeightFormat], ...] = (
 """How repositories end, longest first."""
 _FP8_BY_BLOCKS = ("qwen", "zai-org", "zhipuai", "deepseek-ai", "minimaxai", "stepfun-ai")
 """Organizations whose own FP8 repositories scale blocks of 128 x 128, as DeepSeek-V3 does (arXiv 2412.19437, 3.3.2)."""
-_NO_CHANGE = (
-    "instruct",
-    "it",
-    "chat",
-    "hf",
-    "base",
-    "bf16",
-    "fp16",
-    "latest",
-    "resharded",
-    "class",
-    "pt",
-    "text",
-)
+_NO_CHANGE = frozenset("instruct it chat hf base bf16 fp16 latest resharded class pt qat".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,24 +48,31 @@ class NameReading:
     """Words before the name of the model were left out: a fine-tuned copy, judging by its name."""
 
 
-def name_key(name: str) -> str:
-    """Of the last part of a repository's name: `Qwen/Qwen2.5-7B` and `qwen2.5:7b` have the key `qwen2.5.7b`."""
-    return _key(_words(name))
+def name_keys(name: str) -> tuple[str, ...]:
+    """Under which keys a known model is filed: its whole name, and that without the words that change nothing.
+
+    Of the last part of a repository's name: `Qwen/Qwen2.5-7B` and `qwen2.5:7b` have the key `qwen2.5.7b`.
+    """
+    words = _words(name)
+    return _key(words), _key(_plain(words))
 
 
 def readings(name: str) -> Iterator[NameReading]:
-    """From the most literal to the freest. A name without any of the known ends has one reading, and its tails."""
+    """From the most literal to the freest: the name, without what changes nothing, without its format, its tails."""
     words = _words(name)
-    yield NameReading(_key(words))
-    yield from _without_ends(words, None, tuned=False)
     stripped, stored = _format_of(words, name)
+    yield NameReading(_key(words))
+    yield NameReading(_key(_plain(words)))
     if stored is not None:
         yield NameReading(_key(stripped), stored)
-        yield from _without_ends(stripped, stored, tuned=False)
+        yield NameReading(_key(_plain(stripped)), stored)
+    if "(" in name:
+        for reading in readings(name.partition("(")[0]):
+            if not reading.tuned:
+                yield reading
     # Fine-tuned copies carry their parent's name at the end: Hermes-3-Llama-3.1-8B.
     for start in range(1, len(stripped) - 1):
-        yield NameReading(_key(stripped[start:]), stored, tuned=True)
-        yield from _without_ends(stripped[start:], stored, tuned=True)
+        yield NameReading(_key(_plain(stripped[start:])), stored, tuned=True)
 
 
 def _key(words: list[str]) -> str:
@@ -92,12 +86,9 @@ def _words(name: str) -> list[str]:
     return words[1:] if words[:1] == ["meta"] and len(words) > 1 else words
 
 
-def _without_ends(words: list[str], stored: WeightFormat | None, *, tuned: bool) -> Iterator[NameReading]:
-    """Drops words at the end that change neither sizes nor formats."""
-    left = list(words)
-    while len(left) > 1 and left[-1] in _NO_CHANGE:
-        left.pop()
-        yield NameReading(_key(left), stored, tuned)
+def _plain(words: list[str]) -> list[str]:
+    """Without words that change neither sizes nor formats; a name of nothing else stays as it is."""
+    return [word for word in words if word not in _NO_CHANGE] or words
 
 
 def _format_of(words: list[str], name: str) -> tuple[list[str], WeightFormat | None]:

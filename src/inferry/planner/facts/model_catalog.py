@@ -17,7 +17,7 @@ from inferry.core.errors import ConfigError
 from inferry.core.suggest import did_you_mean
 from inferry.planner.architecture import Architecture, WeightFormat
 from inferry.planner.model_config import architecture_from_config
-from inferry.planner.model_names import NameReading, name_key, readings
+from inferry.planner.model_names import NameReading, name_keys, readings
 
 _GROUP_SIZES: Mapping[WeightFormat, int] = {
     "fp8_block": 128,
@@ -95,12 +95,17 @@ def _entries() -> Mapping[str, Mapping[str, Any]]:
 
 @functools.cache
 def _keys() -> Mapping[str, str]:
-    """Key of each name to the repository; a repository's own name wins over another one's alias."""
-    found: dict[str, str] = {}
+    """Key of each name to the repository. Whole names win over plain ones, a repository's own over an alias, and where
+    several have one plain name, the first."""
+    whole: dict[str, str] = {}
+    plain: dict[str, str] = {}
     for name, entry in _entries().items():
-        for also in entry.get("also", ()):
-            found[name_key(also)] = name
-    return {**found, **{name_key(name): name for name in _entries()}}
+        for spelling in (name, *entry.get("also", ())):
+            key, short = name_keys(spelling)
+            whole.setdefault(key, name)
+            plain.setdefault(short, name)
+    own = {name_keys(name)[0]: name for name in _entries()}
+    return {**plain, **whole, **own}
 
 
 @functools.cache
