@@ -33,6 +33,8 @@ STEP_PRIORS: Mapping[str, float] = {
     "weights": 1.3,
     "experts": 1.3,
     "kv": 1.3,
+    "latent_kv": 1.5,
+    "narrow_weights": 0.5,
     "compute": 1.5,
     "layers": 0.05,
     "moe_layers": 0.015,
@@ -53,7 +55,8 @@ STEP_PRIORS: Mapping[str, float] = {
     "prefill_parallel_layers": 0.02,
 }
 """Before any data: the maker's peaks are reached to 50-75 %, a layer launches in tens of microseconds. Times of layers,
-sequences and steps in ms."""
+sequences and steps in ms. `latent_kv` and `narrow_weights` come on top of `kv` and `weights`: latent caches and dense 4-bit
+weights are read with less of the bandwidth."""
 BURST_PRIORS: Mapping[str, float] = {"request": 30.0, "intake": 2.0, "prefill": 1.0, "slot_wait": 1.0}
 TTFT_PRIORS: Mapping[str, float] = {
     "request": 30.0,

@@ -64,6 +64,7 @@ _MULTIPLIES_IN: Mapping[WeightFormat, tuple[ComputeType, ...]] = MappingProxyTyp
     }
 )
 _SIXTEEN_BIT: tuple[ComputeType, ...] = ("bf16", "fp16")
+_FOUR_BIT: frozenset[WeightFormat] = frozenset({"nvfp4", "mxfp4", "int4", "awq", "gptq", "bnb4"})
 _EXPERTS_ONLY = frozenset({"nvfp4", "mxfp4", "int4"})
 """Formats whose checkpoints of mixture models leave attention in 16 bit (NVIDIA's and Moonshot's; gpt-oss)."""
 
@@ -238,10 +239,14 @@ def decode_terms(model: StepModel, decodes: float, context_tokens: float) -> dic
     batch = decodes / setup.pipeline_parallel
     bandwidth = model.device.bandwidth_bytes_per_s / 1e3
     parallel = setup.tensor_parallel * setup.data_parallel > 1
+    kv_ms = batch / model.ranks * kv_read_bytes(model, context_tokens) / bandwidth
+    narrow = setup.weights in _FOUR_BIT and is_quantized(model.arch, m, setup.weights)[0]
     return {
         "weights": model.fixed_bytes / bandwidth,
         "experts": model.expert_bytes * touched(m, batch) / bandwidth,
-        "kv": batch / model.ranks * kv_read_bytes(model, context_tokens) / bandwidth,
+        "kv": kv_ms,
+        "latent_kv": kv_ms if m.latent_layers else 0.0,
+        "narrow_weights": model.fixed_bytes / bandwidth if narrow else 0.0,
         "compute": batch * model.flops_ms_per_token,
         "layers": float(m.layers),
         "moe_layers": float(m.moe_layers),
