@@ -35,7 +35,9 @@ _FORMATS: tuple[tuple[tuple[str, ...], WeightFormat], ...] = (
 """How repositories end, longest first."""
 _FP8_BY_BLOCKS = ("qwen", "zai-org", "zhipuai", "deepseek-ai", "minimaxai", "stepfun-ai")
 """Organizations whose own FP8 repositories scale blocks of 128 x 128, as DeepSeek-V3 does (arXiv 2412.19437, 3.3.2)."""
-_NO_CHANGE = frozenset("instruct it chat hf base bf16 fp16 latest resharded class pt qat".split())
+_NO_CHANGE = frozenset(
+    ["instruct", "it", "chat", "hf", "base", "bf16", "fp16", "latest", "resharded", "class", "pt", "qat"]
+)
 
 
 @dataclass(frozen=True, slots=True)
