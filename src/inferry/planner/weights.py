@@ -55,15 +55,22 @@ class Slice:
 
     linear: float = 0.0
     """Elements that a quantized checkpoint may store in its format."""
+    mixer: float = 0.0
+    """Those of the mixers, which it may store in another one."""
     experts: float = 0.0
     plain: float = 0.0
     """Elements that always stay in 16 bit: norms, routers, biases."""
 
     def __add__(self, other: Slice) -> Slice:
-        return Slice(self.linear + other.linear, self.experts + other.experts, self.plain + other.plain)
+        return Slice(
+            self.linear + other.linear,
+            self.mixer + other.mixer,
+            self.experts + other.experts,
+            self.plain + other.plain,
+        )
 
     def times(self, count: float) -> Slice:
-        return Slice(self.linear * count, self.experts * count, self.plain * count)
+        return Slice(self.linear * count, self.mixer * count, self.experts * count, self.plain * count)
 
 
 def weight_bytes(arch: Architecture, setup: Setup) -> int:
@@ -75,6 +82,7 @@ def weight_bytes(arch: Architecture, setup: Setup) -> int:
     linear_bytes, expert_bytes = bytes_per_weight(arch, setup.weights)
     wide = wide_bytes(setup.weights)
     total = held.linear * linear_bytes + held.experts * expert_bytes + held.plain * wide
+    total += held.mixer * mixer_bytes_per_weight(arch, setup.weights)
     # The last stage of a pipeline has the head, the first one the table: the larger decides. A tied table is on both.
     ends = table_bytes + head_bytes if setup.pipeline_parallel == 1 else max(table_bytes, head_bytes)
     vision = 0.0 if setup.text_only else arch.vision_params * wide
@@ -105,6 +113,13 @@ def bytes_per_weight(arch: Architecture, weights: WeightFormat) -> tuple[float, 
     if weights == arch.native_format and arch.quantized_parts == "experts":
         return SIXTEEN_BIT, bytes_each
     return bytes_each, bytes_each
+
+
+def mixer_bytes_per_weight(arch: Architecture, weights: WeightFormat) -> float:
+    """Of one element of a mixer's linear layers: the checkpoint's own format for them, where it is served as it is."""
+    if arch.attention_format is not None and weights == arch.native_format:
+        return bytes_per_weight(arch, arch.attention_format)[0]
+    return bytes_per_weight(arch, weights)[0]
 
 
 def wide_bytes(weights: WeightFormat) -> float:
@@ -157,12 +172,10 @@ def attention_slice(hidden: int, attention: Attention, tensor_parallel: int) -> 
         kv_heads = 0 if attention.shares_kv else math.ceil(attention.kv_heads / tensor_parallel)
         queries = heads * attention.head_dim * (2 if attention.gated else 1)
         keys_values = kv_heads * (attention.head_dim + (0 if attention.keys_are_values else value_dim))
-        return Slice(
-            linear=hidden * (queries + keys_values + heads * value_dim), plain=attention.extra_params
-        )
+        return Slice(mixer=hidden * (queries + keys_values + heads * value_dim), plain=attention.extra_params)
     if isinstance(attention, LatentAttention):
         return latent_slice(hidden, attention, tensor_parallel)
-    return Slice(linear=attention.params / tensor_parallel)
+    return Slice(mixer=attention.params / tensor_parallel)
 
 
 def latent_slice(hidden: int, attention: LatentAttention, tensor_parallel: int) -> Slice:
@@ -178,7 +191,7 @@ def latent_slice(hidden: int, attention: LatentAttention, tensor_parallel: int) 
     out = heads * attention.v_head_dim * hidden * (2 if attention.gated else 1)
     index_inputs = (attention.q_rank or hidden) * attention.indexer_dim + hidden
     indexer = attention.indexer_heads * index_inputs + hidden * attention.indexer_dim
-    return Slice(linear=queries + down + up + out + indexer, plain=attention.extra_params)
+    return Slice(mixer=queries + down + up + out + indexer, plain=attention.extra_params)
 
 
 def mlp_slice(hidden: int, mlp: Mlp, setup: Setup) -> Slice:

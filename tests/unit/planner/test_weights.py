@@ -57,6 +57,30 @@ def test_latents_are_not_split() -> None:
     assert part - whole / 16 > 0.9 * down
 
 
+def test_mixers_count_in_the_format_that_the_checkpoint_has_for_them() -> None:
+    """A 4-bit checkpoint with 16-bit mixers: its mixers count 2 bytes each, but in that checkpoint only."""
+    plain = replace(LLAMA_8B, native_format="nvfp4")
+    mixed = replace(plain, attention_format="bf16")
+    mixers = 32 * 2 * 4096 * (4096 + 1024)
+    for weights, more in (("nvfp4", mixers * (2 - 0.5625)), ("fp8", 0)):
+        setup = Setup("vllm", weights=weights)  # type: ignore[arg-type]
+        assert weight_bytes(mixed, setup) - weight_bytes(plain, setup) == more
+
+
+@pytest.mark.parametrize("name", ["nvidia/Gemma-4-31B-IT-NVFP4", "nvidia/Qwen3.6-27B-NVFP4"])
+def test_wider_mixers_of_a_catalog_model_are_counted(name: str) -> None:
+    """Published 4-bit checkpoints of dense models keep attention wider, which is gigabytes."""
+    arch = find_model(name)
+    setup = Setup("vllm", weights="nvfp4")
+    assert weight_bytes(arch, setup) > weight_bytes(replace(arch, attention_format=None), setup) + 2 * GIB
+
+
+def test_a_format_that_is_read_from_a_name_is_of_all_linear_layers() -> None:
+    """The 4-bit checkpoint's 16-bit mixers say nothing about another copy of the model."""
+    found = find_model("Kimi-K2-Thinking-FP8")
+    assert (found.native_format, found.attention_format) == ("fp8", None)
+
+
 def test_only_linear_layers_shrink() -> None:
     """FP8 saves one byte of each linear weight; tables, norms and routers stay as they are."""
     plain, small = (weight_bytes(LLAMA_8B, Setup("vllm", weights=weights)) for weights in ("bf16", "fp8"))

@@ -79,6 +79,7 @@ def _as_read(found: Architecture, name: str, known: str, reading: NameReading) -
         name=name,
         native_format=reading.format,
         quantized_parts="experts" if reading.format == "mxfp4" else "linear",
+        attention_format=None,
         group_size=_GROUP_SIZES.get(reading.format),
         notes=tuple(notes),
     )
