@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
+from inferry.cli.model_facts import gguf_parts, read_gguf_model
 from inferry.core.errors import ConfigError
 from inferry.fleet.memory_need import weights_size
-from inferry.models.gguf_header import read_gguf_header, read_gguf_tensors
+from inferry.models.model_facts_source import read_config_folder
 from inferry.planner.architecture import Architecture
 from inferry.planner.host_memory import repacked_bytes
 from inferry.planner.model_config import architecture_from_config
-from inferry.planner.model_gguf import architecture_from_gguf
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +27,22 @@ class LocalModel:
 
 
 def read_local_model(path: Path) -> LocalModel:
-    """Of a GGUF file, or a folder with config.json. Raises ConfigError for what is neither, or unknown."""
+    """Of a GGUF file (the first, where there are several), or a folder with config.json. Raises ConfigError for what is
+    neither, or unknown."""
     if path.is_file():
         return _gguf(path)
-    try:
-        config = json.loads((path / "config.json").read_bytes())
-    except FileNotFoundError:
-        raise ConfigError(f"{path} has no config.json: name a GGUF file or a model's folder") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}/config.json can't be read: {error}") from error
-    arch = architecture_from_config(path.name, config, source=str(path))
+    if not (path / "config.json").exists():
+        raise ConfigError(f"{path} has no config.json: name a GGUF file or a model's folder")
+    arch = architecture_from_config(path.name, read_config_folder(path), source=str(path))
     return LocalModel(arch, weights_size(path), arch.native_format)
 
 
 def _gguf(path: Path) -> LocalModel:
-    tensors = read_gguf_tensors(path)
-    arch = architecture_from_gguf(path.stem, read_gguf_header(path), tensors, source=str(path))
-    size = path.stat().st_size
+    arch, tensors = read_gguf_model(path)
     by_type: Counter[str] = Counter()
     for tensor in tensors:
         by_type[tensor.stored_type.lower()] += tensor.stored_bytes
     most = by_type.most_common(1)[0][0] if by_type else "gguf"
-    return LocalModel(replace(arch, stored_bytes=size), size, most, repacked_bytes(tensors))
+    # llama.cpp maps all of a file, its words and padding too.
+    size = sum(part.stat().st_size for part in gguf_parts(path))
+    return LocalModel(arch, size, most, repacked_bytes(tensors))

@@ -10,6 +10,7 @@ from pathlib import Path
 from inferry.core.errors import ConfigError, ModelFetchFailed
 from inferry.core.home import inferry_home
 from inferry.core.model_ref import ModelRef, ModelSource, parse_model_ref
+from inferry.core.tensor_info import TensorInfo
 from inferry.planner.architecture import Architecture
 
 _PART = re.compile(r"(.*)-\d{5}-of-(\d{5})\.gguf")
@@ -21,14 +22,12 @@ def model_facts(text: str, environ: Mapping[str, str]) -> Architecture:
 
     Raises ConfigError where nothing of these is known.
     """
-    path = Path(text.removeprefix("file:")).expanduser()
-    if text.startswith("file:") or path.exists():
-        return facts_of_path(path)
+    path = model_path(text, environ)
+    if path is not None:
+        found = facts_of_path(path)
+        return found if _named_path(text) is not None else replace(found, name=text)
     ref = _ref(text)
     if ref is not None:
-        stored = _in_store(ref, environ)
-        if stored is not None:
-            return replace(facts_of_path(stored), name=text)
         if ref.source is ModelSource.HF and ref.file is None:
             return _from_hub(ref, environ)
         raise ConfigError(
@@ -39,6 +38,20 @@ def model_facts(text: str, environ: Mapping[str, str]) -> Architecture:
     return find_model(text)
 
 
+def model_path(text: str, environ: Mapping[str, str]) -> Path | None:
+    """Where `text` is on this machine: the path that it names, be there anything or not, or its place in the store."""
+    named = _named_path(text)
+    if named is not None:
+        return named
+    ref = _ref(text)
+    return None if ref is None else _in_store(ref, environ)
+
+
+def _named_path(text: str) -> Path | None:
+    path = Path(text.removeprefix("file:")).expanduser()
+    return path if text.startswith(("file:", "/", "./", "../", "~")) or path.exists() else None
+
+
 def facts_of_path(path: Path) -> Architecture:
     """Of files on this machine. Raises ConfigError for what is no model."""
     from inferry.models.model_facts_source import read_config, read_config_folder
@@ -47,7 +60,7 @@ def facts_of_path(path: Path) -> Architecture:
     from inferry.planner.model_config import architecture_from_config
 
     if path.is_file() and path.suffix == ".gguf":
-        return _from_gguf(path)
+        return read_gguf_model(path)[0]
     if path.is_file():
         return architecture_from_config(path.parent.name or path.name, read_config(path), source=str(path))
     if not path.is_dir():
@@ -55,22 +68,24 @@ def facts_of_path(path: Path) -> Architecture:
     if not (path / "config.json").exists():
         files = sorted(path.glob("*.gguf"))
         if files:
-            return _from_gguf(files[0])
+            return read_gguf_model(files[0])[0]
         raise ConfigError(f"{path} holds neither a config.json nor a GGUF file.")
     arch = architecture_from_config(path.name, read_config_folder(path), source=str(path / "config.json"))
     return with_tensors(arch, read_safetensors_folder(path))
 
 
-def _from_gguf(path: Path) -> Architecture:
+def read_gguf_model(path: Path) -> tuple[Architecture, list[TensorInfo]]:
+    """Its architecture with exact bytes, and its tensors, of all files that it is in. Raises ConfigError."""
     from inferry.models.gguf_header import read_gguf_header, read_gguf_tensors
     from inferry.planner.model_gguf import architecture_from_gguf
 
-    parts = _all_parts(path)
+    parts = gguf_parts(path)
     tensors = [tensor for part in parts for tensor in read_gguf_tensors(part)]
-    return architecture_from_gguf(path.stem, read_gguf_header(parts[0]), tensors, source=str(parts[0]))
+    arch = architecture_from_gguf(path.stem, read_gguf_header(parts[0]), tensors, source=str(parts[0]))
+    return arch, tensors
 
 
-def _all_parts(path: Path) -> list[Path]:
+def gguf_parts(path: Path) -> list[Path]:
     """A model in several files says its sizes in the first. Raises ConfigError where one is missing."""
     split = _PART.fullmatch(path.name)
     if split is None:

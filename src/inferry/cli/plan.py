@@ -36,7 +36,11 @@ def _option(
 
 def plan(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A repository, or a path to config.json or its folder.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A repository, hf:org/name to ask its hub, a folder, config.json or GGUF file, or a pulled model.",
+        ),
     ],
     gpu: Annotated[
         list[str] | None,
@@ -108,7 +112,7 @@ def plan(
             f"{write} is there already. Give another name to --write, or --force to overwrite it."
         )
     own = read_own_facts(facts, os.environ)
-    chosen = planned_model(model, own)
+    chosen = planned_model(model, own, os.environ)
     check_quantization(chosen.architecture, quant)
     wish = Wish(input_tokens, output_tokens, users, rps, bounds, context, budget, engines, quant)
     hardware = _hardware(names, count, own, here=here)

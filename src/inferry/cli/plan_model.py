@@ -1,9 +1,9 @@
-"""Which model `inferry plan` is about: of users' own facts, files on this machine, a hub, or the facts that ship."""
+"""Which model `inferry plan` is about, and what a deployment file would call it."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
 class PlannedModel:
     architecture: Architecture
     source: str
-    """As the deployment file takes it: hf:org/name or file:/folder."""
+    """As the deployment file takes it: hf:org/name, file:/path, pypi:... or a URL."""
+    path: Path | None = None
+    """Its files, where they are on this machine."""
 
 
-def planned_model(text: str, own: OwnFacts) -> PlannedModel:
-    """Of users' own facts first. Raises ConfigError for a path that holds no model, and for a name of which no facts ship."""
-    from inferry.planner.facts.model_catalog import find_model
-
+def planned_model(text: str, own: OwnFacts, environ: Mapping[str, str]) -> PlannedModel:
+    """Of users' own facts first, else of what `model_facts` knows. Raises ConfigError where neither knows it."""
     if (told := own.find_model(text.removeprefix("hf:"))) is not None:
         return PlannedModel(told, f"hf:{told.name}")
-    from inferry.cli.model_facts import facts_of_path, model_facts
+    from inferry.cli.model_facts import model_facts, model_path
 
-    plain = text.removeprefix("file:")
-    path = Path(plain).expanduser()
-    if text.startswith("file:") or plain.startswith(("/", ".", "~")) or path.exists():
-        folder = path.parent if path.name == "config.json" else path
-        return PlannedModel(facts_of_path(path), f"file:{folder.absolute()}")
-    if text.startswith("hf:"):  # said so: the hub is asked, and where it can't be, the shipped facts
-        return PlannedModel(model_facts(text, os.environ), text)
-    architecture = find_model(text)
-    if "/" in text:  # the catalog may have it by another name: what was asked for is what is served
-        architecture = replace(architecture, name=text)
-    return PlannedModel(architecture, f"hf:{architecture.name}")
+    architecture, path = model_facts(text, environ), model_path(text, environ)
+    return PlannedModel(architecture, _source(text, architecture, path), path)
+
+
+def _source(text: str, architecture: Architecture, path: Path | None) -> str:
+    if text.startswith(("hf:", "pypi:", "http:", "https:")):
+        return text
+    if path is None:
+        return f"hf:{architecture.name}"
+    served = path.parent if path.name == "config.json" else path
+    return f"file:{served.absolute()}"
