@@ -50,5 +50,5 @@ def _replica(
         return comment((title, "The simulated engine comes with Inferry and has no command of its own."))
     choice = choose_from_file(file, name, environ)
     folder = Path("run") / f"{name}-{number}"
-    form: ProcessForm = process_form(choice, port, folder, environ)
+    form: ProcessForm = process_form(choice, port, folder, environ, number)
     return comment((title, *form.notes)) + process_text(form.command, folder, choice.hidden_env)

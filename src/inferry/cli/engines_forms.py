@@ -59,7 +59,9 @@ class _Model:
     from_hub: bool = False
 
 
-def process_form(choice: Choice, port: int, files_folder: Path, environ: Mapping[str, str]) -> ProcessForm:
+def process_form(
+    choice: Choice, port: int, files_folder: Path, environ: Mapping[str, str], replica: int = 0
+) -> ProcessForm:
     """The process that `inferry up` would start here; if the engine is not here, the one of its newest known version.
 
     Raises ConfigError for what can't be started anywhere, the adapter's own reasons among it.
@@ -69,7 +71,7 @@ def process_form(choice: Choice, port: int, files_folder: Path, environ: Mapping
     model = _model(choice, environ)
     told = Path(model.name) if model.path is None else model.path
     context = LaunchContext(
-        replica_id=f"{choice.name}-0",
+        replica_id=f"{choice.name}-{replica}",
         host="127.0.0.1",
         port=port,
         model_path=told,
@@ -77,6 +79,7 @@ def process_form(choice: Choice, port: int, files_folder: Path, environ: Mapping
         threads=choice.threads,
         secret=KEY_MARK,
         folder=files_folder,
+        gpu_seat=replica,
     )
     try:
         command = _as_command(adapter.launch(context, environ))

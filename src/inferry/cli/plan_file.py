@@ -38,7 +38,7 @@ def write_file(path: Path, text: str, *, force: bool) -> None:
 def file_text(arch: Architecture, model: str, option: Option, wish: Wish) -> str:
     """The whole file. `model`: a source as in deployment files (hf:..., file:...).
 
-    Replicas of one host each see GPUs of their own: a deployment for each, behind one name.
+    Replicas of one host each see GPUs of their own.
     """
     sized, setup = option.sized, option.sized.setup
     if setup.engine not in WRITABLE:
@@ -49,16 +49,7 @@ def file_text(arch: Architecture, model: str, option: Option, wish: Wish) -> str
     name = name_of(arch.name)
     here = min(sized.replicas, max(sized.candidate.hardware.device.devices_per_host_max // setup.devices, 1))
     lines = [*_head(arch, option, wish, here), "gateway:", "  listen: 127.0.0.1:8000", "", "deployments:"]
-    if here == 1:
-        return (
-            "\n".join([*lines, f"  {name}:", *_deployment(model, option, wish, range(setup.devices))]) + "\n"
-        )
-    names = [f"{name[:59]}-{number}" for number in range(here)]
-    for number, each in enumerate(names):
-        first = number * setup.devices
-        lines += [f"  {each}:", *_deployment(model, option, wish, range(first, first + setup.devices))]
-    lines += ["", "names:", f'  {name}:    # clients send this as "model"', "    split:"]
-    lines += [f"      - {{deployment: {each}, weight: 1}}" for each in names]
+    lines += [f"  {name}:    # clients send this as \"model\"", *_deployment(model, option, wish, here)]
     return "\n".join(lines) + "\n"
 
 
@@ -94,13 +85,14 @@ def _head(arch: Architecture, option: Option, wish: Wish, here: int) -> list[str
     return lines
 
 
-def _deployment(model: str, option: Option, wish: Wish, gpus: range) -> list[str]:
+def _deployment(model: str, option: Option, wish: Wish, replicas: int) -> list[str]:
     sized, setup = option.sized, option.sized.setup
     source = sized.candidate.source
     rows: list[tuple[str, str]] = [
         (f"engine: {setup.engine.replace('_', '-')}", ""),
         (f"model: {model if source.repo is None else f'hf:{source.repo}'}", ""),
-        (f"gpus: [{', '.join(map(str, gpus))}]", "this replica's own"),
+        (f"replicas: {replicas}", ""),
+        (f"gpus: [{', '.join(map(str, range(replicas * setup.devices)))}]", f"{setup.devices} for each replica"),
         *_split(setup),
         (
             f"context_tokens: {setup.max_model_tokens}",

@@ -53,6 +53,8 @@ class CommandPlace:
     folder: str
     """Of the command's `files`, as seen from there."""
     threads: int = 1
+    gpu_seat: int = 0
+    """See `LaunchContext.gpu_seat`."""
 
 
 KEY_MARK = "@INFERRY_ENGINE_KEY@"

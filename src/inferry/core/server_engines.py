@@ -118,7 +118,9 @@ class ServerBase(ProgramBase):
         False, description="Run Python code that comes with the model. Only for models that you trust."
     )
     gpus: list[Annotated[int, Field(ge=0, le=1023)]] | None = Field(
-        None, max_length=1024, description="Indexes of the GPUs that one replica may see. Left out: all."
+        None,
+        max_length=1024,
+        description="Indexes of the GPUs for this deployment. Where they are enough for several replicas, each sees GPUs of its own; else all see the same. Left out: all see all.",
     )
     extra_args: list[str] = Field(
         default_factory=list,
@@ -133,6 +135,16 @@ class ServerBase(ProgramBase):
         if ref.source not in (ModelSource.HF, ModelSource.FILE) or ref.file is not None:
             raise ValueError(f"'{value}' is one file: this engine wants {cls.MODEL_FILES}")
         return value
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """What its parallel keys want."""
+        return self.tensor_parallel
+
+    @property
+    def gpu_seats(self) -> int:
+        """For how many replicas `gpus` has GPUs of their own; at least 1."""
+        return max(1, len(self.gpus or ()) // self.gpus_per_replica)
 
     def resolved_against(self, folder: Path) -> Self:
         update = {"model": absolute_model(self.model, folder)}
@@ -164,6 +176,11 @@ class _GpuServer(ServerBase):
     )
     speculative: Speculative | None = Field(None, description="Speculative decoding.")
 
+    @property
+    def gpus_per_replica(self) -> int:
+        """Each copy of the model has its own groups of layers, and each group its own GPUs."""
+        return self.tensor_parallel * self.pipeline_parallel
+
     @field_validator("lora")
     @classmethod
     def _lora_has_names(cls, value: dict[str, str]) -> dict[str, str]:
@@ -191,6 +208,11 @@ class VllmDeployment(_GpuServer):
         False, description="Adapters may be loaded and dropped while it runs: 'inferry lora'."
     )
 
+    @property
+    def gpus_per_replica(self) -> int:
+        """Those of each copy of the model."""
+        return super().gpus_per_replica * self.data_parallel
+
 
 class SglangDeployment(_GpuServer):
     """SGLang."""
@@ -200,6 +222,11 @@ class SglangDeployment(_GpuServer):
     lora_live: bool = Field(
         False, description="Adapters may be loaded and dropped while it runs: 'inferry lora'."
     )
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """Those of each copy of the model."""
+        return super().gpus_per_replica * self.data_parallel
 
 
 class TensorRtLlmDeployment(_GpuServer):
@@ -270,6 +297,11 @@ class TransformersDeployment(ServerBase):
         if self.tensor_parallel != 1:
             raise ValueError("'tensor_parallel' can't be set with this engine: it shares no layers out")
         return self
+
+    @property
+    def gpu_seats(self) -> int:
+        """It spreads a large model over all that it sees."""
+        return 1
 
 
 class OllamaDeployment(ProgramBase):

@@ -84,6 +84,8 @@ class LaunchContext:
     """A random key for this process, so that nothing but the gateway can use its port."""
     folder: Path = Path("/nonexistent")
     """For this replica's `LaunchSpec.files`; made by the runtime when there are any."""
+    gpu_seat: int = 0
+    """Its place among the replicas of its deployment that have GPUs of their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,18 @@
-"""How many GPUs one replica is spread over, and which of them it sees."""
+"""Which GPUs the engine of one replica sees."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from inferry.core.errors import ConfigError
+from inferry.core.server_engines import ServerBase
 
 
-def gpus_needed(tensor_parallel: int, pipeline_parallel: int = 1, data_parallel: int = 1) -> int:
-    """Each copy of the model has its own groups of layers, and each group its own GPUs."""
-    return tensor_parallel * pipeline_parallel * data_parallel
+def visible_gpus(deployment_name: str, deployment: ServerBase, seat: int) -> dict[str, str]:
+    """The environment that shows an engine its GPUs; empty for all. `seat`: the replica's place among those that have
+    GPUs of their own.
 
-
-def visible_gpus(deployment_name: str, gpus: Sequence[int] | None, needed: int) -> dict[str, str]:
-    """The environment that shows an engine only `gpus`; empty for all.
-
-    Raises ConfigError when they are too few for the parallel keys of the file.
+    Raises ConfigError when those of the file are too few for its parallel keys.
     """
+    gpus, needed, seats = deployment.gpus, deployment.gpus_per_replica, deployment.gpu_seats
     if gpus is None:
         return {}
     if len(gpus) < needed:
@@ -24,4 +20,7 @@ def visible_gpus(deployment_name: str, gpus: Sequence[int] | None, needed: int) 
             f"deployments.{deployment_name}.gpus: {len(gpus)} named, but its parallel keys want {needed}. "
             "Name more, or lower 'tensor_parallel', 'pipeline_parallel' or 'data_parallel'."
         )
+    if seats > 1:
+        first = seat % seats * needed
+        gpus = gpus[first : first + needed]
     return {"CUDA_VISIBLE_DEVICES": ",".join(str(index) for index in gpus)}

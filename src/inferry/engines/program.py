@@ -105,6 +105,7 @@ def process_place(context: LaunchContext, model: str) -> CommandPlace:
         served_name=context.served_name,
         folder=str(context.folder),
         threads=context.threads,
+        gpu_seat=context.gpu_seat,
     )
 
 

@@ -22,7 +22,7 @@ from inferry.engines.exit_cause import USAGE_EXIT_CODE, cause_in, exit_with_caus
 from inferry.engines.exit_text import exit_text
 from inferry.engines.flag_lint import lint
 from inferry.engines.flag_table import table_for
-from inferry.engines.gpus import gpus_needed, visible_gpus
+from inferry.engines.gpus import visible_gpus
 from inferry.engines.one_token import one_token_completion
 from inferry.engines.program import checked_version, find_program, process_place, process_spec
 from inferry.engines.prometheus_text import peak, samples, whole
@@ -100,7 +100,7 @@ class SglangAdapter:
         return ContainerNeeds(
             image=self._deployment.image or f"lmsysorg/sglang:v{self.version}",
             entrypoint=(PROGRAM,),
-            gpus=self._gpus,
+            gpus=self._deployment.gpus_per_replica,
             shared_memory_bytes=_SHARED_MEMORY_BYTES,
             cache_folder="/root/.cache",
         )
@@ -112,11 +112,6 @@ class SglangAdapter:
         version = checked_version(self._name, self._deployment.version, program, "sglang")
         command = self._command(process_place(context, str(context.model_path)), version or NEWEST_VERSION)
         return process_spec(command, context, program)
-
-    @property
-    def _gpus(self) -> int:
-        deployment = self._deployment
-        return gpus_needed(deployment.tensor_parallel, deployment.pipeline_parallel, deployment.data_parallel)
 
     def _command(self, place: CommandPlace, version: str) -> EngineCommand:
         deployment = self._deployment
@@ -132,7 +127,7 @@ class SglangAdapter:
         env = {
             **_PASSIVE_HEALTH,
             "SGLANG_LOGGING_CONFIG_PATH": f"{place.folder}/{LOGGING_FILE}",
-            **visible_gpus(self._name, deployment.gpus, self._gpus),
+            **visible_gpus(self._name, deployment, place.gpu_seat),
             **deployment.env,
         }
         files = {CONFIG_FILE: _KEY_IN_CONFIG, LOGGING_FILE: json.dumps(_LOGGING, indent=1) + "\n"}

@@ -27,7 +27,7 @@ from inferry.engines.continuation import continuation_of
 from inferry.engines.exit_cause import USAGE_EXIT_CODE, exit_with_cause
 from inferry.engines.flag_lint import lint
 from inferry.engines.flag_table import table_for
-from inferry.engines.gpus import gpus_needed, visible_gpus
+from inferry.engines.gpus import visible_gpus
 from inferry.engines.one_token import one_token_completion
 from inferry.engines.program import checked_version, find_program, process_place, process_spec
 from inferry.engines.prometheus_text import peak, sum_by_name, whole
@@ -98,7 +98,7 @@ class TensorRtLlmAdapter:
         return ContainerNeeds(
             image=deployment.image or f"nvcr.io/nvidia/tensorrt-llm/release:{self.version}",
             entrypoint=(PROGRAM,),
-            gpus=self._gpus,
+            gpus=self._deployment.gpus_per_replica,
             shared_memory_bytes=SHARED_MEMORY_BYTES,
             cache_folder="/root/.cache",
         )
@@ -111,10 +111,6 @@ class TensorRtLlmAdapter:
         command = self._command(process_place(context, str(context.model_path)), version or NEWEST_VERSION)
         return process_spec(command, context, program)
 
-    @property
-    def _gpus(self) -> int:
-        return gpus_needed(self._deployment.tensor_parallel, self._deployment.pipeline_parallel)
-
     def _command(self, place: CommandPlace, version: str) -> EngineCommand:
         deployment = self._deployment
         table = table_for(self.engine, version)
@@ -125,7 +121,7 @@ class TensorRtLlmAdapter:
         if "--no-telemetry" in table.flags:
             # Whether to report to the engine's makers is the operator's to decide.
             args.append("--no-telemetry")
-        env = visible_gpus(self._name, deployment.gpus, self._gpus)
+        env = visible_gpus(self._name, deployment, place.gpu_seat)
         return EngineCommand(
             program=PROGRAM,
             args=(*args, *deployment.extra_args),

@@ -91,7 +91,7 @@ class TgiAdapter:
         return EngineCommand(
             program=PROGRAM,
             args=(*self._args(place), *self._deployment.extra_args),
-            env={**self._env(), **self._deployment.env},
+            env={**self._env(place.gpu_seat), **self._deployment.env},
             # The launcher hands it to its router as an argument: it has no better way (launcher/src/main.rs).
             secret_env=("API_KEY",),
         )
@@ -146,7 +146,7 @@ class TgiAdapter:
             args.append("--trust-remote-code")
         return args
 
-    def _env(self) -> dict[str, str]:
+    def _env(self, gpu_seat: int) -> dict[str, str]:
         """What it takes from the environment: versions without such a flag pass over it there."""
         deployment = self._deployment
         env = {
@@ -162,7 +162,7 @@ class TgiAdapter:
         }
         if deployment.prefix_caching is not None:
             env["PREFIX_CACHING"] = "1" if deployment.prefix_caching else "0"
-        return env | visible_gpus(self._name, deployment.gpus, deployment.tensor_parallel)
+        return env | visible_gpus(self._name, deployment, gpu_seat)
 
     def read_probe(self, status: int, body: bytes) -> ProbeReading:
         if status == 200:

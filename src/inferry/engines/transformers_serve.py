@@ -110,7 +110,7 @@ class TransformersAdapter:
         deployment = self._deployment
         table = table_for(self.engine, version)
         lint(f"deployments.{self._name}.extra_args", deployment.extra_args, table, _MANAGED_FLAGS)
-        env = visible_gpus(self._name, deployment.gpus, 1)
+        env = visible_gpus(self._name, deployment, place.gpu_seat)
         if _is_path(place.model) and not deployment.trust_remote_code:
             env["HF_HUB_OFFLINE"] = "1"  # code that comes with a model may name other repositories
         flags = (*self._flags(place), *deployment.extra_args)

@@ -19,7 +19,7 @@ from inferry.engines.adapter import (
 from inferry.engines.continuation import continuation_of
 from inferry.engines.flag_lint import lint
 from inferry.engines.flag_table import FlagTable, table_for
-from inferry.engines.gpus import gpus_needed, visible_gpus
+from inferry.engines.gpus import visible_gpus
 from inferry.engines.one_token import one_token_completion
 from inferry.engines.program import (
     checked_version,
@@ -90,8 +90,8 @@ class VllmAdapter:
         return ContainerNeeds(
             image=self._deployment.image or self._image(),
             entrypoint=(PROGRAM,),
-            gpus=0 if self._on_cpu else self._gpus,
-            shared_memory_bytes=_SHARED_MEMORY_PER_GPU_BYTES * self._gpus,
+            gpus=0 if self._on_cpu else self._deployment.gpus_per_replica,
+            shared_memory_bytes=_SHARED_MEMORY_PER_GPU_BYTES * self._deployment.gpus_per_replica,
             cache_folder="/root/.cache",
         )
 
@@ -116,11 +116,6 @@ class VllmAdapter:
         command = self._command(process_place(context, str(context.model_path)), version or NEWEST_VERSION)
         return process_spec(command, context, program)
 
-    @property
-    def _gpus(self) -> int:
-        deployment = self._deployment
-        return gpus_needed(deployment.tensor_parallel, deployment.pipeline_parallel, deployment.data_parallel)
-
     def _command(self, place: CommandPlace, version: str) -> EngineCommand:
         deployment = self._deployment
         table = table_for(self.engine, version)
@@ -132,7 +127,7 @@ class VllmAdapter:
         env = {
             # Whether to report to vLLM's makers is the operator's to decide.
             "VLLM_NO_USAGE_STATS": "1",
-            **visible_gpus(self._name, deployment.gpus, self._gpus),
+            **visible_gpus(self._name, deployment, place.gpu_seat),
             **({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if deployment.lora_live else {}),
             **deployment.env,
         }

@@ -37,7 +37,9 @@ class KeeperMaker:
     hand_over: Callable[[str, str], None] = lambda replica_id, because: None
     before_ready: Callable[[ReplicaView, Endpoint], Awaitable[None]] = _nothing
 
-    def make(self, plan: DeploymentPlan, index: int, threads: int, endpoint: Endpoint | None) -> Keeper:
+    def make(
+        self, plan: DeploymentPlan, index: int, threads: int, endpoint: Endpoint | None, gpu_seat: int = 0
+    ) -> Keeper:
         """A keeper that has not begun. `endpoint` is one of a remote adapter's; None for engines of ours."""
         deployment, adapter = plan.deployment, plan.adapter
         record = self._record(plan, index)
@@ -62,6 +64,7 @@ class KeeperMaker:
             self.environ,
             self.hand_over,
             self.before_ready,
+            gpu_seat,
         )
 
     def _record(self, plan: DeploymentPlan, index: int) -> ReplicaRecord:

@@ -12,12 +12,16 @@ from inferry.fleet.plan import DeploymentPlan
 class Member:
     """One replica: its keeper, the task that runs it, and at last the task that ends it."""
 
-    def __init__(self, keeper: Keeper, plan: DeploymentPlan, endpoint: Endpoint | None) -> None:
+    def __init__(
+        self, keeper: Keeper, plan: DeploymentPlan, endpoint: Endpoint | None, gpu_seat: int = 0
+    ) -> None:
         self.keeper = keeper
         self.plan = plan
         """What it runs: while a deployment is replaced, some run the old plan and some the new one."""
         self.endpoint = endpoint
         """Where it is, if others run it; None if we do."""
+        self.gpu_seat = gpu_seat
+        """Which GPUs of its deployment's are its own; it keeps them through restarts."""
         self.is_parked = False
         """Drained by hand: it keeps its place, and is not replaced, until somebody says so."""
         self._running: asyncio.Task[None] | None = None

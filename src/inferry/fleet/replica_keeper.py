@@ -66,6 +66,7 @@ class ReplicaKeeper:
         environ: Mapping[str, str],
         hand_over: Callable[[str, str], None],
         before_ready: Callable[[ReplicaView, Endpoint], Awaitable[None]],
+        gpu_seat: int = 0,
     ) -> None:
         self.record = record
         self.settled = asyncio.Event()
@@ -83,6 +84,7 @@ class ReplicaKeeper:
         self._environ = environ
         self._hand_over = hand_over
         self._before_ready = before_ready
+        self._gpu_seat = gpu_seat
         self._handle: Handle | None = None
         self._care: ReplicaCare | None = None
         self._start_limit: asyncio.Timeout | None = None
@@ -191,6 +193,7 @@ class ReplicaKeeper:
             threads=self._threads,
             secret=secrets.token_urlsafe(32),
             folder=self._runtime.folder(self.record.view.id),
+            gpu_seat=self._gpu_seat,
         )
         spec = self._adapter.launch(context, self._environ)
         self.record.begin_life(self._clock.wall_s(), self._adapter.metrics_path is not None)

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from inferry.core.deployment_base import ManagedBase
 from inferry.core.file_change import needs_new_engines
 from inferry.core.replica import Endpoint, ReplicaState
+from inferry.core.server_engines import ServerBase
 from inferry.engines.adapter import RemoteAdapter
 from inferry.fleet.keeper_maker import KeeperMaker
 from inferry.fleet.leaving import Leaving
@@ -211,12 +212,20 @@ class ReplicaSet:
     def _add(self, endpoint: Endpoint | None) -> Member:
         index = self._free_indexes.pop(0) if self._free_indexes else next(self._indexes)
         self._used = max(self._used, index + 1)
-        keeper = self._maker.make(self.plan, index, self.threads, endpoint)
-        member = Member(keeper, self.plan, endpoint)
+        gpu_seat = self._free_gpu_seat()
+        keeper = self._maker.make(self.plan, index, self.threads, endpoint, gpu_seat)
+        member = Member(keeper, self.plan, endpoint, gpu_seat)
         self.members[member.id] = member
         keeper.record.after_move = self.share_roles
         self.share_roles()
         return member
+
+    def _free_gpu_seat(self) -> int:
+        """One that no member has; else that of the fewest, and there of the oldest, which a rollout replaces first."""
+        deployment = self.plan.deployment
+        count = deployment.gpu_seats if isinstance(deployment, ServerBase) else 1
+        held = [member.gpu_seat for member in self.members.values()]
+        return min(range(count), key=lambda seat: (held.count(seat), held.index(seat) if seat in held else 0))
 
 
 def seats(plan: DeploymentPlan) -> list[Endpoint | None]:
