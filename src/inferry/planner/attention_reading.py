@@ -7,7 +7,7 @@ from .config_fields import ConfigFields
 from .layer_kinds import LayerKind, window_tokens
 from .model_families import Family
 
-_HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+HEAD_KEYS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 _KV_HEADS = (
     "num_key_value_heads",
     "num_kv_heads",
@@ -21,7 +21,7 @@ _QKV_BIAS = ("attention_bias", "qkv_bias", "add_qkv_bias", "use_qkv_bias", "bias
 
 def head_counts(fields: ConfigFields) -> tuple[int, int]:
     """Heads of queries, and of keys and values."""
-    heads = fields.count(*_HEADS)
+    heads = fields.count(*HEAD_KEYS)
     kv_heads = fields.count_or_none(*_KV_HEADS)
     if kv_heads is None:
         kv_heads = fields.section("attn_config").count_or(heads, "kv_n_heads")
@@ -93,7 +93,7 @@ def read_latent_attention(fields: ConfigFields, *, sparse: bool, indexed: bool =
     kv_rank = fields.count("kv_lora_rank")
     indexer_dim = fields.count_or(0, "index_head_dim") if sparse and indexed else 0
     return LatentAttention(
-        heads=fields.count(*_HEADS),
+        heads=fields.count(*HEAD_KEYS),
         kv_rank=kv_rank,
         rope_dim=fields.count("qk_rope_head_dim"),
         nope_dim=fields.count("qk_nope_head_dim"),

@@ -37,6 +37,14 @@ class ConfigFields:
                     return source[key]
         return None
 
+    def told(self, *keys: str) -> bool:
+        """Whether the config itself has a value other than 0 for one of `keys`."""
+        return any(self._config.get(key) for key in keys)
+
+    def default(self, key: str) -> Any:
+        """What stands in where the config leaves `key` out, or None."""
+        return self._defaults.get(key)
+
     def given(self, key: str) -> bool:
         """Whether the config itself names `key`, be it as null."""
         return key in self._config

@@ -16,6 +16,9 @@ _DENSE_WIDTH = ("intermediate_size_mlp", "dense_intermediate_size", *_WIDTH)
 _EXPERT_WIDTH = (
     "moe_intermediate_size", "expert_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size", *_WIDTH,
 )  # fmt: skip
+WIDTH_KEYS = tuple(dict.fromkeys((*_WIDTH, *_DENSE_WIDTH, *_EXPERT_WIDTH)))
+FOUR_TIMES = {"gpt2", "gpt_bigcode", "gpt_neo", "gptj", "bloom", "falcon", "mpt"}
+"""Types whose MLP is four times as wide as the model unless the config says otherwise (their files in transformers)."""
 _CORRECTED = {
     "deepseek_v3", "deepseek_v32", "kimi_k2", "glm4_moe", "glm4v_moe_text", "glm_moe_dsa", "glm4_moe_lite", "dots1",
     "ernie4_5_moe", "mimo_v2_flash", "kimi_linear", "nemotron_h", "deepseek_v4", "solar_open", "bailing_moe_v2",
@@ -41,8 +44,10 @@ def read_dense_mlp(fields: ConfigFields, family: Family, hidden: int, index: int
         width = int(widths[index])
     elif widths is not None:
         width = fields.count(*_DENSE_WIDTH)
-    else:
+    elif fields.get("model_type") in FOUR_TIMES:
         width = fields.count_or(4, "expansion_ratio") * hidden
+    else:
+        width = fields.count("intermediate_size")  # says that it is missing
     if fields.get("model_type") == "qwen":  # the first Qwen counts gate and value together
         width //= 2
     if fields.flag(False, "block_auto_adjust_ff_dim"):  # LFM2

@@ -13,6 +13,7 @@ from .attention_reading import read_full_attention, read_latent_attention
 from .block_configs import read_block_configs
 from .compressed_attention import read_compressed_layers
 from .config_fields import ConfigFields
+from .config_sizes import HIDDEN_KEYS, LAYER_KEYS, LAYER_LISTS, VOCAB_KEYS, check_sizes
 from .layer_kinds import LayerKind, read_layer_kinds
 from .linear_mixers import (
     read_gated_delta_net,
@@ -69,11 +70,12 @@ def architecture_from_config(name: str, config: Mapping[str, Any], *, source: st
             f"the model type {model_type!r} is not known to the planner; it is read as if it were a Llama"
         )
     fields = ConfigFields(name, {**text, "model_type": model_type}, family.defaults)
-    hidden = fields.count("hidden_size", "n_embd", "d_model", "dim")
+    notes += check_sizes(fields, model_type, inner=text is not config)
+    hidden = fields.count(*HIDDEN_KEYS)
     layers = _layer_count(fields)
     max_position = _max_position(fields)
     groups = _layer_groups(fields, family, model_type, hidden, layers, max_position)
-    vocab = fields.count("vocab_size", "padded_vocab_size")
+    vocab = fields.count(*VOCAB_KEYS)
     stored = read_stored_format(config, text)
     vision = count_vision(name, config, hidden)
     other = _other_params(fields, family, hidden, vocab, layers)
@@ -118,7 +120,7 @@ def _model_type(name: str, config: Mapping[str, Any], text: Mapping[str, Any]) -
     if config.get("is_encoder_decoder") or said in _NOT_CAUSAL:
         what = said or "an encoder and a decoder"
         raise ConfigError(f"{name} is no causal language model ({what}); the planner plans those only")
-    if not said and not any(key in text for key in ("hidden_size", "n_embd", "d_model")):
+    if not said and not any(key in text for key in HIDDEN_KEYS):
         raise ConfigError(f"{name}: this is no model's config: it has neither 'model_type' nor 'hidden_size'")
     return said or "llama"
 
@@ -225,8 +227,8 @@ def _norms(fields: ConfigFields, family: Family, model_type: str, hidden: int) -
 
 
 def _layer_count(fields: ConfigFields) -> int:
-    found = fields.count_or_none("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-    listed = len(fields.words("layers_block_type", "layer_types"))
+    found = fields.count_or_none(*LAYER_KEYS)
+    listed = len(fields.words(*LAYER_LISTS))
     if found is None:
         return listed or fields.count("num_hidden_layers")  # the latter says what is missing
     return found

@@ -9,6 +9,7 @@ import pytest
 from inferry.core.errors import ConfigError
 from inferry.planner.architecture import (
     Architecture,
+    DenseMlp,
     Experts,
     FullAttention,
     LatentAttention,
@@ -191,6 +192,7 @@ def test_what_is_not_known_is_said() -> None:
         ({}, "no model's config"),
         ({**LLAMA, "num_hidden_layers": None, "model_type": "qwen3"}, "num_hidden_layers"),
         ({**LLAMA, "vocab_size": "many"}, "vocab_size"),
+        ({**LLAMA, "num_attention_heads": 0}, "num_attention_heads"),
         ({**LLAMA, "layer_types": ["full_attention"]}, "1 layers' kinds"),
         ({**LLAMA, "layer_types": ["spiral"] * 4}, "spiral"),
         ({**LLAMA, "model_type": "nemotron-nas"}, "block_configs"),
@@ -201,6 +203,42 @@ def test_what_can_not_be_planned_ends_in_a_sentence(config: dict[str, Any], word
     with pytest.raises(ConfigError, match=words) as told:
         architecture_from_config("some/model", config)
     assert "some/model" in str(told.value)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "gemma3_text", "qwen3", "brand_new"])
+def test_missing_sizes_are_named_all_at_once(model_type: str) -> None:
+    """A config by itself holds its sizes: none of them is taken from another model of the type, nor from Llama."""
+    with pytest.raises(ConfigError) as told:
+        architecture_from_config("m", {"model_type": model_type, "hidden_size": 64})
+    for key in ("num_hidden_layers", "num_attention_heads", "vocab_size", "intermediate_size"):
+        assert f"'{key}'" in str(told.value)
+    with pytest.raises(ConfigError, match="'intermediate_size'"):
+        read(model_type=model_type, intermediate_size=None)
+
+
+def test_what_a_section_leaves_out_is_its_types_default_with_a_note() -> None:
+    """transformers writes of a multimodal model's section only what differs; a type of unknown defaults has none."""
+    found = architecture_from_config("m", {"text_config": {"model_type": "llama", "vocab_size": 32064}})
+    assert (found.hidden, found.layers, found.vocab) == (4096, 32, 32064)
+    assert "num_hidden_layers 32" in found.notes[0]
+    with pytest.raises(
+        ConfigError, match="'num_hidden_layers', 'num_attention_heads' and 'intermediate_size'"
+    ):
+        inner = {"model_type": "qwen3", "vocab_size": 100, "hidden_size": 64}
+        architecture_from_config("m", {"text_config": inner})
+
+
+def test_widths_that_a_type_derives_need_not_be_told() -> None:
+    """GPT-2's MLP is four times as wide as the model unless its config says otherwise."""
+    told = {
+        "model_type": "gpt2",
+        "n_embd": 64,
+        "n_layer": 2,
+        "n_head": 4,
+        "vocab_size": 100,
+        "n_positions": 512,
+    }
+    assert architecture_from_config("m", told).groups[0].mlp == DenseMlp(256, gated=False, bias=True)
 
 
 def test_everything_that_ships_can_be_read() -> None:
