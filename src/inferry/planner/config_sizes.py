@@ -13,8 +13,8 @@ LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 LAYER_LISTS = ("layers_block_type", "layer_types")
 VOCAB_KEYS = ("vocab_size", "padded_vocab_size")
 _MAMBA = ("mamba", "mamba2", "falcon_mamba")
-_OPTIONAL = ("num_key_value_heads", "head_dim")
-"""Sizes that many configs leave out and mean: as many heads as of queries, and the width shared out among them."""
+_OPTIONAL = ("num_key_value_heads", "head_dim", "max_position_embeddings")
+"""Which many configs leave out; what a type takes for them by default is said."""
 
 
 def check_sizes(fields: ConfigFields, model_type: str, *, inner: bool) -> list[str]:

@@ -61,8 +61,10 @@ class Wish:
         return Load(self.input_tokens, self.output_tokens, concurrency=concurrency)
 
     def context_for(self, longest: int) -> int:
-        """Tokens that one request may have: CONTEXT_TIMES the mean rounded up to a power of two, at most `longest`."""
+        """Tokens that one request may have: CONTEXT_TIMES the mean rounded up to a power of two, at most `longest`,
+        where that is known (0: not)."""
         if self.context_tokens is not None:
             return self.context_tokens
         wanted = max(CONTEXT_TIMES * (self.input_tokens + self.output_tokens), CONTEXT_LEAST)
-        return min(1 << (wanted - 1).bit_length(), longest)
+        rounded = 1 << (wanted - 1).bit_length()
+        return min(rounded, longest) if longest else rounded

@@ -18,6 +18,7 @@ from inferry.planner.architecture import (
 from inferry.planner.facts.model_catalog import find_model, known_models, model_config
 from inferry.planner.model_config import architecture_from_config
 from inferry.planner.params import count_params
+from inferry.planner.wish import Wish
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -249,3 +250,11 @@ def test_everything_that_ships_can_be_read() -> None:
         assert found.layers > 0, name
         assert found.max_position > 0 or "mamba" in name, name
         assert count_params(found).total > 1e7, name
+
+
+def test_a_context_that_is_not_told_bounds_no_plan() -> None:
+    """Where no longest context is known, requests get what their lengths ask for, not zero tokens."""
+    told = read(model_type="qwen3", max_position_embeddings=None)
+    assert told.max_position == 0
+    assert Wish(input_tokens=500, output_tokens=200).context_for(told.max_position) == 4096
+    assert "max_position_embeddings 2048" in read(max_position_embeddings=None).notes[0]
