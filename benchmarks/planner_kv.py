@@ -41,6 +41,9 @@ def score(path: Path) -> Scores:
             [error for start in planned if (error := _after_load_error(start)) is not None],
             0.5,
         ),
+        _spread("KV GiB per GPU where printed", [_cache_error(start) for start in starts], 0.5),
+        _spread("Peak of a pass where printed", [_peak_error(start) for start in starts], 0.5),
+        _spread("Peak of a pass where printed", [_peak_error(start) for start in starts], 0.9),
         _spread("Weights per GPU where printed", [row["weights error %"] for row in table], 0.5),
         _spread("Weights per GPU where printed", [row["weights error %"] for row in table], 0.9),
     )
@@ -120,6 +123,19 @@ def _tokens(start: Start) -> dict[str, Any]:
         "error %": round((tokens / start.kv_tokens - 1) * 100, 2),
         "left out %": round((tokens_left_out / start.kv_tokens - 1) * 100, 2),
     }
+
+
+def _cache_error(start: Start) -> float | None:
+    """Also of starts that print no tokens, and of models whose layers differ in what they keep."""
+    if start.kv_gib is None or start.device is None or start.setup.memory_fraction is None:
+        return None
+    return (plan_memory(start.arch, start.device, start.setup).kv / GIB / start.kv_gib - 1) * 100
+
+
+def _peak_error(start: Start) -> float | None:
+    if start.peak_gib is None or start.device is None:
+        return None
+    return (plan_memory(start.arch, start.device, start.setup).activations / GIB / start.peak_gib - 1) * 100
 
 
 def _after_load_error(start: Start) -> float | None:

@@ -18,6 +18,7 @@ from inferry.planner.facts.device_catalog import find_device
 from inferry.planner.facts.engine_memory import find_engine_memory
 from inferry.planner.facts.model_catalog import find_model
 from inferry.planner.kv_cache import is_hybrid, kv_bytes_per_token
+from inferry.planner.limits import limits_of
 from inferry.planner.setup import EngineName, KvFormat, Setup
 from inferry.planner.weights import weight_bytes
 
@@ -115,6 +116,8 @@ class Start:
     kv_tokens: int | None
     device: Device | None
     weights_gib: float | None
+    peak_gib: float | None
+    """Of a pass, beside the weights."""
     available_gib: tuple[float, float] | None
     """Before and after the load, where both are printed (SGLang)."""
     tokens_unknown: str | None
@@ -162,10 +165,11 @@ def _start(row: dict[str, str]) -> Start | LeftOut:
         model=row["model"],
         arch=arch,
         setup=setup,
-        kv_gib=_number(row["kv_mem_gib_per_gpu"]),
-        kv_tokens=_integer(row["kv_tokens"]),
+        kv_gib=_number(row["kv_mem_gib_per_gpu"]) or None,
+        kv_tokens=_integer(row["kv_tokens"]) or None,
         device=_device(row, setup),
-        weights_gib=_number(row["weights_gib_per_gpu"]),
+        weights_gib=_number(row["weights_gib_per_gpu"]) or None,
+        peak_gib=_number(row.get("activation_peak_gib", "")) or None,
         available_gib=_available(row),
         tokens_unknown=None,
     )
@@ -179,7 +183,7 @@ def _tokens_unknown(start: Start, row: dict[str, str]) -> str | None:
         return "no tokens printed"
     if _first(WEIGHTS, row["weight_format"]) is None:
         return f"weight format '{row['weight_format']}' is not one that is planned"
-    if setup.memory_fraction is None:
+    if setup.memory_fraction is None and "default" not in row["mem_fraction"].lower():
         return "the memory fraction is not stated"
     if start.device is None:
         return f"the memory of '{row['gpu']}' is not stated"
@@ -191,7 +195,8 @@ def _tokens_unknown(start: Start, row: dict[str, str]) -> str | None:
         start.weights_gib if start.weights_gib is not None else weight_bytes(start.arch, setup) / GIB
     )
     held = weights_gib + (start.kv_gib if start.kv_gib is not None else _implied_kv_gib(start))
-    budget = setup.memory_fraction * start.device.usable_bytes / GIB
+    fraction = limits_of(start.arch, start.device, setup).fraction
+    budget = fraction * start.device.usable_bytes / GIB
     if setup.engine in ("vllm", "sglang") and held > budget * IMPOSSIBLE_SHARE:
         return (
             f"contradicts itself: weights and cache are {held:.1f} GiB, the stated budget is {budget:.1f} GiB"
@@ -211,26 +216,27 @@ def _setup(row: dict[str, str], engine: EngineName, arch: Architecture, kv: KvFo
     tensor, data = _integer(row["tp"]) or 1, _integer(row["dp"]) or 1
     if engine == "sglang" and data > 1:
         # SGLang's attention data parallelism divides its tensor parallel group.
-        tensor //= data
+        tensor = max(tensor // data, 1)
     weights = _first(WEIGHTS, row["weight_format"]) or "bf16"
     if weights == "fp8" and arch.native_format == "fp8_block":
         weights = "fp8_block"
-    sequences = re.search(r"max_num_seqs\s*=\s*(\d+)", told)
-    context_parallel = re.search(r"decode-context-parallel\s+(\d+)", told)
+    sequences = _told(r"max[-_ ]num[-_ ]seqs|max[-_ ]running[-_ ]requests|max[-_ ]batch[-_ ]size", told)
+    context_parallel = _told(r"decode[-_ ]context[-_ ]parallel(?:[-_ ]size)?|dcp(?:[-_ ]size)?", told)
     return Setup(
         engine=engine,
-        engine_version=row["engine_version"] or None,
+        engine_version=_version(row["engine_version"]),
         weights=weights,
         kv=kv,
         tensor_parallel=tensor,
         pipeline_parallel=_integer(row["pp"]) or 1,
         data_parallel=data,
-        memory_fraction=_number(row["mem_fraction"]),
+        expert_parallel=_told(r"expert[-_ ]parallel(?:[-_ ]size)?|ep(?:[-_ ]size)?", told) or 1,
+        memory_fraction=_fraction(row["mem_fraction"]),
         max_model_tokens=_integer(row["max_model_len"]),
-        max_sequences=int(sequences[1]) if sequences else None,
+        max_sequences=sequences,
         max_batched_tokens=_integer(row["max_num_batched_tokens"]),
-        cuda_graphs=row["enforce_eager"].lower() != "true",
-        context_parallel=int(context_parallel[1]) if context_parallel else 1,
+        cuda_graphs=row["enforce_eager"].lower() not in ("true", "yes", "1"),
+        context_parallel=context_parallel or 1,
         text_only="language-model-only" in told,
     )
 
@@ -264,7 +270,7 @@ def _total_gib(row: dict[str, str], setup: Setup) -> float | None:
     printed = _number(row["gpu_mem_total_gib"])
     if printed is not None:
         return printed
-    usable = re.search(r"([\d.]+) GiB (?:usable|total)", row["gpu"])
+    usable = re.search(r"(\d+(?:\.\d+)?) GiB (?:usable|total)", row["gpu"])
     if usable:
         return float(usable[1])
     before = _number(row["avail_before_load_gib"])
@@ -289,12 +295,32 @@ def _model(text: str) -> Architecture | None:
     return None
 
 
+def _told(name: str, text: str) -> int | None:
+    """What a note says of a limit: `max_num_seqs=128`, `--max-num-seqs 128`, `max_batch_size: 25`; 0 is nothing told."""
+    found = re.search(rf"(?<![a-z])(?:{name})\s*[=:]?\s*(\d{{1,6}})\b", text, re.IGNORECASE)
+    return int(found[1]) or None if found else None
+
+
+def _fraction(text: str) -> float | None:
+    """Also of percent; none where the cell holds no share of a whole."""
+    value = _number(text)
+    if value is not None and 1 < value <= 100:
+        value /= 100
+    return value if value is not None and 0 < value <= 1 else None
+
+
+def _version(text: str) -> str | None:
+    """`0.2.4 after PR 2031` is what became the next patch."""
+    built = re.match(r"(\d+)\.(\d+)\.(\d+) after\b", text)
+    return f"{built[1]}.{built[2]}.{int(built[3]) + 1}" if built else text or None
+
+
 def _first(table: Iterable[tuple[str, Word]], text: str) -> Word | None:
     return next((value for word, value in table if word in text.lower()), None)
 
 
 def _number(text: str) -> float | None:
-    found = re.match(r"\d+(?:\.\d+)?", text)
+    found = re.match(r"\d*\.?\d+", text.replace(",", "").lstrip("~ "))
     return float(found[0]) if found else None
 
 

@@ -34,10 +34,12 @@ def sees_images(arch: Architecture, setup: Setup) -> bool:
 
 def forward_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMemory) -> float:
     """The widest layer of a step."""
-    hidden_bytes = engine.hidden_bytes
-    if setup.tensor_parallel > 1 and engine.hidden_parallel_bytes is not None:
-        hidden_bytes = engine.hidden_parallel_bytes
+    parallel = setup.tensor_parallel > 1
+    # An all-reduce puts its sum beside what it adds up.
+    hidden_bytes = engine.hidden_bytes + (SIXTEEN_BIT if parallel else 0.0)
     per_token = arch.hidden * hidden_bytes + widest_mlp_bytes(arch, setup, engine)
+    if parallel and engine.reduced_held:
+        per_token += 2 * arch.layers * arch.hidden * SIXTEEN_BIT
     if sees_images(arch, setup):
         # vLLM V0's dummy step is full of images, and what the tower makes of them waits for the layers.
         per_token += arch.vision_patches_per_token * arch.vision_hidden * engine.vision_patch_bytes
@@ -65,7 +67,24 @@ def sampler_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: Engi
     if engine.vision_patch_bytes and sees_images(arch, setup):
         rows = min(rows, max(limits.batched_tokens // IMAGE_TOKENS, 1))
     held = limits.batched_tokens * arch.hidden * engine.sampler_held_bytes
+    if engine.experts_held:
+        held += limits.batched_tokens * workspace_bytes(arch, setup)
+    if sees_images(arch, setup):
+        held += engine.vision_held_gib * GIB
     return rows * arch.vocab * engine.sampler_bytes + held
+
+
+def workspace_bytes(arch: Architecture, setup: Setup) -> float:
+    """Of routed experts, per batched token: both inner matrices side by side or the output, whichever is wider, and what
+    comes of the inner ones (vLLM, fused_moe/modular_kernel.py). MXFP4 kernels bring their own."""
+    widest = 0.0
+    for group in arch.groups:
+        if isinstance(group.mlp, Experts) and setup.weights != "mxfp4":
+            columns = group.mlp.intermediate / setup.tensor_parallel
+            widest = max(
+                widest, group.mlp.per_token * (max(2 * columns, arch.hidden) + columns) * SIXTEEN_BIT
+            )
+    return widest
 
 
 def unpacked_bytes(arch: Architecture, setup: Setup) -> float:

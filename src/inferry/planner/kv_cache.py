@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from .architecture import Architecture, Attention, FullAttention, LatentAttention, LinearAttention
 from .setup import KvFormat, Setup
@@ -22,6 +23,9 @@ BYTES_PER_ELEMENT: dict[KvFormat, float] = {
 
 INDEXER_BYTES_PER_ELEMENT = 1 + 4 / 128
 """DeepSeek Sparse Attention caches its index keys in fp8 with one fp32 scale per 128 (DeepSeek-V3.2, section 2)."""
+
+NEARLY_AS_MANY = 1.25
+"""Up to that ratio of layers vLLM pads the rarer kind instead of making more groups."""
 
 STATE_BYTES_PER_ELEMENT = 2.0
 """Recurrent states in 16 bit, the engines' default (vLLM `mamba_cache_dtype` auto)."""
@@ -88,11 +92,29 @@ def sequence_bytes(
     return total + state_bytes_per_sequence(arch, setup)
 
 
+def pooled_bytes_per_token(arch: Architecture, setup: Setup) -> float:
+    """Where kinds of layers share one pool: groups of as many layers as the rarest kind has (or the most frequent one,
+    where they are nearly as many), each with a block of every token (vLLM, v1/core/kv_cache_utils.py). Gemma 3 27B, 10
+    full and 52 windowed layers: 1 + 6 groups of 10."""
+    layers: Counter[tuple[bool, int | None]] = Counter()
+    for group in arch.groups:
+        if group.attention is not None and not _without_cache(group.attention):
+            layers[_kind(group.attention)] += group.count
+    widest = max((layer_bytes_per_token(group.attention, setup) for group in arch.groups), default=0.0)
+    rarest, most = min(layers.values()), max(layers.values())
+    size = most if most < NEARLY_AS_MANY * rarest else rarest
+    pools = sum(math.ceil(count / size) for count in layers.values())
+    return pools * size * widest * stage_share(arch, setup) / setup.context_parallel
+
+
+def _without_cache(attention: Attention) -> bool:
+    return isinstance(attention, FullAttention) and attention.shares_kv
+
+
+def _kind(attention: Attention) -> tuple[bool, int | None]:
+    return isinstance(attention, LinearAttention), window_tokens(attention)
+
+
 def is_hybrid(arch: Architecture) -> bool:
     """Whether layers differ in what they keep, so that tokens alone don't tell what a sequence takes."""
-    kinds = {
-        (isinstance(group.attention, LinearAttention), window_tokens(group.attention))
-        for group in arch.groups
-        if group.attention
-    }
-    return kinds != {(False, None)}
+    return {_kind(group.attention) for group in arch.groups if group.attention} != {(False, None)}

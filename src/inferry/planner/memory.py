@@ -9,10 +9,13 @@ from .answers import MemoryPlan
 from .architecture import Architecture, LinearAttention
 from .device import Device
 from .facts.engine_memory import EngineMemory, find_engine_memory, graph_memory
-from .kv_cache import is_hybrid, kv_bytes_per_token, sequence_bytes
+from .kv_cache import is_hybrid, kv_bytes_per_token, pooled_bytes_per_token, sequence_bytes
 from .limits import GIB, Limits, limits_of
 from .setup import Setup
 from .weights import weight_bytes
+
+MANY = 4
+"""Devices above which buffers for talking were seen to be larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,16 @@ def plan_memory(
 def kv_tokens(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMemory, kv_bytes: int) -> int:
     """As the engine prints it: of the whole replica, in full blocks.
 
-    Where layers differ in what they keep, vLLM V1 prints how many sequences of the longest length it holds, times that
-    length (v1/core/kv_cache_utils.py): not a capacity in tokens for shorter ones.
+    Where layers differ in what they keep, vLLM V1 prints how many tokens a pool holds that all of them share, and from
+    0.21 on how many sequences of the longest length it holds, times that length (v1/core/kv_cache_utils.py): neither is
+    a capacity in tokens for shorter ones.
     """
     if kv_bytes <= 0:
         return 0
-    if is_hybrid(arch) and not engine.windows_as_full:
+    mixed = is_hybrid(arch) and not engine.windows_as_full
+    if mixed and engine.hybrid_tokens == "pools":
+        tokens = kv_bytes / pooled_bytes_per_token(arch, setup)
+    elif mixed:
         longest = sequence_bytes(arch, setup, limits.model_tokens, batched_tokens=limits.batched_tokens)
         if any(isinstance(group.attention, LinearAttention) for group in arch.groups):
             longest *= engine.linear_hybrid_factor
@@ -91,18 +98,28 @@ def runtime_bytes(engine: EngineMemory, device: Device, setup: Setup) -> int:
         return round(engine.runtime_host_gib * GIB)
     if device.vendor == "amd" and engine.runtime_amd_gib is not None:
         return round(engine.runtime_amd_gib * GIB)
+    if setup.devices == 1:
+        return round(engine.runtime_gib * GIB)
+    needs = [engine.runtime_parallel_gib]
     if setup.devices > device.devices_per_host_max:
-        return round(engine.runtime_nodes_gib * GIB)
-    return round((engine.runtime_parallel_gib if setup.devices > 1 else engine.runtime_gib) * GIB)
+        needs.append(engine.runtime_nodes_gib)
+    if setup.devices > MANY and engine.runtime_many_gib is not None:
+        needs.append(engine.runtime_many_gib)
+    if setup.tensor_parallel > 1 and engine.runtime_fused_gib is not None and fuses_reduction(device):
+        needs.append(engine.runtime_fused_gib)
+    return round(max(needs) * GIB)
+
+
+def fuses_reduction(device: Device) -> bool:
+    """From Hopper on (vLLM, config/vllm.py), but not the cards without NVLink, whose capability is 12.x."""
+    return (device.compute_capability or "").partition(".")[0] in ("9", "10")
 
 
 def slack_share(engine: EngineMemory, device: Device, setup: Setup) -> float:
     """Of the weights: what the allocator can't give back after loading and converting them."""
     share = engine.load_slack.get(setup.weights, 0.0)
-    if setup.devices > 1:
-        share = max(share, engine.load_slack_parallel)
     amd = device.kind == "gpu" and device.vendor == "amd"
-    return max(share, engine.load_slack_amd) if amd else share
+    return max(share, engine.load_slack_amd) if amd and setup.weights in ("fp8", "fp8_block") else share
 
 
 def graph_bytes(arch: Architecture, device: Device, setup: Setup) -> int:

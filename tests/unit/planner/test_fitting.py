@@ -183,4 +183,4 @@ def test_a_smaller_load_is_told_to_the_engine() -> None:
     fewer = answer.ways_out[0]
     assert fewer.words == "1 sequence at once instead of 4"
     assert fewer.setup.max_sequences == 1
-    assert answer.memory.activations - fewer.memory.activations > 5 * GIB
+    assert answer.memory.activations - fewer.memory.activations > 1.5 * GIB

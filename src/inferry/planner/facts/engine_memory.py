@@ -51,19 +51,30 @@ class EngineMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """The vision tower's own pass over its largest input, over all devices."""
     vision_patch_bytes: float = 0.0
     """Per patch and column of the tower, in a step that is full of images."""
+    hybrid_tokens: Literal["concurrency", "pools"] = "concurrency"
+    """What is printed where layers differ in what they keep: sequences of the longest length x that length, or blocks of
+    a pool that all kinds of layers share (see `kv_cache.py`)."""
     linear_hybrid_factor: float = 1.0
-    """What a token takes where some layers are linear, against its full layers alone."""
+    """By concurrency: what a token takes where some layers are linear, against its full layers alone."""
     hidden_bytes: float = 0.0
     """Per batched token and hidden column, at the peak of a layer."""
-    hidden_parallel_bytes: float | None = None
-    """The same with tensor parallelism, whose sums are copies."""
     mlp_bytes: float = 0.0
     """Per batched token and MLP column of the device, at the peak of a layer."""
+    reduced_held: bool = False
+    """All inputs of all-reduces are kept until a pass ends, two per layer (vLLM 0.2.5)."""
+    experts_held: bool = False
+    """The routed experts' workspace is still there while the sampler runs."""
+    vision_held_gib: float = 0.0
+    """What the vision tower's output takes beside the sampler."""
     logits_for_batch: bool = False
     """Logits for each token of a batch, not one per sequence."""
     runtime_gib: float
     runtime_parallel_gib: float
     """With more than one GPU: communication buffers too."""
+    runtime_many_gib: float | None = None
+    """With more than four."""
+    runtime_fused_gib: float | None = None
+    """With more than one GPU of compute capability 9.0 or more, whose all-reduce is fused."""
     runtime_host_gib: float | None = None
     """On a CPU or an Apple chip: the program itself."""
     runtime_nodes_gib: float
@@ -72,10 +83,8 @@ class EngineMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """On AMD, where it was seen to differ."""
     load_slack: dict[str, float] = {}
     """By weight format: share of the weights that loading leaves unusable."""
-    load_slack_parallel: float = 0.0
-    """The same of any format, with more than one GPU."""
     load_slack_amd: float = 0.0
-    """The same of any format, at least, on AMD."""
+    """The same of FP8 at least, on AMD."""
     lean_gib: float
     """What is held back so that memory that isn't there is not promised, but never more than `lean_share` of the cache."""
     lean_share: float
@@ -92,7 +101,7 @@ class Fit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a constant comes from starts that were also scored: what each model's starts alone would make it."""
 
     engine: EngineName
-    era: str
+    eras: tuple[str, ...]
     constant: str
     """A field of `EngineMemory`, or `load_slack.` and a weight format."""
     rule: Literal["max", "min"]
@@ -144,7 +153,7 @@ def without_model(engine: EngineName, facts: EngineMemory, model: str) -> Engine
     changed: dict[str, float | dict[str, float]] = {}
     slack = dict(facts.load_slack)
     for fit in _file().fits:
-        if (fit.engine, fit.era) != (engine, facts.era):
+        if fit.engine != engine or facts.era not in fit.eras:
             continue
         name, _, key = fit.constant.partition(".")
         if key:
