@@ -49,7 +49,7 @@ def plan(
     count: Annotated[
         int | None, _option("--count -n", _HARDWARE, "At most so many. Without: as many as it takes.", "N")
     ] = None,
-    here: Annotated[bool, _option("--here", _HARDWARE, "What this machine has.")] = False,
+    here: Annotated[bool, _option("--here", _HARDWARE, "This machine's GPUs; without any, its CPU.")] = False,
     facts: Annotated[
         Path | None,
         _option("--facts", _HARDWARE, "A file whose 'facts:' add devices, prices and models.", "FILE"),
@@ -117,6 +117,14 @@ def plan(
     wish = Wish(input_tokens, output_tokens, users, rps, bounds, context, budget, engines, quant)
     hardware = _hardware(names, count, own, here=here)
     physics, launches = physics_here(os.environ, learning=not no_learning)
+    if not hardware:
+        from inferry.cli.plan_here import HereOptions, plan_here
+
+        refused = {"--svg": svg, "--compare-engines": compare_engines, "--budget": budget}
+        options = HereOptions(engines if engine else (), write, force, explain, as_json, quant, refused)
+        if not plan_here(chosen, wish, launches, options, _columns()):
+            raise typer.Exit(1)
+        return
     found = recommend(chosen.architecture, hardware, wish, physics)
     job = _Job(chosen, wish, hardware, for_rent(own), physics, launches, as_json=as_json, explain=explain)
     if compare_engines:
@@ -159,17 +167,18 @@ def for_rent(own: OwnFacts) -> tuple[Hardware, ...]:
 
 
 def _this_machine(own: OwnFacts) -> tuple[Hardware, ...]:
-    """Its GPUs, each kind with its number. Raises ConfigError where there is none that the catalog knows."""
+    """Its GPUs, each kind with its number; empty where it has none. Raises ConfigError where nobody knows those it has."""
     from collections import Counter
 
-    from inferry.cli.hardware_here import devices_here
+    from inferry.cli.hardware_here import device_list, machine_here, unknown_gpus
     from inferry.planner.wish import Hardware
 
-    gpus = [each for each in devices_here(os.environ, own.devices) if each.kind != "cpu"]
-    if not gpus:
+    machine = machine_here(os.environ)
+    gpus = [each for each in device_list(machine, own.devices) if each.kind != "cpu"]
+    if not gpus and (unknown := unknown_gpus(machine, own.devices)):
         raise ConfigError(
-            "--here: this machine has no GPU that the planner knows ('inferry hardware' shows what it has). What its CPU "
-            "does is measured: 'inferry calibrate'. For another machine, name its GPUs: --gpu rtx4090."
+            f"--here: the planner does not know this machine's {unknown[0]}. Describe it under facts.devices "
+            "(docs/hardware.md), or name a device that is like it: --gpu rtx4090."
         )
     counts = Counter(each.name for each in gpus)
     by_name = {each.name: each for each in gpus}

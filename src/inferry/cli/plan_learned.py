@@ -16,6 +16,7 @@ from inferry.planner.sizing import Physics
 
 _WORDS = {
     "weights_bytes": ("weights", 1 / 1024**3, "GiB"),
+    "memory_bytes": ("memory", 1 / 1024**3, "GiB"),
     "kv_tokens": ("KV cache", 1.0, "tokens"),
     "itl_ms": ("ITL", 1.0, "ms"),
     "ttft_ms": ("TTFT", 1.0, "ms"),
@@ -56,7 +57,7 @@ def learned_json(arch: Architecture, best: Option, launches: Sequence[Launch]) -
 
 def learned_text(arch: Architecture, best: Option, launches: Sequence[Launch]) -> str:
     """Empty where nothing was learned about it."""
-    lines = [_line(each) for each in learned_json(arch, best, launches)]
+    lines = [learned_line(each) for each in learned_json(arch, best, launches)]
     return "\n".join(["Learned from launches (leave it out: --no-learning)", *lines]) if lines else ""
 
 
@@ -74,7 +75,7 @@ def _figures(physics: Physics, arch: Architecture, best: Option) -> dict[str, fl
     }
 
 
-def _line(entry: Mapping[str, Any]) -> str:
+def learned_line(entry: Mapping[str, Any]) -> str:
     title, unit, unit_name = _WORDS[entry["figure"]]
     without, corrected = (_number(entry[each] * unit) for each in ("without", "with"))
     said = f"  {title}: {without} {unit_name} by facts alone, {corrected} with "

@@ -149,10 +149,10 @@ def _predicted(option: Option, wish: Wish) -> str:
     per_replica = "" if sized.replicas == 1 else ", of all replicas"
     load = "AT THIS LOAD" if wish.has_load else "AT ITS CAPACITY"
     rows = [(f"PREDICTED {load}", "", f"{found.ttft_ms.coverage:.0%} RANGE", "ALLOWED")]
-    rows.append(_row("first token (TTFT)", found.ttft_ms, 1, "ms", wish.slo.ttft_ms))
-    rows.append(_row("each further token (ITL)", found.itl_ms, 1, "ms", wish.slo.itl_ms))
-    rows.append(_row(f"output tokens{per_replica}", found.output_tokens_per_s, sized.replicas, "/s"))
-    rows.append(_row(f"requests{per_replica}", found.requests_per_s, sized.replicas, "/s"))
+    rows.append(predicted_row("first token (TTFT)", found.ttft_ms, 1, "ms", wish.slo.ttft_ms))
+    rows.append(predicted_row("each further token (ITL)", found.itl_ms, 1, "ms", wish.slo.itl_ms))
+    rows.append(predicted_row(f"output tokens{per_replica}", found.output_tokens_per_s, sized.replicas, "/s"))
+    rows.append(predicted_row(f"requests{per_replica}", found.requests_per_s, sized.replicas, "/s"))
     most = sized.capacity.concurrency * sized.replicas
     if wish.has_load:
         use = f"{sized.utilisation:.0%}" if most else "-"
@@ -160,7 +160,7 @@ def _predicted(option: Option, wish: Wish) -> str:
     return table(rows)
 
 
-def _row(
+def predicted_row(
     name: str, interval: Interval, times: float, unit: str, allowed_ms: float | None = None
 ) -> tuple[str, str, str, str]:
     def told(value: float) -> str:
