@@ -81,6 +81,8 @@ def architecture_from_config(name: str, config: Mapping[str, Any], *, source: st
     other = _other_params(fields, family, hidden, vocab, layers)
     if model_type in _TOLD_AS_TWO:
         notes.append(f"each of its {layers} layers is told as two, by their caches")
+    if fields.get("sparse_attention_config"):  # MiniMax-M3
+        notes.append("the indexer of its sparse attention is not counted: neither its weights nor its cache")
     if unread := fields.unread_sizes():
         notes.append(f"not understood, and perhaps of weight: {', '.join(unread)}")
     return Architecture(

@@ -185,6 +185,13 @@ def test_what_is_not_known_is_said() -> None:
     assert "engram_experts" in read(engram_experts=3).notes[0]
 
 
+@pytest.mark.parametrize("model", ["MiniMaxAI/MiniMax-M3", "nvidia/MiniMax-M3-NVFP4"])
+def test_an_indexer_that_is_not_counted_is_said(model: str) -> None:
+    """MiniMax-M3 chooses blocks by an indexer whose layout is not known here; DeepSeek-V3.2's is counted."""
+    assert any("indexer" in note for note in find_model(model).notes)
+    assert not any("indexer" in note for note in find_model("deepseek-ai/DeepSeek-V3.2").notes)
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [
