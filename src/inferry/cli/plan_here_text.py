@@ -186,7 +186,7 @@ def _memory(answer: HereAnswer) -> str:
 def _predicted(answer: HereAnswer, wish: Wish) -> str:
     plan, found = answer.plan, answer.plan.at_load
     assert found is not None
-    load = "AT THIS LOAD" if wish.has_load else "AT ITS CAPACITY"
+    load = "AT THIS LOAD" if wish.users is not None else "WITH ALL PLACES BUSY"
     return table(
         [
             (f"PREDICTED {load}", "", "RANGE", "ALLOWED"),
