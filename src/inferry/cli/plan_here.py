@@ -119,8 +119,10 @@ def _check(options: HereOptions) -> None:
 def _files(model: PlannedModel) -> tuple[LocalModel, bool]:
     """What lies here; else what its config says, which is an estimate: True."""
     path = model.path
-    if path is not None and path.name == "config.json":
-        path = path.parent
+    if (
+        path is not None and path.is_file() and path.suffix != ".gguf"
+    ):  # a config alone, or with its weights beside it
+        path = path.parent if path.name == "config.json" else None
     if path is not None and path.is_dir() and not (path / "config.json").exists():
         path = sorted(path.glob("*.gguf"))[0]
     if path is not None and weights_size(path):

@@ -141,6 +141,20 @@ def test_what_a_cpu_can_not_be_asked_is_told(
     assert told in shown.err
 
 
+def test_a_config_without_weights_is_an_estimate(run: Run, here: Here, tmp_path: Path) -> None:
+    """Whatever its file is called; its own bytes are no weights."""
+    here.set()
+    fields = {
+        "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128, "vocab_size": 100,
+        "num_attention_heads": 4, "max_position_embeddings": 512,
+    }  # fmt: skip
+    for name in ("config.json", "other.json"):
+        (tmp_path / name).write_text(json.dumps(fields))
+        shown = run("plan", f"./{name}", "--here")
+        assert "estimated from its config" in shown.out
+        assert "Its files are not on this machine" in shown.out
+
+
 def test_formats_without_a_cpu_kernel_are_refused(run: Run, here: Here) -> None:
     """FP8 weights run on GPUs; the way out is named."""
     here.set()
