@@ -43,3 +43,5 @@ class Device:
     source: str = ""
     aliases: tuple[str, ...] = ()
     devices_per_host_max: int = 8
+    driver_total_bytes: int | None = None
+    """What nvidia-smi prints as total: `usable_bytes` and what the driver keeps. SGLang reckons with it. None: not known."""

@@ -71,6 +71,14 @@ def test_no_device_gives_more_than_its_nameplate() -> None:
             assert rates["fp4"] >= 1.9 * rates["fp8"], device.name
 
 
+def test_what_nvidia_smi_prints_lies_between_usable_and_nameplate() -> None:
+    """SGLang reckons with that total: an L4's is 23034 MiB, of which engines get 22.03 GiB, and 24 GiB is printed on it."""
+    assert find_device("l4").driver_total_bytes == 23_034 * 2**20
+    for device in known_devices():
+        if device.driver_total_bytes is not None:
+            assert device.usable_bytes < device.driver_total_bytes <= device.memory_bytes, device.name
+
+
 def test_tensor_rates_are_dense() -> None:
     """The figures that data sheets print in large type are with sparsity; ours are half of them."""
     assert find_device("h100").flops_per_s["fp16"] == pytest.approx(989e12)

@@ -19,6 +19,7 @@ from inferry.core.suggest import did_you_mean
 from inferry.planner.device import ComputeType, Device, Price
 
 GIB = 2**30
+_DRIVER_TOTALS = "smi_logs"
 _BRAND = re.compile(
     r"\b(nvidia|amd|intel|apple|huawei|geforce|tesla|quadro|instinct|radeon|generation|graphics|gpu|accelerator)\b"
 )
@@ -47,6 +48,8 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Left out: `usable_share` of the nameplate."""
     usable_share: float | None = None
     usable_source: str
+    driver_total_mib: int | None = None
+    """As nvidia-smi prints it."""
     bandwidth_gb_per_s: float
     tflops: dict[ComputeType, float]
     link: str = "pcie"
@@ -179,10 +182,12 @@ def _device(entry: _Entry, memory_gib: float) -> Device:
             for part in (
                 sources[entry.source].what,
                 f"usable memory: {sources[entry.usable_source].what}",
+                "" if entry.driver_total_mib is None else f"total: {sources[_DRIVER_TOTALS].what}",
                 entry.note,
             )
             if part
         ),
         aliases=entry.aliases,
         devices_per_host_max=entry.devices_per_host_max,
+        driver_total_bytes=None if entry.driver_total_mib is None else entry.driver_total_mib * 2**20,
     )
