@@ -127,7 +127,9 @@ def _attention_words(attention: Attention) -> str:
                 f"MLA, {attention.heads} heads, latent of {attention.kv_rank} + {attention.rope_dim}{sparse}"
             )
         case LinearAttention():
-            return f"linear, state of {attention.state_elements + attention.conv_elements:,} elements"
+            elements = attention.state_elements + attention.conv_elements
+            wide = ", in 32 bit" if attention.state_bytes_per_element == 4 else ""
+            return f"linear, state of {elements:,} elements{wide}"
         case None:
             return "no mixer"
 

@@ -60,6 +60,8 @@ class LinearAttention:
     conv_elements: int
     params: int
     """Of the mixer of one layer, all its projections."""
+    state_bytes_per_element: int = 2
+    """4 where the model asks for fp32 states; those of the convolutions stay in 16 bit."""
 
 
 Attention: TypeAlias = FullAttention | LatentAttention | LinearAttention | None

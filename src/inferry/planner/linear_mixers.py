@@ -23,6 +23,7 @@ def read_gated_delta_net(fields: ConfigFields, hidden: int) -> LinearAttention:
         + 2 * value_heads
         + value_dim
         + values * hidden,
+        state_bytes_per_element=_state_bytes(fields),
     )
 
 
@@ -44,7 +45,12 @@ def read_mamba2(fields: ConfigFields, hidden: int) -> LinearAttention:
         params += inner + convolved + heads + hidden
     if fields.flag(True, "mamba_rms_norm"):
         params += inner
-    return LinearAttention(heads * head_dim * state, convolved * (kernel - 1), params)
+    return LinearAttention(
+        heads * head_dim * state,
+        convolved * (kernel - 1),
+        params,
+        state_bytes_per_element=_state_bytes(fields),
+    )
 
 
 def read_mamba1(fields: ConfigFields, hidden: int, *, inner_norms: bool) -> LinearAttention:
@@ -70,7 +76,9 @@ def read_mamba1(fields: ConfigFields, hidden: int, *, inner_norms: bool) -> Line
         params += 2 * inner + hidden
     if inner_norms:
         params += rank + 2 * state
-    return LinearAttention(inner * state, inner * (kernel - 1), params)
+    return LinearAttention(
+        inner * state, inner * (kernel - 1), params, state_bytes_per_element=_state_bytes(fields)
+    )
 
 
 def read_lightning(fields: ConfigFields, hidden: int) -> LinearAttention:
@@ -93,7 +101,8 @@ def read_short_convolution(fields: ConfigFields, hidden: int) -> LinearAttention
 
 
 def read_kimi_delta(fields: ConfigFields, hidden: int) -> LinearAttention:
-    """Kimi Delta Attention (arXiv 2510.26692, section 4): low-rank decay and output gates as wide as one head."""
+    """Kimi Delta Attention (arXiv 2510.26692, section 4): low-rank decay and output gates as wide as one head. Its state is
+    fp32 whatever the config says (vLLM, mamba_utils.py: kda_state_dtype)."""
     section = fields.section("linear_attn_config")
     heads, head_dim = section.count("num_heads"), section.count("head_dim")
     kernel = section.count_or(4, "short_conv_kernel_size")
@@ -103,4 +112,12 @@ def read_kimi_delta(fields: ConfigFields, hidden: int) -> LinearAttention:
         state_elements=width * head_dim,
         conv_elements=3 * width * (kernel - 1),
         params=4 * hidden * width + 3 * width * kernel + low_rank + hidden * heads + heads + width + head_dim,
+        state_bytes_per_element=4,
     )
+
+
+def _state_bytes(fields: ConfigFields) -> int:
+    """Qwen3.5 writes `mamba_ssm_dtype`, Nemotron 3 `mamba_ssm_cache_dtype`; where neither is told, vLLM takes fp32 for
+    Nemotron-H and the weights' own type for the others (models/config.py, mamba_utils.py)."""
+    said = str(fields.get("mamba_ssm_dtype", "mamba_ssm_cache_dtype") or "").removeprefix("torch.")
+    return 4 if said == "float32" or (not said and fields.get("model_type") == "nemotron_h") else 2

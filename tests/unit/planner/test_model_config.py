@@ -93,6 +93,24 @@ def test_the_state_of_a_gated_delta_net() -> None:
     assert (linear.state_elements, linear.conv_elements) == (32 * 128 * 128, 3 * 8192)
 
 
+@pytest.mark.parametrize(
+    ("model", "bytes_each"),
+    [
+        ("Qwen/Qwen3.5-27B", 4),
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 4),
+        ("nvidia/Nemotron-H-8B-Base-8K", 4),
+        ("moonshotai/Kimi-Linear-48B-A3B-Instruct", 4),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", 2),
+        ("MiniMaxAI/MiniMax-Text-01", 2),
+        ("LiquidAI/LFM2-1.2B", 2),
+    ],
+)
+def test_states_that_the_config_wants_in_fp32(model: str, bytes_each: int) -> None:
+    """Qwen3.5 and Nemotron 3 say so by two names; Nemotron-H and Kimi's delta attention have it without a word."""
+    mixers = [g.attention for g in find_model(model).groups if isinstance(g.attention, LinearAttention)]
+    assert {mixer.state_bytes_per_element for mixer in mixers} == {bytes_each}
+
+
 def test_llama_4_attends_in_chunks_on_three_layers_of_four() -> None:
     """Scout's chunked layers have 8,192 tokens; Maverick has experts on every second layer."""
     scout = find_model("meta-llama/Llama-4-Scout-17B-16E-Instruct")
