@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .architecture import Architecture
+from .facts.engine_support import engine_support
 from .recommend import Option
 from .wish import Wish
 
@@ -131,6 +132,10 @@ def warnings(option: Option, arch: Architecture, wish: Wish) -> tuple[str, ...]:
         found.append(
             f"Quality: the KV cache is kept in {sized.setup.kv}; compare long answers with the original's."
         )
+    engine = sized.setup.engine
+    found += [f"{engine_support()[engine].title}, {note}." for note in sized.candidate.notes]
+    if sized.setup.weights == "gguf" and engine not in ("llamacpp", "ollama"):
+        found.append("GGUF is llama.cpp's own format: --engine llamacpp plans with it.")
     if sized.devices > device.devices_per_host_max:
         found.append(
             f"{sized.devices} devices are more than the {device.devices_per_host_max} of one host: run the file on each host with its share "

@@ -72,10 +72,14 @@ def test_a_path_without_a_model_is_told_as_a_path(tmp_path: Path) -> None:
 
 
 def test_a_gguf_file_gets_a_plan_on_a_gpu(run: Run, tmp_path: Path) -> None:
-    """From the file to a deployment file that names it."""
+    """From the file to a deployment file that names it, with what the engine's support for it is worth."""
     path = write_gguf(tmp_path / "m.gguf")
     argv = ("plan", str(path), "--gpu", "l4", "--users", "2", "--engine", "vllm", "--write", "a.yaml")
-    assert run(*argv).code == 0
+    shown = run(*argv)
+    assert shown.code == 0
+    said = " ".join(shown.out.split())
+    assert "vLLM, weights in gguf: experimental" in said
+    assert "--engine llamacpp" in said
     assert f"model: file:{path}" in (tmp_path / "a.yaml").read_text()
 
 
