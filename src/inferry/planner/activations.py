@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from .architecture import Architecture, DenseMlp, Experts
 from .facts.engine_memory import EngineMemory
-from .limits import GIB, Limits
+from .limits import Limits
 from .setup import Setup
 from .weights import SIXTEEN_BIT, bytes_per_weight
 
 IMAGE_TOKENS = 256
 """The smallest image that is usual: V0's dummy step has one sequence per image (worker/model_runner.py, profile_run)."""
+
+
+ANY_SIZE_PATCHES = 4
+LARGEST_IMAGE_TOKENS = 16_384
+"""Of Qwen2-VL and its heirs: 12,845,056 pixels at 28 x 28 a token (preprocessor_config.json). Others of that kind may have
+less; what they have is not in their config.json."""
 
 
 def activation_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMemory) -> int:
@@ -23,13 +29,28 @@ def activation_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: E
     moments = (
         forward_bytes(arch, setup, limits, engine),
         sampler_bytes(arch, setup, limits, engine),
-        engine.vision_gib * GIB / setup.tensor_parallel if sees_images(arch, setup) else 0.0,
+        vision_bytes(arch, setup, limits, engine),
     )
     return round(max(moments))
 
 
 def sees_images(arch: Architecture, setup: Setup) -> bool:
     return arch.vision_params > 0 and not setup.text_only
+
+
+def vision_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMemory) -> float:
+    """V1 sends as many images through the tower as a step holds, before anything else (v1/worker/gpu_model_runner.py,
+    profile_run). Parallel towers split their matrices, but not what flows between them."""
+    if not sees_images(arch, setup):
+        return 0.0
+    patches = image_tokens(arch, limits) * arch.vision_patches_per_token
+    return patches * arch.vision_hidden * engine.vision_pass_bytes
+
+
+def image_tokens(arch: Architecture, limits: Limits) -> int:
+    """Of a full step; towers that merge four patches into a token take images of any size, so one may be larger."""
+    any_size = arch.vision_patches_per_token == ANY_SIZE_PATCHES
+    return max(limits.batched_tokens, LARGEST_IMAGE_TOKENS if any_size else 0)
 
 
 def forward_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMemory) -> float:
@@ -69,8 +90,8 @@ def sampler_bytes(arch: Architecture, setup: Setup, limits: Limits, engine: Engi
     held = limits.batched_tokens * arch.hidden * engine.sampler_held_bytes
     if engine.experts_held:
         held += limits.batched_tokens * workspace_bytes(arch, setup)
-    if sees_images(arch, setup):
-        held += engine.vision_held_gib * GIB
+    if engine.vision_pass_bytes and sees_images(arch, setup):
+        held += image_tokens(arch, limits) * arch.hidden * SIXTEEN_BIT
     return rows * arch.vocab * engine.sampler_bytes + held
 
 

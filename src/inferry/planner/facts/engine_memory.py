@@ -47,8 +47,8 @@ class EngineMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """Per sequence and entry of the vocabulary."""
     sampler_held_bytes: float = 0.0
     """Per batched token and hidden column, kept while the sampler runs."""
-    vision_gib: float = 0.0
-    """The vision tower's own pass over its largest input, over all devices."""
+    vision_pass_bytes: float = 0.0
+    """Per patch and column of the tower, in its own pass."""
     vision_patch_bytes: float = 0.0
     """Per patch and column of the tower, in a step that is full of images."""
     hybrid_tokens: Literal["concurrency", "pools"] = "concurrency"
@@ -64,8 +64,6 @@ class EngineMemory(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """All inputs of all-reduces are kept until a pass ends, two per layer (vLLM 0.2.5)."""
     experts_held: bool = False
     """The routed experts' workspace is still there while the sampler runs."""
-    vision_held_gib: float = 0.0
-    """What the vision tower's output takes beside the sampler."""
     logits_for_batch: bool = False
     """Logits for each token of a batch, not one per sequence."""
     runtime_gib: float
