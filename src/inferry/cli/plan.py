@@ -113,6 +113,10 @@ def plan(
         )
     own = read_own_facts(facts, os.environ)
     chosen = planned_model(model, own, os.environ)
+    if write is not None and not chosen.source:
+        raise ConfigError(
+            f"--write {write}: of which repository {model} is, the planner does not know. Name it whole, as org/name."
+        )
     check_quantization(chosen.architecture, quant)
     wish = Wish(input_tokens, output_tokens, users, rps, bounds, context, budget, engines, quant)
     hardware = _hardware(names, count, own, here=here)

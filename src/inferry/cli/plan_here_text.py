@@ -136,7 +136,7 @@ def here_file(answer: HereAnswer, wish: Wish) -> str:
 
 
 def calibrate_command(answer: HereAnswer) -> str:
-    return f"inferry calibrate --engine {answer.subject.engine} --model {answer.model}"
+    return f"inferry calibrate --engine {answer.subject.engine} --model {answer.model or 'hf:org/name'}"
 
 
 def _headline(answer: HereAnswer) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class PlannedModel:
     architecture: Architecture
     source: str
-    """As the deployment file takes it: hf:org/name, file:/path, pypi:... or a URL."""
+    """As the deployment file takes it: hf:org/name, file:/path, pypi:... or a URL. Empty: it was named without a repository."""
     path: Path | None = None
     """Its files, where they are on this machine."""
 
@@ -36,6 +36,6 @@ def _source(text: str, architecture: Architecture, path: Path | None) -> str:
     if text.startswith(("hf:", "pypi:", "http:", "https:")):
         return text
     if path is None:
-        return f"hf:{architecture.name}"
+        return f"hf:{architecture.name}" if "/" in architecture.name else ""
     served = path.parent if path.name == "config.json" else path
     return f"file:{served.absolute()}"

@@ -83,6 +83,14 @@ def test_a_gguf_file_gets_a_plan_on_a_gpu(run: Run, tmp_path: Path) -> None:
     assert f"model: file:{path}" in (tmp_path / "a.yaml").read_text()
 
 
+def test_a_name_without_a_repository_is_planned_but_not_written(run: Run) -> None:
+    """`Qwen3-8B-FP8` tells sizes and format; whose repository is to be served, only a whole name tells."""
+    shown = run("plan", "Qwen3-8B-FP8", "--gpu", "l4", "--write", "a.yaml")
+    assert (shown.code, shown.out) == (1, "")
+    assert "Name it whole, as org/name" in shown.err
+    assert run("plan", "Qwen3-8B-FP8", "--gpu", "l4").code == 0
+
+
 def test_a_file_in_parts_counts_as_a_whole(tmp_path: Path) -> None:
     """What a CPU loads are all parts: their bytes, and the second copies of types that are interleaved."""
     first = write_gguf(tmp_path / "m-00001-of-00002.gguf", kind="Q4_0")
