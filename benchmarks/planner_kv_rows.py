@@ -50,15 +50,39 @@ WEIGHTS: tuple[tuple[str, WeightFormat], ...] = (
     ("int4", "int4"),
     ("w4a16", "int4"),
     ("fp8", "fp8"),
+    ("w8a8", "int8"),
     ("gguf", "gguf"),
     ("q4_", "gguf"),
     ("bf16", "bf16"),
     ("bfloat16", "bf16"),
     ("fp16", "fp16"),
     ("float16", "fp16"),
+    ("half", "fp16"),
     ("fp32", "fp32"),
+    ("float32", "fp32"),
 )
 """By the first that a row's words contain."""
+
+RELEASED: dict[EngineName, tuple[tuple[str, str], ...]] = {
+    "vllm": (
+        ("2023-09", "0.2"),
+        ("2024-01", "0.3"),
+        ("2024-03", "0.4"),
+        ("2024-06", "0.5"),
+        ("2024-09", "0.6"),
+        ("2024-10", "0.6.3"),
+        ("2025-01", "0.7"),
+        ("2025-03", "0.8"),
+        ("2025-05", "0.9"),
+        ("2025-07", "0.10"),
+        ("2025-10", "0.11"),
+        ("2026-01", "0.15"),
+        ("2026-03", "0.17"),
+        ("2026-05", "0.21"),
+    ),
+    "sglang": (("2024-01", "0.2"), ("2025-06", "0.4.8"), ("2025-08", "0.5"), ("2025-10", "0.5.4")),
+}
+"""In which month a version was the newest, for rows that tell a date instead (the projects' release pages)."""
 
 KV: tuple[tuple[str, KvFormat], ...] = (
     ("nvfp4", "nvfp4"),
@@ -183,6 +207,8 @@ def _tokens_unknown(start: Start, row: dict[str, str]) -> str | None:
         return "no tokens printed"
     if _first(WEIGHTS, row["weight_format"]) is None:
         return f"weight format '{row['weight_format']}' is not one that is planned"
+    if find_engine_memory(setup.engine, setup.engine_version).law == "reserved_contexts":
+        return "the engine reserves the context that it is told and prints no capacity"
     if setup.memory_fraction is None and "default" not in row["mem_fraction"].lower():
         return "the memory fraction is not stated"
     if start.device is None:
@@ -224,7 +250,7 @@ def _setup(row: dict[str, str], engine: EngineName, arch: Architecture, kv: KvFo
     context_parallel = _told(r"decode[-_ ]context[-_ ]parallel(?:[-_ ]size)?|dcp(?:[-_ ]size)?", told)
     return Setup(
         engine=engine,
-        engine_version=_version(row["engine_version"]),
+        engine_version=_version(engine, row["engine_version"]),
         weights=weights,
         kv=kv,
         tensor_parallel=tensor,
@@ -309,10 +335,16 @@ def _fraction(text: str) -> float | None:
     return value if value is not None and 0 < value <= 1 else None
 
 
-def _version(text: str) -> str | None:
-    """`0.2.4 after PR 2031` is what became the next patch."""
+def _version(engine: EngineName, text: str) -> str | None:
+    """`0.2.4 after PR 2031` is what became the next patch; of `2025-07` the newest that month."""
     built = re.match(r"(\d+)\.(\d+)\.(\d+) after\b", text)
-    return f"{built[1]}.{built[2]}.{int(built[3]) + 1}" if built else text or None
+    if built:
+        return f"{built[1]}.{built[2]}.{int(built[3]) + 1}"
+    month = re.match(r"20\d\d-\d\d", text)
+    if month and engine in RELEASED:
+        newest = [version for released, version in RELEASED[engine] if released <= month[0]]
+        return newest[-1] if newest else RELEASED[engine][0][1]
+    return text or None
 
 
 def _first(table: Iterable[tuple[str, Word]], text: str) -> Word | None:

@@ -78,6 +78,7 @@ def test_a_published_start_is_scored(tmp_path: Path) -> None:
         ({"kv_tokens": ""}, "no tokens printed"),
         ({"kv_mem_gib_per_gpu": "70"}, "contradicts itself"),
         ({"engine": "tensorrt-llm"}, "max_num_tokens"),
+        ({"engine": "llama.cpp"}, "reserves the context that it is told"),
         ({"params_or_arch_note": "encoder-decoder"}, "an encoder-decoder"),
     ],
 )
@@ -127,6 +128,21 @@ def test_limits_are_read_from_notes_in_any_spelling(tmp_path: Path, words: str) 
         for row in score(written(tmp_path / "kv.csv", {}, {"id": "r2", "note": words})).table
     )
     assert fewer < plain / 4
+
+
+def test_a_date_stands_for_the_version_of_its_month(tmp_path: Path) -> None:
+    """vLLM of November 2025 is 0.11, of April 2026 one that samples in less."""
+    scores = score(
+        written(
+            tmp_path / "kv.csv",
+            {},
+            {"id": "r2", "engine_version": "2025-11"},
+            {"id": "r3", "engine_version": "2026-04"},
+        )
+    )
+    own, same, later = (row["activations GiB"] for row in scores.table)
+    assert own == same
+    assert later < own / 2
 
 
 def test_a_default_that_is_named_counts_as_stated(tmp_path: Path) -> None:
