@@ -144,6 +144,8 @@ class Architecture:
     """Where the checkpoint stores its mixers in another format than `native_format`: bf16 for many 4-bit ones."""
     group_size: int | None = None
     """Weights per scale of a quantized checkpoint, where it says one."""
+    gguf_bits: float | None = None
+    """Per weight of a GGUF file that only its name is known of."""
     vision_params: int = 0
     vision_hidden: int = 0
     """The vision tower's own width; 0: not known."""

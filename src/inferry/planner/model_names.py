@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .architecture import WeightFormat
+from .gguf_bits import USUAL_BITS, split_quantization
 
 _FORMATS: tuple[tuple[tuple[str, ...], WeightFormat], ...] = (
     (("gptq", "int4"), "gptq"),
@@ -48,6 +49,8 @@ class NameReading:
     format: WeightFormat | None = None
     tuned: bool = False
     """Words before the name of the model were left out: a fine-tuned copy, judging by its name."""
+    gguf_bits: float | None = None
+    """Per weight of a GGUF file."""
 
 
 def name_keys(name: str) -> tuple[str, ...]:
@@ -62,19 +65,19 @@ def name_keys(name: str) -> tuple[str, ...]:
 def readings(name: str) -> Iterator[NameReading]:
     """From the most literal to the freest: the name, without what changes nothing, without its format, its tails."""
     words = _words(name)
-    stripped, stored = _format_of(words, name)
+    stripped, stored, bits = _format_of(words, name)
     yield NameReading(_key(words))
     yield NameReading(_key(_plain(words)))
     if stored is not None:
-        yield NameReading(_key(stripped), stored)
-        yield NameReading(_key(_plain(stripped)), stored)
+        yield NameReading(_key(stripped), stored, gguf_bits=bits)
+        yield NameReading(_key(_plain(stripped)), stored, gguf_bits=bits)
     if "(" in name:
         for reading in readings(name.partition("(")[0]):
             if not reading.tuned:
                 yield reading
     # Fine-tuned copies carry their parent's name at the end: Hermes-3-Llama-3.1-8B.
     for start in range(1, len(stripped) - 1):
-        yield NameReading(_key(_plain(stripped[start:])), stored, tuned=True)
+        yield NameReading(_key(_plain(stripped[start:])), stored, tuned=True, gguf_bits=bits)
 
 
 def _key(words: list[str]) -> str:
@@ -93,19 +96,22 @@ def _plain(words: list[str]) -> list[str]:
     return [word for word in words if word not in _NO_CHANGE] or words
 
 
-def _format_of(words: list[str], name: str) -> tuple[list[str], WeightFormat | None]:
-    """Ollama's and llama.cpp's quantizations end in such as q4_K_M; the others have names of their own."""
-    for start in range(1, len(words)):
-        if re.fullmatch(r"i?q[2-8]", words[start]):
-            return words[:start], "gguf"
+def _format_of(words: list[str], name: str) -> tuple[list[str], WeightFormat | None, float | None]:
+    """The words before it, the format, and of a GGUF file its bits per weight: Ollama's tags and llama.cpp's files end
+    in such as q4_K_M."""
+    split = split_quantization(words)
+    if split is not None:
+        return split[0], "gguf", split[1]
     for ending, stored in _FORMATS:
         size = len(ending)
         for start in range(1, len(words) - size + 1):
             if tuple(words[start : start + size]) == ending:
                 org = name.lower().removeprefix("hf:").split("/")[0] if "/" in name else ""
                 by_blocks = stored == "fp8" and size == 1 and org in _FP8_BY_BLOCKS
-                return words[:start] + _tail(words[start + size :]), "fp8_block" if by_blocks else stored
-    return words, None
+                left = words[:start] + _tail(words[start + size :])
+                bits = USUAL_BITS if stored == "gguf" else None
+                return left, "fp8_block" if by_blocks else stored, bits
+    return words, None, None
 
 
 def _tail(words: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from .architecture import (
     Mlp,
     WeightFormat,
 )
+from .gguf_bits import USUAL_BITS
 from .setup import Setup
 
 VOCAB_PADDING = 64
@@ -107,8 +108,7 @@ def bytes_per_weight(arch: Architecture, weights: WeightFormat) -> tuple[float, 
         # One fp16 scale per group, and where the format has them, a 4-bit zero point.
         bytes_each = 0.5 + (2.0 if weights == "int4" else 2.5) / group
     elif weights == "gguf":
-        # A file of unknown types: Q4_K_M, the usual choice, at 4.85 bits (llama.cpp, tools/quantize README).
-        bytes_each = 4.85 / 8
+        bytes_each = (arch.gguf_bits or USUAL_BITS) / 8
     else:
         bytes_each = BYTES_PER_WEIGHT[weights]
     if weights == arch.native_format and arch.quantized_parts == "experts":

@@ -6,6 +6,8 @@ import pytest
 
 from inferry.core.errors import ConfigError
 from inferry.planner.facts.model_catalog import find_model
+from inferry.planner.setup import Setup
+from inferry.planner.weights import weight_bytes
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,31 @@ def test_quantized_copies_tell_their_format_by_their_name(said: str, stored: str
     """Qwen's and DeepSeek's own FP8 scales blocks of 128; a shipped config wins over the name."""
     found = find_model(said)
     assert (found.native_format, found.group_size) == (stored, group)
+
+
+@pytest.mark.parametrize(
+    ("said", "bits"),
+    [
+        ("llama3.1:8b-instruct-q8_0", 8.5008),
+        ("llama3.1:8b-instruct-q4_K_M", 4.8944),
+        ("llama3.1:8b-instruct-q4", 5.101),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF:Q6_K", 6.5633),
+        ("bartowski/Meta-Llama-3.1-8B-Instruct-GGUF", 4.8944),
+        ("unsloth/Qwen3-8B-GGUF:UD-Q8_K_XL", 8.5008),
+        ("unsloth/Qwen3-8B-GGUF:BF16", 16.0),
+        ("Qwen3-8B-IQ1_S", 2.0042),
+        ("Qwen/Qwen3-8B", None),
+    ],
+)
+def test_a_gguf_name_tells_its_bits_per_weight(said: str, bits: float | None) -> None:
+    """Of a word that is not known, the widest with as many bits; without any, the usual Q4_K_M."""
+    assert find_model(said).gguf_bits == bits
+
+
+def test_an_8_bit_file_weighs_what_it_weighs() -> None:
+    """llama.cpp's own table has Q8_0 of Llama 3.1 8B at 7.95 GiB."""
+    arch = find_model("llama3.1:8b-instruct-q8_0")
+    assert weight_bytes(arch, Setup("llamacpp", weights="gguf")) / 2**30 == pytest.approx(7.95, rel=0.01)
 
 
 def test_a_fine_tuned_copy_is_its_parent_and_says_so() -> None:

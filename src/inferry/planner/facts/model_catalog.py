@@ -73,7 +73,8 @@ def _as_read(found: Architecture, name: str, known: str, reading: NameReading) -
         notes.append(f"read as {known} with other weights, judging by the name; its own config was not read")
     if reading.format is None:
         return replace(found, name=name if "/" in name else found.name, notes=tuple(notes))
-    notes.append(f"weights taken as {reading.format}, judging by the name")
+    width = f" of {reading.gguf_bits:.2f} bits" if reading.gguf_bits else ""
+    notes.append(f"weights taken as {reading.format}{width}, judging by the name")
     return replace(
         found,
         name=name,
@@ -81,6 +82,7 @@ def _as_read(found: Architecture, name: str, known: str, reading: NameReading) -
         quantized_parts="experts" if reading.format == "mxfp4" else "linear",
         attention_format=None,
         group_size=_GROUP_SIZES.get(reading.format),
+        gguf_bits=reading.gguf_bits,
         notes=tuple(notes),
     )
 
