@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 ComputeType: TypeAlias = Literal["fp32", "fp16", "bf16", "fp8", "int8", "fp4"]
+PriceKind: TypeAlias = Literal["on demand", "market place", "serverless", "own"]
+"""A cloud's list price; the lowest that some host asks today; by the second of use; what users say they pay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,8 @@ class Price:
     usd_per_hour: float
     as_of: str
     source: str
+    kind: PriceKind = "on demand"
+    """Which prices may be compared: a market place's lowest is below any list price, without the promise to stay."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,13 @@ from inferry.planner.facts.device_catalog import device_sources, find_device, kn
         ("h100_sxm", "h100-80g"),
         ("H100 SXM 80GB", "h100-80g"),
         ("b200_sxm", "b200"),
-        ("RTX PRO 6000 Blackwell SE", "rtx-pro-6000"),
+        ("RTX PRO 6000 Blackwell SE", "rtx-pro-6000-server"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx-pro-6000-server"),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", "rtx-pro-6000-max-q"),
+        ("NVIDIA RTX PRO 6000 Blackwell Workstation Edition", "rtx-pro-6000"),
+        ("NVIDIA GH200 120GB", "gh200-96g"),
+        ("NVIDIA GH200 144G HBM3e", "gh200-144g"),
+        ("Tesla V100S-PCIE-32GB", "v100s-32g"),
         ("4090", "rtx4090"),
         ("RTX 5090 32GB (31.4 GiB usable)", "rtx5090"),
         ("Mac Studio (M3 Ultra 512GB)", "m3-ultra-512g"),
@@ -57,13 +63,47 @@ def test_each_device_says_where_its_facts_are_from() -> None:
     for device in known_devices():
         assert "usable memory:" in device.source, device.name
         assert device.price is None or (device.price.source and device.price.as_of), device.name
-    assert all(source.address and source.date for source in device_sources().values())
+    sources = device_sources().values()
+    assert all(source.address and source.date for source in sources)
+    named = {source.what for source in sources if source.price_kind is not None}
+    assert {device.price.source for device in known_devices() if device.price} <= named
+
+
+def test_a_market_place_is_told_from_a_price_list() -> None:
+    """The lowest of Vast's hosts is no list price, nor is Modal's second of use."""
+    kinds = {name: price.kind for name in ("h100", "5090", "l4") if (price := find_device(name).price)}
+    assert kinds == {"h100": "on demand", "5090": "market place", "l4": "serverless"}
+
+
+def test_a_mac_lends_its_gpu_less_of_a_small_memory() -> None:
+    """Older chips two thirds below 36 GB, newer ones 0.74; three quarters from there."""
+    shares = {
+        name: device.usable_bytes / device.memory_bytes
+        for name in ("m1-16g", "m4-16g", "m3-max-36g", "m4-max-64g")
+        if (device := find_device(name))
+    }
+    assert shares == pytest.approx(
+        {"m1-16g": 2 / 3, "m4-16g": 0.74, "m3-max-36g": 0.75, "m4-max-64g": 0.75}, rel=1e-3
+    )
+
+
+def test_cards_of_one_name_differ_by_edition() -> None:
+    """The Server Edition's memory is slower than the Workstation's; a V100S's is faster than a V100's."""
+    said = {
+        "rtx pro 6000 se": 1597,
+        "rtx pro 6000 96gb": 1792,
+        "v100s": 1134,
+        "v100 32gb": 900,
+        "m5 max 36gb": 460,
+    }
+    for name, gb_per_s in said.items():
+        assert find_device(name).bandwidth_bytes_per_s == gb_per_s * 1e9, name
 
 
 def test_no_device_gives_more_than_its_nameplate() -> None:
     """Drivers report less memory than is printed on the card; a narrower type is never slower on the same chip."""
     for device in known_devices():
-        assert 0.7 * device.memory_bytes < device.usable_bytes <= device.memory_bytes, device.name
+        assert 0.66 * device.memory_bytes < device.usable_bytes <= device.memory_bytes, device.name
         rates = device.flops_per_s
         if "fp8" in rates:
             assert rates["fp8"] >= rates["fp16"], device.name

@@ -16,7 +16,7 @@ import msgspec
 
 from inferry.core.errors import ConfigError
 from inferry.core.suggest import did_you_mean
-from inferry.planner.device import ComputeType, Device, Price
+from inferry.planner.device import ComputeType, Device, Price, PriceKind
 
 GIB = 2**30
 _DRIVER_TOTALS = "smi_logs"
@@ -31,6 +31,8 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     address: str
     date: str
     """Of the reading or of the document: YYYY[-MM[-DD]]."""
+    price_kind: PriceKind | None = None
+    """Of the prices that it names."""
 
 
 class _PriceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -45,7 +47,7 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     memory_gib: tuple[float, ...]
     """Several where one chip is sold with each; the largest is the one without a size in its name."""
     usable_gib: float | None = None
-    """Left out: `usable_share` of the nameplate."""
+    """Left out: `usable_share` of the nameplate, or what `shares` says of `usable_source`."""
     usable_share: float | None = None
     usable_source: str
     driver_total_mib: int | None = None
@@ -65,6 +67,8 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 class _Catalog(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sources: dict[str, Source]
+    shares: dict[str, tuple[tuple[float | None, float], ...]]
+    """Usable shares by size, under the source that says so: below that many GiB, null for all the rest."""
     devices: tuple[_Entry, ...]
 
 
@@ -159,7 +163,7 @@ def _of_each_size(largest: Device, entry: _Entry) -> list[Device]:
 def _device(entry: _Entry, memory_gib: float) -> Device:
     sources = _catalog().sources
     usable_gib = (
-        entry.usable_gib if entry.usable_gib is not None else memory_gib * (entry.usable_share or 1.0)
+        entry.usable_gib if entry.usable_gib is not None else memory_gib * _usable_share(entry, memory_gib)
     )
     price = entry.price
     return Device(
@@ -176,7 +180,12 @@ def _device(entry: _Entry, memory_gib: float) -> Device:
         power_w=entry.power_w,
         price=None
         if price is None
-        else Price(price.usd_per_hour, sources[price.source].date, sources[price.source].what),
+        else Price(
+            price.usd_per_hour,
+            sources[price.source].date,
+            sources[price.source].what,
+            sources[price.source].price_kind or "on demand",
+        ),
         source="; ".join(
             part
             for part in (
@@ -191,3 +200,10 @@ def _device(entry: _Entry, memory_gib: float) -> Device:
         devices_per_host_max=entry.devices_per_host_max,
         driver_total_bytes=None if entry.driver_total_mib is None else entry.driver_total_mib * 2**20,
     )
+
+
+def _usable_share(entry: _Entry, memory_gib: float) -> float:
+    if entry.usable_share is not None:
+        return entry.usable_share
+    sizes = _catalog().shares.get(entry.usable_source, ())
+    return next((share for below, share in sizes if below is None or memory_gib < below), 1.0)
