@@ -27,6 +27,8 @@ SLOWER_MOST = 0.5
 FOUR_BIT: tuple[WeightFormat, ...] = ("nvfp4", "awq")
 """The usual formats of others' checkpoints, for newer and older GPUs."""
 
+GGUF_ENGINES = ("llamacpp", "ollama")
+
 
 class FitCheck(Protocol):
     def __call__(
@@ -83,7 +85,7 @@ def _checked(
 def _single(arch: Architecture, now: Change, devices: Sequence[Device]) -> Iterator[Iterable[Change]]:
     yield from ((change,) for change in _tighter_limits(arch, now))
     yield _fewer_sequences(now)
-    yield _shorter_context(now)
+    yield _shorter_context(arch, now)
     yield _smaller_cache(now)
     yield from ((change,) for change in _smaller_weights(arch, now))
     yield (both for first in _smaller_weights(arch, now) for both in _both(first, _smaller_cache(first)))
@@ -93,12 +95,17 @@ def _single(arch: Architecture, now: Change, devices: Sequence[Device]) -> Itera
 
 
 def _double(arch: Architecture, now: Change, devices: Sequence[Device]) -> Iterator[Iterable[Change]]:
-    """Smaller weights, more or larger devices, each with another change."""
+    """Smaller weights, another engine, more or larger devices, each with another change."""
     for first in _smaller_weights(arch, now):
-        for second in (_shorter_context(first), _more_devices(arch, first), _larger_devices(first, devices)):
-            yield _both(first, second)
+        yield _both(first, _fewer_sequences(first))
+        yield _both(first, _shorter_context(arch, first))
+        yield _both(first, _more_devices(arch, first))
+        yield _both(first, _larger_devices(first, devices))
     for first in _larger_devices(now, devices):
         yield _both(first, _more_devices(arch, first))
+    for first in _other_engine(now):
+        yield _both(first, _fewer_sequences(first))
+        yield _both(first, _shorter_context(arch, first))
 
 
 def _both(first: Change, seconds: Iterable[Change]) -> Iterator[Change]:
@@ -135,9 +142,10 @@ def _fewer_sequences(now: Change) -> Iterator[Change]:
         count //= 2
 
 
-def _shorter_context(now: Change) -> Iterator[Change]:
+def _shorter_context(arch: Architecture, now: Change) -> Iterator[Change]:
     sequences = math.ceil(now.sequences)
-    for context in CONTEXTS:
+    longest = (arch.max_position,) if arch.max_position else ()
+    for context in sorted({*CONTEXTS, *longest}, reverse=True):
         if context < now.context:
             words = (
                 f"a context of {context:,} tokens instead of {now.context:,}, {_sequences(sequences)} at once"
@@ -148,15 +156,20 @@ def _shorter_context(now: Change) -> Iterator[Change]:
 
 def _smaller_cache(now: Change) -> Iterator[Change]:
     if now.setup.kv in ("bf16", "fp16", "fp32"):
-        smaller: KvFormat = "q8_0" if now.setup.engine in ("llamacpp", "ollama") else "fp8"
+        smaller: KvFormat = "q8_0" if now.setup.engine in GGUF_ENGINES else "fp8"
         change = replace(now, words=f"a KV cache in {smaller}", setup=replace(now.setup, kv=smaller))
         if _runs(change):
             yield change
 
 
 def _smaller_weights(arch: Architecture, now: Change) -> Iterator[Change]:
-    """Checkpoints that are known first, then the usual 4-bit formats."""
+    """Checkpoints that are known first, then the usual 4-bit formats; llama.cpp and Ollama have GGUF files of 4 to 5 bits."""
     if now.setup.weights not in ("fp32", "bf16", "fp16"):
+        return
+    if now.setup.engine in GGUF_ENGINES:
+        change = replace(now, words="a GGUF file (Q4_K_M)", setup=replace(now.setup, weights="gguf"))
+        if _runs(change):
+            yield change
         return
     known = {
         source.format: source.repo
@@ -210,7 +223,7 @@ def _larger_devices(now: Change, devices: Sequence[Device]) -> Iterator[Change]:
 
 def _other_engine(now: Change) -> Iterator[Change]:
     """llama.cpp with a GGUF file of 4 to 5 bits: little besides weights and cache."""
-    if now.setup.engine in ("llamacpp", "ollama"):
+    if now.setup.engine in GGUF_ENGINES:
         return
     setup = replace(
         now.setup, engine="llamacpp", engine_version=None, weights="gguf", kv="fp16", memory_fraction=None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from inferry.planner.answers import DoesNotFit, Fits, WayOut
+from inferry.core.errors import ConfigError
+from inferry.planner.answers import DoesNotFit, Fits, MemoryPlan, WayOut
 from inferry.planner.architecture import Architecture
 from inferry.planner.device import Device
 from inferry.planner.facts.device_catalog import find_device, known_devices
@@ -14,7 +17,7 @@ from inferry.planner.facts.model_catalog import find_model
 from inferry.planner.fitting import check_fit, fits
 from inferry.planner.kv_cache import sequence_bytes
 from inferry.planner.memory import plan_memory
-from inferry.planner.setup import Setup
+from inferry.planner.setup import EngineName, Setup
 from tests.unit.planner.known_shapes import GIB, H100, LLAMA_8B, WINDOWED, gpu
 
 LLAMA_70B = find_model("meta-llama/Llama-3.1-70B-Instruct")
@@ -184,3 +187,104 @@ def test_a_smaller_load_is_told_to_the_engine() -> None:
     assert fewer.words == "1 sequence at once instead of 4"
     assert fewer.setup.max_sequences == 1
     assert answer.memory.activations - fewer.memory.activations > 1.5 * GIB
+
+
+def test_a_context_beyond_the_model_does_not_fit() -> None:
+    """However much memory there is; and the ways out are contexts that the model can read."""
+    arch = find_model("meta-llama/Llama-2-7b-chat-hf")
+    answer = unfit(arch, find_device("h200"), Setup("vllm", weights="fp16", kv="fp16"), 32_000, 2)
+    assert answer.because == "meta-llama/Llama-2-7b-chat-hf was made for 4,096 tokens, not for 32,000"
+    assert len(answer.ways_out) >= 2
+    assert all(way.setup.max_model_tokens == 4096 for way in answer.ways_out)
+
+
+@pytest.mark.parametrize(
+    ("field", "setup", "asked"),
+    [
+        ("sequences", {}, {"sequences": -5}),
+        ("sequences", {}, {"sequences": math.nan}),
+        ("context_tokens", {}, {"context_tokens": -10}),
+        ("memory_fraction", {"memory_fraction": 1.5}, {}),
+        ("tensor_parallel", {"tensor_parallel": 7}, {}),
+        ("tensor_parallel", {"tensor_parallel": 0}, {}),
+        ("pipeline_parallel", {"pipeline_parallel": 33}, {}),
+    ],
+)
+def test_a_question_without_sense_is_refused(
+    field: str, setup: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    """The field is named, and nothing is planned for it."""
+    with pytest.raises(ConfigError, match=f"^{field}: "):
+        check_fit(LLAMA_8B, H100, Setup("vllm", **setup), **{"context_tokens": 4096, **asked})
+
+
+def test_an_unknown_longest_context_has_to_be_said() -> None:
+    """No config tells it: nothing is bounded by a zero."""
+    arch = replace(LLAMA_8B, max_position=0)
+    with pytest.raises(ConfigError, match="context_tokens"):
+        check_fit(arch, H100, Setup("vllm"))
+    answer = check_fit(arch, H100, Setup("vllm"), context_tokens=4096)
+    assert isinstance(answer, Fits)
+    assert answer.longest_context_tokens == answer.memory.kv // 131_072
+
+
+def test_a_margin_promises_less_of_the_same_cache() -> None:
+    """What fits to the last token doesn't where 5 % are held back, here and in the ways out."""
+    setup = Setup("vllm", "0.11.0", max_sequences=8, max_batched_tokens=2048)
+    device = gpu(23.5, "rtx4090")
+    longest = check_fit(LLAMA_8B, device, setup, context_tokens=4096)
+    assert isinstance(longest, Fits)
+    context = longest.longest_context_tokens
+    assert isinstance(check_fit(LLAMA_8B, device, setup, context_tokens=context), Fits)
+    answer = check_fit(LLAMA_8B, device, setup, context_tokens=context, margin=0.95)
+    assert isinstance(answer, DoesNotFit)
+    assert answer.short_bytes == context * 131_072 - int(answer.memory.kv * 0.95)
+    assert all(
+        way.memory.kv * 0.95 >= sequence_bytes(LLAMA_8B, way.setup, way.setup.max_model_tokens or 0)
+        for way in answer.ways_out
+    )
+
+
+def test_a_corrected_memory_decides() -> None:
+    """Where launches taught that half of the cache is there, half is promised, and ways out are checked by the same."""
+
+    def half(arch: Architecture, device: Device, setup: Setup) -> MemoryPlan:
+        plan = plan_memory(arch, device, setup)
+        return replace(plan, kv=plan.kv // 2)
+
+    plain = check_fit(LLAMA_8B, H100, Setup("vllm"), context_tokens=4096)
+    learned = check_fit(LLAMA_8B, H100, Setup("vllm"), context_tokens=4096, memory=half)
+    assert isinstance(plain, Fits)
+    assert isinstance(learned, Fits)
+    assert learned.sequences == pytest.approx(plain.sequences / 2)
+    refused = check_fit(
+        LLAMA_8B, H100, Setup("vllm"), context_tokens=4096, sequences=plain.sequences * 0.6, memory=half
+    )
+    assert isinstance(refused, DoesNotFit)
+    assert refused.ways_out
+    assert all(half(LLAMA_8B, H100, way.setup) == way.memory for way in refused.ways_out[:1])
+
+
+def test_sequences_that_the_load_needs_are_tried_before_it_is_refused() -> None:
+    """vLLM sizes its step for 1,024 sequences on an H100: for one of Llama 3.1 70B in FP8 that is 4 GiB too much."""
+    setup = Setup("vllm", "0.11.0", weights="fp8")
+    plan = plan_memory(LLAMA_70B, H100, setup)
+    few = plan_memory(LLAMA_70B, H100, replace(setup, max_sequences=1))
+    context = (plan.kv + few.kv) // 2 // 327_680
+    answer = check_fit(LLAMA_70B, H100, setup, context_tokens=context)
+    assert isinstance(answer, Fits)
+    assert answer.memory.setup.max_sequences == 1
+    assert answer.warnings[0].startswith("with the engine's own limit of 1024 sequences at once")
+    told = check_fit(LLAMA_70B, H100, replace(setup, max_sequences=1024), context_tokens=context)
+    assert isinstance(told, DoesNotFit)
+
+
+@pytest.mark.parametrize("engine", ["llamacpp", "ollama"])
+def test_engines_of_gguf_files_are_told_to_take_one(engine: EngineName) -> None:
+    """Llama 3.1 8B in 16 bit on a Mac of 16 GiB: a file of Q4_K_M is the smallest change."""
+    answer = unfit(
+        find_model("meta-llama/Llama-3.1-8B-Instruct"), find_device("m4-16g"), Setup(engine), 4096, 4
+    )
+    assert len(answer.ways_out) >= 2
+    assert answer.ways_out[0].words == "a GGUF file (Q4_K_M)"
+    assert answer.ways_out[0].setup.weights == "gguf"
