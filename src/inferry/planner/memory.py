@@ -78,15 +78,15 @@ def kv_tokens(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMe
     if kv_bytes <= 0:
         return 0
     mixed = is_hybrid(arch) and not engine.windows_as_full
-    if mixed and engine.hybrid_tokens == "pools":
+    per_token = kv_bytes_per_token(arch, setup, windows_as_full=engine.windows_as_full)
+    if mixed and engine.hybrid_tokens == "pools" and per_token > 0:
         tokens = kv_bytes / pooled_bytes_per_token(arch, setup)
-    elif mixed:
+    elif mixed or per_token == 0:
         longest = sequence_bytes(arch, setup, limits.model_tokens, batched_tokens=limits.batched_tokens)
         if any(isinstance(group.attention, LinearAttention) for group in arch.groups):
             longest *= engine.linear_hybrid_factor
         tokens = kv_bytes / longest * limits.model_tokens
     else:
-        per_token = kv_bytes_per_token(arch, setup, windows_as_full=engine.windows_as_full)
         block = engine.block_tokens * setup.context_parallel
         tokens = kv_bytes // (per_token * block) * block
     return int(tokens) * setup.data_parallel

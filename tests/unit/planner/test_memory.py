@@ -81,6 +81,16 @@ def test_mixed_layers_share_a_pool_from_0_10_to_0_20() -> None:
     assert pooled_bytes_per_token(gemma, setup) == 70 * 2 * 8 * 128 * 2
 
 
+@pytest.mark.parametrize("version", ["0.6.1", "0.9.2", "0.11", "0.25"])
+def test_a_model_without_a_cache_is_planned_by_its_states(version: str) -> None:
+    """Mamba keeps one state per sequence and nothing per token."""
+    plan = plan_memory(
+        find_model("tiiuae/falcon-mamba-7b"), H100, Setup("vllm", version, max_model_tokens=4096)
+    )
+    assert plan.kv_bytes_per_token == 0
+    assert plan.kv_tokens > 1000 * 4096
+
+
 def test_the_parts_make_up_the_budget() -> None:
     """Where an engine profiles itself, nothing is left over or counted twice."""
     plan = plan_memory(LLAMA_70B, H100, Setup("vllm", "0.11.0", tensor_parallel=4))
