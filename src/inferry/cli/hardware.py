@@ -32,7 +32,7 @@ def hardware(
 
 def _show_here(as_json: bool) -> None:
     from inferry.cli.engines_here import engine_here
-    from inferry.cli.hardware_here import device_list, machine_here, unknown_gpus
+    from inferry.cli.hardware_here import busy_gpus, device_list, machine_here, unknown_gpus
     from inferry.cli.machine_readings import read_disk
     from inferry.core.home import inferry_home
     from inferry.engines.facts import ORDER
@@ -64,6 +64,7 @@ def _show_here(as_json: bool) -> None:
                 "engines": engines,
                 "devices": [device_json(each) for each in devices],
                 "unknown_gpus": unknown,
+                "warnings": busy_gpus(machine),
             },
             indent=2,
         )

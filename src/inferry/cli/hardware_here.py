@@ -6,7 +6,7 @@ source says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from inferry.cli.calibrate_machine import fingerprint
@@ -19,6 +19,9 @@ from inferry.planner.calibration import Calibration, Rates, measured_device
 from inferry.planner.device import ComputeType, Device
 from inferry.planner.facts.device_catalog import known_devices, look_up
 
+GIB = 2**30
+FREE_SHARE = 0.1
+"""Of the memory: what vLLM leaves by default, and more than others leave."""
 CPU_NAME = "this-cpu"
 CORE_BANDWIDTH = 10e9
 """Bytes/s that one core reads: a rule of thumb, for those who have not run `inferry calibrate`."""
@@ -64,17 +67,40 @@ def unknown_gpus(machine: MachineHere, own: Iterable[Device] = ()) -> list[str]:
     return [gpu.name for gpu in machine.gpus.gpus if gpu_device(gpu, known, machine.calibration) is None]
 
 
-def gpu_device(gpu: GpuHere, known: Iterable[Device], calibration: Calibration | None) -> Device | None:
+def gpu_device(gpu: GpuHere, known: Collection[Device], calibration: Calibration | None) -> Device | None:
     """As the catalog has it, with this card's own memory and, where it was measured, its own rates."""
-    device = look_up(gpu.name, known)
+    size_gib = round(gpu.memory_bytes / GIB)
+    # One name may be two cards: an RTX 4060 Ti has 8 or 16 GB, and its driver does not say which in its name.
+    device = look_up(f"{gpu.name} {size_gib}GB", known) or look_up(gpu.name, known)
     if device is None:
         return None
-    if gpu.memory_bytes and gpu.reserved_bytes is not None:
-        # Less than the catalog where ECC is on or the card is shared out; never more than engines were seen to get.
-        own_bytes = gpu.memory_bytes - gpu.reserved_bytes
-        device = replace(device, usable_bytes=min(device.usable_bytes, own_bytes))
+    if gpu.memory_bytes:
+        device = _with_own_memory(device, gpu)
     rates = None if calibration is None else calibration.gpus.get(gpu.name)
     return device if rates is None or calibration is None else _measured(device, rates, calibration)
+
+
+def _with_own_memory(device: Device, gpu: GpuHere) -> Device:
+    """Less than the catalog where ECC is on or the card is shared out; never more than engines were seen to get."""
+    reserved_bytes = gpu.reserved_bytes
+    if reserved_bytes is None:
+        reserved_bytes = max((device.driver_total_bytes or 0) - device.usable_bytes, 0)
+    return replace(
+        device,
+        usable_bytes=min(device.usable_bytes, gpu.memory_bytes - reserved_bytes),
+        driver_total_bytes=min(device.driver_total_bytes or gpu.memory_bytes, gpu.memory_bytes),
+    )
+
+
+def busy_gpus(machine: MachineHere) -> list[str]:
+    """Per GPU that others use more of than engines leave free by default: what they will say at start, and the way out."""
+    return [
+        f"GPU {gpu.index} ({gpu.name}): {gpu.used_bytes / GIB:.1f} of its {gpu.memory_bytes / GIB:.1f} GiB are in use by "
+        "others; engines take their share of the whole, and end at start where it is not free. Free it, or lower "
+        f"'memory_fraction' below {max(1 - gpu.used_bytes / gpu.memory_bytes, 0):.2f}"
+        for gpu in machine.gpus.gpus
+        if gpu.memory_bytes and gpu.used_bytes > FREE_SHARE * gpu.memory_bytes
+    ]
 
 
 def cpu_device(machine: MachineHere) -> Device:
@@ -82,7 +108,7 @@ def cpu_device(machine: MachineHere) -> Device:
     cpu = machine.cpu
     memory_bytes = cpu.memory_bytes or 0
     if cpu.apple_chip is not None:
-        size_gib = round(memory_bytes / 2**30)
+        size_gib = round(memory_bytes / GIB)
         chip = look_up(f"{cpu.apple_chip} {size_gib}GB", known_devices())
         if chip is not None:
             return chip

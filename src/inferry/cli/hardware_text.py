@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inferry.cli.hardware_here import MachineHere, is_measured
+from inferry.cli.hardware_here import MachineHere, busy_gpus, is_measured
 from inferry.planner.device import Device
 from inferry.planner.facts.engine_comparison import EngineRow
 
@@ -57,6 +57,7 @@ def _gpu_lines(machine: MachineHere, devices: Sequence[Device], unknown: Sequenc
             lines.append(f"     in the catalog: {device.name}, {_rates(device)}")
     if not here.gpus:
         lines.append("  none")
+    lines += [f"  {words}." for words in busy_gpus(machine)]
     return lines if here.remark is None else [*lines, f"  {here.remark}"]
 
 
@@ -91,6 +92,7 @@ def catalog_text(devices: Sequence[Device]) -> str:
         "WATT",
         "USD/H",
         "AS OF",
+        "KIND",
     )
     rows = [heads] + [
         (
@@ -103,6 +105,7 @@ def catalog_text(devices: Sequence[Device]) -> str:
             "-" if device.power_w is None else f"{device.power_w:.0f}",
             "-" if device.price is None else f"{device.price.usd_per_hour:.2f}",
             "" if device.price is None else device.price.as_of,
+            "" if device.price is None else device.price.kind,
         )
         for device in devices
     ]
@@ -136,7 +139,7 @@ def device_text(device: Device, engines: Sequence[EngineRow]) -> str:
         "power": "" if device.power_w is None else f"{device.power_w:.0f} W",
         "price": ""
         if device.price is None
-        else f"{device.price.usd_per_hour:.2f} USD/h as of {device.price.as_of}: {device.price.source}",
+        else f"{device.price.usd_per_hour:.2f} USD/h, {device.price.kind}, as of {device.price.as_of}: {device.price.source}",
         "source": device.source,
         "also called": ", ".join(device.aliases),
     }

@@ -159,6 +159,32 @@ def test_a_card_gives_no_more_than_it_has(nvml: Any) -> None:
     assert large.usable_bytes == pytest.approx(79.19 * GIB, rel=1e-3)
 
 
+def test_without_the_bindings_a_card_gives_no_more_than_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nvidia-smi tells no reserve: the catalog's is taken off; and 8 GB under one name with a 16 GB card are 8."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    cards = (
+        Gpu("NVIDIA GeForce RTX 4060 Ti", 8188 * 2**20, 0),
+        Gpu("NVIDIA GeForce RTX 4060 Ti", 16_380 * 2**20, 0),
+        Gpu("NVIDIA L40S", 23_034 * 2**20, 0),
+    )
+    monkeypatch.setattr(hardware_gpus, "read_driver", lambda: (Driver("570.86", "12.8", cards), None))
+    small, large, half, _ = device_list(MachineHere(CPU, read_gpus(), None))
+    assert [small.name, large.name] == ["rtx4060-ti-8g", "rtx4060-ti-16g"]
+    assert small.usable_bytes <= 8188 * 2**20
+    assert half.usable_bytes == pytest.approx(22 * GIB, rel=0.05)
+    assert half.driver_total_bytes == 23_034 * 2**20
+
+
+def test_a_gpu_that_others_use_is_told(run: Run, nvml: Any) -> None:
+    """Engines take a share of the whole: with 20 of 24 GiB in use they end at start. What a desktop takes is no matter."""
+    rtx4090 = {"name": "NVIDIA GeForce RTX 4090", "total": 24_564 * 2**20, "reserved": 400 * 2**20}
+    nvml({**rtx4090, "used": 1 * GIB}, {**rtx4090, "used": 20 * GIB})
+    told = json.loads(run("hardware", "--json").out)["warnings"]
+    assert [words[:5] for words in told] == ["GPU 1"]
+    assert "20.0 of its 24.0 GiB" in told[0]
+    assert "below 0.17" in run("hardware").out
+
+
 def test_a_gpu_that_nobody_knows_is_named(nvml: Any) -> None:
     """It is not taken for another that sounds alike."""
     nvml({"name": "NVIDIA GeForce RTX 4090 Laptop GPU", "total": 16 * GIB, "used": 0, "reserved": 0}, H100)
@@ -240,8 +266,9 @@ def test_the_verb_shows_the_catalog(run: Run) -> None:
     table = run("hardware", "--catalog")
     assert "h100-80g" in table.out
     assert "2026-11-09" in table.out
+    assert "market place" in table.out
     one = run("hardware", "--catalog", "H100 SXM")
-    for words in ("79.19 GiB", "USD/h as of 2026-11-09", "source", "vLLM", "nvfp4 (slow)"):
+    for words in ("79.19 GiB", "USD/h, on demand, as of 2026-11-09", "source", "vLLM", "nvfp4 (slow)"):
         assert words in one.out
     told = json.loads(run("hardware", "--catalog", "--json").out)
     assert len(told["devices"]) > 100
