@@ -241,6 +241,7 @@ class _Job:
         from inferry.cli.plan_no_fit import no_fit_text, not_supported_text
         from inferry.planner.answers import DoesNotFit
         from inferry.planner.fitting import check_fit
+        from inferry.planner.sizing import KV_MARGIN
 
         arch = self.model.architecture
         if found.nearest is None:
@@ -256,8 +257,10 @@ class _Job:
             found.nearest.memory.setup,
             context_tokens=self.wish.context_for(arch.max_position),
             devices=tuple(each.device for each in self.rentable),
+            memory=self.physics.memory,
+            margin=KV_MARGIN,
         )
-        assert isinstance(answer, DoesNotFit)
+        assert isinstance(answer, DoesNotFit)  # by the search's own law
         if self.as_json:
             _echo_json(no_fit_json(arch, self.wish, answer, ()))
         else:

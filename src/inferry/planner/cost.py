@@ -25,8 +25,8 @@ class Cost:
     """These two together make up the price, by the share of each step that prompts take: an estimate."""
 
 
-def cost_of(device: Device, devices: int, replicas: int, load: Load, at_load: Performance) -> Cost | None:
-    """None where no price is known. `at_load` is of one replica."""
+def cost_of(device: Device, devices: int, replicas: float, load: Load, at_load: Performance) -> Cost | None:
+    """None where no price is known. `at_load` is of one replica, `replicas` how many put out as much as that one."""
     if device.price is None:
         return None
     usd_per_hour = devices * device.price.usd_per_hour

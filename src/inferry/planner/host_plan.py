@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from .answers import Interval, Performance
 from .architecture import Architecture
+from .capacity import strain
 from .host_memory import host_memory_bytes
 from .host_speed import HostSpeed, host_model, predict_on_host
 from .kv_cache import kv_bytes_per_token
@@ -15,7 +16,6 @@ from .learned_physics import corrected_speed
 from .learning import NOTHING_LEARNED, Corrections
 from .load import Load
 from .setup import Setup
-from .sizing import strain
 from .wish import Wish
 
 SLOTS_MAX = 64

@@ -15,7 +15,7 @@ from .architecture import Architecture
 from .candidates import Candidate, candidates
 from .cost import Cost, cost_of
 from .facts.engine_support import NotSupported
-from .sizing import Physics, Sized, size
+from .sizing import NEAREST_WITHIN, Physics, Sized, size
 from .wish import Hardware, Wish
 
 PLACES_AS_IT_IS, PLACES_CHANGED = 4, 2
@@ -123,7 +123,7 @@ def _judge(
 
 def _option(sized: Sized, wish: Wish) -> Option:
     device = sized.candidate.hardware.device
-    cost = cost_of(device, sized.devices, sized.replicas, sized.load, sized.at_load)
+    cost = cost_of(device, sized.devices, sized.busy_replicas, sized.load, sized.at_load)
     budget = wish.budget_usd_per_hour
     in_budget = budget is None or (cost is not None and cost.usd_per_hour <= budget)
     return Option(sized, cost, in_budget)
@@ -143,7 +143,18 @@ def _rank(option: Option, wish: Wish) -> tuple[float, ...]:
             sized.strain,
         )
     if not sized.keeps_slo:
-        return (True, True, not option.in_budget, sized.strain, changed, price, sized.devices)
+        about = round(math.log(min(sized.strain, 1e9)) / math.log(NEAREST_WITHIN))
+        return (
+            True,
+            True,
+            not option.in_budget,
+            sized.queue_grows,
+            about,
+            changed,
+            price,
+            sized.devices,
+            sized.strain,
+        )
     return (
         not option.good,
         False,

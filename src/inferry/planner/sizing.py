@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from .answers import MemoryPlan, Performance
 from .architecture import Architecture
 from .candidates import Candidate, Supports
+from .capacity import NO_CAPACITY, Capacity, capacity_of, queue_grows, strain
 from .device import Device
 from .limits import limits_of
-from .load import Load, Slo
+from .load import Load
 from .setup import Setup
 from .wish import Wish
 
@@ -19,11 +20,12 @@ KV_MARGIN = 0.95
 """Of the predicted KV cache only so much is promised: predictions of it are off by some percent at most."""
 REPLICAS_MAX = 256
 """As many as the deployment file takes."""
-RATE_LEAST = 0.98
-"""An open load counts as served if so much of it comes out."""
-TRIES_MAX = 12
-CAPACITY_FINE, CAPACITY_NEAR = 1.03, 0.985
-"""The search for a capacity ends 3 % apart, or so near to the SLO: finer than any prediction."""
+SEQUENCES_LEAST = 8
+"""An engine is asked for no fewer places, so that CUDA graphs of its usual sizes are used."""
+NEAREST_WITHIN = 1.25
+"""Where nothing keeps the SLO, replicas that bring it no nearer than by a quarter are not worth their money."""
+FLOOD = 1e6
+"""Requests/s that no replica serves: what comes out then is the most that can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +40,6 @@ class Physics:
 
 
 @dataclass(frozen=True, slots=True)
-class Capacity:
-    """The most that one replica does within the SLO; zeros where it keeps the SLO at no load."""
-
-    concurrency: int
-    requests_per_s: float
-    output_tokens_per_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Sized:
     """A candidate with its replicas and limits. `strain`: the worst of predicted to allowed; at most 1 keeps the SLO."""
 
@@ -57,6 +50,8 @@ class Sized:
     load: Load
     """Of the fullest replica."""
     at_load: Performance
+    busy_replicas: float
+    """What all replicas put out over what the fullest does: fewer than there are where users can't be shared out evenly."""
     capacity: Capacity
     strain: float
     strain_high: float
@@ -71,6 +66,10 @@ class Sized:
     @property
     def keeps_slo(self) -> bool:
         return self.strain <= 1
+
+    @property
+    def queue_grows(self) -> bool:
+        return queue_grows(self.at_load, self.load)
 
     @property
     def utilisation(self) -> float:
@@ -92,54 +91,36 @@ class Sized:
         return None if price is None else price.usd_per_hour * self.devices
 
 
-def strain(found: Performance, load: Load, slo: Slo, *, high: bool = False) -> float:
-    """Predicted to allowed: TTFT, ITL; of an open load, what is asked to what comes out; of a closed one, how many there
-    are to how many are computed at once: what waits for a place is not promised."""
-    parts = [0.0]
-    for interval, bound in ((found.ttft_ms, slo.ttft_ms), (found.itl_ms, slo.itl_ms)):
-        if bound is not None:
-            parts.append((interval.high if high else interval.value) / bound)
-    if load.requests_per_s is not None:
-        served = found.requests_per_s.value / load.requests_per_s
-        parts.append(1.0 if served >= 1 else RATE_LEAST / max(served, 1e-9))
-        if served >= RATE_LEAST:
-            parts[-1] = min(parts[-1], 1.0)
-    elif found.queued >= 1:
-        parts.append((found.running + found.queued) / found.running)
-    return max(parts)
-
-
 def size(arch: Architecture, candidate: Candidate, wish: Wish, physics: Physics) -> Sized | MemoryPlan:
-    """The fewest replicas that keep the SLO, or the most that there is hardware for; MemoryPlan: it does not fit."""
+    """The fewest replicas that keep the SLO; where none do, the fewest that come about as near as any number of them.
+    MemoryPlan: it does not fit."""
+    held = _held(arch, candidate, wish, physics)
+    if isinstance(held, MemoryPlan):
+        return held
     device = candidate.hardware.device
-    context = wish.context_for(arch.max_position)
-    setup = _with_defaults(arch, device, replace(candidate.setup, max_model_tokens=context))
-    memory = physics.memory(arch, device, setup)
-    if memory.kv_tokens * KV_MARGIN < context:
-        return memory
-    mean_live = wish.input_tokens + wish.output_tokens // 2
-    held = max(int(memory.kv * KV_MARGIN / physics.sequence(arch, device, setup, mean_live)), 1)
-    setup = replace(setup, max_sequences=min(held, setup.max_sequences or held))
-    capacity = capacity_of(arch, device, setup, wish, physics)
-    count = candidate.hardware.count
-    most = REPLICAS_MAX if count is None else count // setup.devices
 
-    def at(replicas: int) -> tuple[Load, Performance]:
-        load = wish.share(replicas) if wish.has_load else wish.at_once(max(capacity.concurrency, 1))
-        return load, physics.speed(arch, device, setup, load)
+    def look(load: Load) -> tuple[Performance, float]:
+        found = physics.speed(arch, device, held, load)
+        return found, strain(found, load, wish.slo)
 
-    replicas = min(_first_guess(wish, capacity, most), most)
-    load, found = at(replicas)
-    for _ in range(TRIES_MAX):
-        if strain(found, load, wish.slo) <= 1 or replicas == most or not capacity.concurrency:
-            break
-        replicas = min(replicas + max(replicas // 8, 1), most)
-        load, found = at(replicas)
-    lost = math.inf
-    if replicas > 1 and wish.has_load:
-        lost_load, lost_found = at(replicas - 1)
-        lost = strain(lost_found, lost_load, wish.slo)
-    setup = _with_fewer_sequences(setup, max(capacity.concurrency, math.ceil(found.running)))
+    capacity = _capacity(held, wish, look)
+    looked: dict[int, tuple[Performance, float]] = {}
+
+    def share(replicas: int) -> Load:
+        return wish.share(replicas) if wish.has_load else wish.at_once(max(capacity.concurrency, 1))
+
+    def strain_of(replicas: int) -> float:
+        if replicas not in looked:
+            looked[replicas] = look(share(replicas))
+        return looked[replicas][1]
+
+    most = _most_replicas(candidate, held, wish, capacity, look)
+    replicas = fewest(strain_of, _first_guess(wish, capacity, most), most) if wish.has_load else most
+    lost = strain_of(replicas - 1) if replicas > 1 and wish.has_load else math.inf
+    strain_of(replicas)
+    found, worst = looked[replicas]
+    load = share(replicas)
+    setup = _with_fewer_sequences(held, max(capacity.concurrency, _places(found, load)))
     return Sized(
         candidate,
         setup,
@@ -147,52 +128,122 @@ def size(arch: Architecture, candidate: Candidate, wish: Wish, physics: Physics)
         replicas,
         load,
         found,
+        _busy_replicas(wish, replicas, found, look),
         capacity,
-        strain(found, load, wish.slo),
+        worst,
         strain(found, load, wish.slo, high=True),
         lost,
     )
 
 
-def capacity_of(arch: Architecture, device: Device, setup: Setup, wish: Wish, physics: Physics) -> Capacity:
-    """The most requests at once that keep the SLO, by false position: TTFT and ITL grow about evenly with them.
-
-    Every second step halves instead, since a cache that runs full makes them jump.
-    """
-    most = setup.max_sequences or 1
-
-    def look(concurrency: int) -> tuple[Performance, float]:
-        load = wish.at_once(concurrency)
-        found = physics.speed(arch, device, setup, load)
-        return found, strain(found, load, wish.slo)
-
-    best, low_strain = look(1)
-    if low_strain > 1:
-        return Capacity(0, 0.0, 0.0)
-    found, high_strain = look(most)
-    if high_strain <= 1:
-        return Capacity(most, found.requests_per_s.value, found.output_tokens_per_s.value)
-    low, high = 1, most
-    halving = False
-    while high - low > 1 and high > CAPACITY_FINE * low and low_strain < CAPACITY_NEAR:
-        part = 0.5 if halving else (1 - low_strain) / (high_strain - low_strain)
-        middle = min(max(round(low + part * (high - low)), low + 1), high - 1)
-        halving = not halving
-        found, at_middle = look(middle)
-        if at_middle <= 1:
-            best, low, low_strain = found, middle, at_middle
+def fewest(strain_of: Callable[[int], float], guess: int, most: int) -> int:
+    """The smallest number up to `most` whose strain is at most 1; where there is none, the smallest that comes about as
+    near as any (NEAREST_WITHIN). More of them never strain more."""
+    bound = 1.0
+    low, high = 0, min(max(guess, 1), most)
+    step = 1
+    while strain_of(high) > bound:
+        if high == most:
+            bound = NEAREST_WITHIN * strain_of(most)
+            low = 0
+            break
+        low, high = high, min(high + step, most)
+        step *= 2
+    step = 1
+    while low < high - 1:
+        # Near the guess first: it is seldom far off.
+        middle = max(high - step, (low + high) // 2) if low == 0 else (low + high) // 2
+        step *= 2
+        if strain_of(middle) <= bound:
+            high = middle
         else:
-            high, high_strain = middle, at_middle
-    return Capacity(low, best.requests_per_s.value, best.output_tokens_per_s.value)
+            low = middle
+    return high
+
+
+def _held(arch: Architecture, candidate: Candidate, wish: Wish, physics: Physics) -> Setup | MemoryPlan:
+    """The setup with its limits written out and as many sequences as the cache holds; MemoryPlan: it does not fit, with
+    the engine's own number of sequences or with as few as are needed."""
+    device = candidate.hardware.device
+    context = wish.context_for(arch.max_position)
+    setup = _with_defaults(arch, device, replace(candidate.setup, max_model_tokens=context))
+    for sequences in _sequences_tried(setup, wish):
+        tried = replace(setup, max_sequences=sequences)
+        memory = physics.memory(arch, device, tried)
+        if physics.sequence(arch, device, tried, context) <= KV_MARGIN * memory.kv:
+            mean_live = wish.input_tokens + wish.output_tokens // 2
+            held = max(int(memory.kv * KV_MARGIN / physics.sequence(arch, device, tried, mean_live)), 1)
+            return replace(tried, max_sequences=min(held, sequences or held))
+    return memory
+
+
+def _sequences_tried(setup: Setup, wish: Wish) -> Iterator[int | None]:
+    """The engine's default first; engines keep memory for each, so that fewer may fit where the default does not."""
+    yield setup.max_sequences
+    default = setup.max_sequences or math.inf
+    for fewer in (-(-(wish.users or 0) // 8) * 8, SEQUENCES_LEAST):
+        if SEQUENCES_LEAST <= fewer < default:
+            yield fewer
+
+
+def _capacity(setup: Setup, wish: Wish, look: Callable[[Load], tuple[Performance, float]]) -> Capacity:
+    """Of the kind of load that is asked for: users who wait for their answers come in step, arrivals do not."""
+    if wish.requests_per_s is None:
+        return capacity_of(
+            lambda at_once: look(wish.at_once(at_once)), float(setup.max_sequences or 1), whole=True
+        )
+    served, _ = look(wish.at_rate(FLOOD))
+    most = served.requests_per_s.value
+    return capacity_of(lambda rate: look(wish.at_rate(rate)), most, whole=False) if most > 0 else NO_CAPACITY
+
+
+def _most_replicas(
+    candidate: Candidate,
+    setup: Setup,
+    wish: Wish,
+    capacity: Capacity,
+    look: Callable[[Load], tuple[Performance, float]],
+) -> int:
+    """What the hardware and the deployment file take, and never more than there is work for: one user on each, or where
+    the SLO is out of reach, requests that one replica serves one at a time."""
+    count = candidate.hardware.count
+    most = REPLICAS_MAX if count is None else min(count // setup.devices, REPLICAS_MAX)
+    if not wish.has_load:
+        return 1 if count is None else most
+    if wish.users is not None:
+        return min(most, wish.users)
+    if capacity.requests_per_s or wish.requests_per_s is None:
+        return most
+    alone, _ = look(wish.at_once(1))
+    return min(most, max(math.ceil(wish.requests_per_s / alone.requests_per_s.value), 1))
 
 
 def _first_guess(wish: Wish, capacity: Capacity, most: int) -> int:
-    if not capacity.concurrency or not wish.has_load:
-        return most if wish.has_load or most < REPLICAS_MAX else 1
+    if not capacity.concurrency:
+        return most
     if wish.users is not None:
-        return max(math.ceil(wish.users / capacity.concurrency), 1)
+        return math.ceil(wish.users / capacity.concurrency)
     assert wish.requests_per_s is not None
-    return max(math.ceil(wish.requests_per_s / capacity.requests_per_s), 1)
+    return math.ceil(wish.requests_per_s / capacity.requests_per_s)
+
+
+def _busy_replicas(
+    wish: Wish, replicas: int, fullest: Performance, look: Callable[[Load], tuple[Performance, float]]
+) -> float:
+    """Some have one user fewer than the fullest, where users can't be shared out evenly."""
+    fuller = replicas if wish.users is None else wish.users % replicas or replicas
+    if fuller == replicas:
+        return replicas
+    assert wish.users is not None
+    other, _ = look(wish.at_once(wish.users // replicas))
+    return fuller + (replicas - fuller) * other.requests_per_s.value / fullest.requests_per_s.value
+
+
+def _places(found: Performance, load: Load) -> int:
+    """At once under way; of arrivals at random now and then more than their mean: two standard deviations of their
+    number, which is Poisson's where nobody waits."""
+    spread = 2 * math.sqrt(found.running) if load.requests_per_s is not None else 0.0
+    return math.ceil(found.running + spread)
 
 
 def _with_defaults(arch: Architecture, device: Device, setup: Setup) -> Setup:

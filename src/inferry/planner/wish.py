@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from inferry.core.errors import ConfigError
+
 from .device import Device
 from .load import Load, Slo
 from .setup import EngineName
@@ -54,17 +56,31 @@ class Wish:
         if self.users is not None:
             return self.at_once(-(-self.users // replicas))
         if self.requests_per_s is not None:
-            return Load(self.input_tokens, self.output_tokens, requests_per_s=self.requests_per_s / replicas)
+            return self.at_rate(self.requests_per_s / replicas)
         return self.at_once(1)
 
     def at_once(self, concurrency: float) -> Load:
         return Load(self.input_tokens, self.output_tokens, concurrency=concurrency)
 
+    def at_rate(self, requests_per_s: float) -> Load:
+        return Load(self.input_tokens, self.output_tokens, requests_per_s=requests_per_s)
+
     def context_for(self, longest: int) -> int:
         """Tokens that one request may have: CONTEXT_TIMES the mean rounded up to a power of two, at most `longest`,
-        where that is known (0: not)."""
+        where that is known (0: not). Raises ConfigError where the model takes less than what is asked for."""
+        mean = self.input_tokens + self.output_tokens
+        if longest and max(mean, self.context_tokens or 0) > longest:
+            said = (
+                f"--input {self.input_tokens} and --output {self.output_tokens}: {mean:,} tokens together"
+                if mean > longest
+                else f"--context {self.context_tokens}"
+            )
+            raise ConfigError(
+                f"{said}: the model was made for {longest:,} tokens at most, prompt and answer together. Ask for no more, "
+                "or take a model with a longer context (of one that was stretched, plan its own config.json)."
+            )
         if self.context_tokens is not None:
             return self.context_tokens
-        wanted = max(CONTEXT_TIMES * (self.input_tokens + self.output_tokens), CONTEXT_LEAST)
+        wanted = max(CONTEXT_TIMES * mean, CONTEXT_LEAST)
         rounded = 1 << (wanted - 1).bit_length()
         return min(rounded, longest) if longest else rounded

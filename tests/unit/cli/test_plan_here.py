@@ -23,6 +23,8 @@ from .gguf_file import write_gguf
 CPU = CpuHere("EPYC", "amd", 2, ("AVX2",), 16 * 2**30, 8 * 2**30)
 SPEED = HostSpeed(30e9, 20e-6, 30e9, 30e9, 0.0, 30e9, 100e9, 30e9, 0.01)
 RATE = Reading(30e9, 0.01, 15)
+SHORT = ("--input", "300", "--output", "100")
+"""The tiny models were made for 512 tokens."""
 
 
 def calibration(model: str) -> Calibration:
@@ -59,19 +61,19 @@ def model(tmp_path: Path) -> Path:
 def test_without_a_calibration_the_command_is_told(run: Run, here: Here, model: Path) -> None:
     """Memory is planned, speed is not made up; the exit code says that nothing is confirmed."""
     here.set()
-    shown = run("plan", str(model), "--here", "--users", "2")
+    shown = run("plan", str(model), "--here", *SHORT, "--users", "2")
     assert (shown.code, shown.err) == (1, "")
     said = " ".join(shown.out.split())
     assert f"inferry calibrate --engine llamacpp --model file:{model}" in said
     assert "PREDICTED" not in said
-    told = json.loads(run("plan", str(model), "--here", "--users", "2", "--json").out)
+    told = json.loads(run("plan", str(model), "--here", *SHORT, "--users", "2", "--json").out)
     assert (told["verdict"], told["predicted"], told["slots"]) == ("not_measured", None, 2)
 
 
 def test_a_calibrated_machine_is_planned_with_ranges(run: Run, here: Here, model: Path) -> None:
     """Figures with their ranges, memory by part, and a file that passes its check."""
     here.set(calibration("tiny"))
-    argv = ("plan", str(model), "--here", "--users", "2", "--explain", "--write", "a.yaml")
+    argv = ("plan", str(model), "--here", *SHORT, "--users", "2", "--explain", "--write", "a.yaml")
     shown = run(*argv)
     assert shown.code == 0
     for words in (
@@ -87,7 +89,7 @@ def test_a_calibrated_machine_is_planned_with_ranges(run: Run, here: Here, model
     assert f"model: file:{model}" in written
     assert "parallel: 2" in written
     assert run("config", "check", "a.yaml").code == 0
-    told = json.loads(run("plan", str(model), "--here", "--users", "2", "--json").out)
+    told = json.loads(run("plan", str(model), "--here", *SHORT, "--users", "2", "--json").out)
     assert told["verdict"] == "ok"
     for interval in (told["predicted"][name] for name in ("ttft_ms", "itl_ms", "output_tokens_per_s")):
         assert interval["low"] < interval["value"] < interval["high"]
@@ -96,7 +98,7 @@ def test_a_calibrated_machine_is_planned_with_ranges(run: Run, here: Here, model
 def test_another_models_calibration_is_said(run: Run, here: Here, model: Path) -> None:
     """The same format, so it is used, with wider ranges and the command that would be better."""
     here.set(calibration("other"))
-    said = " ".join(run("plan", str(model), "--here", "--users", "8").out.split())
+    said = " ".join(run("plan", str(model), "--here", *SHORT, "--users", "8").out.split())
     assert "Calibrated with other, not with this model" in said
     assert "4 requests at once at most: 8 are beyond" in said
 
@@ -115,7 +117,7 @@ def test_what_launches_taught_is_shown_beside(run: Run, here: Here, model: Path,
         measured={"itl_ms": 2.0},
     )
     append_launch(tmp_path / "home", launch)
-    argv = ("plan", str(model), "--here", "--users", "1", "--json")
+    argv = ("plan", str(model), "--here", *SHORT, "--users", "1", "--json")
     learned, plain = (json.loads(run(*argv, *more).out) for more in ((), ("--no-learning",)))
     assert learned["predicted"]["itl_ms"]["value"] > 1.2 * plain["predicted"]["itl_ms"]["value"]
     assert learned["learned"][0]["without"] == pytest.approx(plain["predicted"]["itl_ms"]["value"])
@@ -136,7 +138,7 @@ def test_what_a_cpu_can_not_be_asked_is_told(
 ) -> None:
     """The option and the way out, no answer to another question."""
     here.set()
-    shown = run("plan", str(model), "--here", *argv)
+    shown = run("plan", str(model), "--here", *SHORT, *argv)
     assert (shown.code, shown.out) == (1, "")
     assert told in shown.err
 
@@ -150,7 +152,7 @@ def test_a_config_without_weights_is_an_estimate(run: Run, here: Here, tmp_path:
     }  # fmt: skip
     for name in ("config.json", "other.json"):
         (tmp_path / name).write_text(json.dumps(fields))
-        shown = run("plan", f"./{name}", "--here")
+        shown = run("plan", f"./{name}", "--here", *SHORT)
         assert "estimated from its config" in shown.out
         assert "Its files are not on this machine" in shown.out
 
@@ -166,7 +168,7 @@ def test_formats_without_a_cpu_kernel_are_refused(run: Run, here: Here) -> None:
 def test_a_gpu_that_nobody_knows_is_named(run: Run, here: Here, model: Path) -> None:
     """Its CPU is no stand-in for it."""
     here.set(gpus=(GpuHere(0, "Future GPU 9", 2**34, 0),))
-    shown = run("plan", str(model), "--here")
+    shown = run("plan", str(model), "--here", *SHORT)
     assert shown.code == 1
     assert "does not know this machine's Future GPU 9" in shown.err
 

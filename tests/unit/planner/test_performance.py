@@ -8,10 +8,9 @@ from itertools import pairwise
 import pytest
 
 from inferry.core.errors import ConfigError
-from inferry.planner.capacity import capacity, ttft_quantile_ms
 from inferry.planner.facts.device_catalog import find_device
 from inferry.planner.facts.model_catalog import find_model
-from inferry.planner.load import Load, Slo
+from inferry.planner.load import Load
 from inferry.planner.performance import predict
 from inferry.planner.setup import Setup
 from inferry.planner.speed_facts import UNCHECKED, groups_of, shipped_speed_constants
@@ -139,28 +138,3 @@ def test_what_the_fit_never_saw_has_ranges_of_groups_left_out() -> None:
     assert table.residual("step", groups_of(mi300, VLLM)) == table.residuals["step"]["new device"]
     assert table.residual("step", groups_of(H100, Setup("tgi"))) == table.residuals["step"]["new engine"]
     assert table.residual("energy", groups_of(H100, VLLM)) == UNCHECKED
-
-
-@pytest.mark.parametrize("shape", [Load(500, 200, requests_per_s=1), Load(500, 200, concurrency=1)])
-def test_capacity_is_the_edge_of_the_slo(shape: Load) -> None:
-    """At the capacity the SLO holds, 2 % above it does not."""
-    slo = Slo(ttft_ms=200, itl_ms=20)
-    found = capacity(LLAMA, H100, VLLM, shape, slo)
-    assert found.limited_by in ("TTFT", "ITL")
-    assert ttft_quantile_ms(found.performance, 0.9) <= 200
-    assert found.performance.itl_ms.value <= 20
-    more = capacity(LLAMA, H100, VLLM, shape, Slo(ttft_ms=400, itl_ms=40))
-    assert more.load > found.load
-
-
-def test_an_impossible_slo_has_no_capacity() -> None:
-    """Not even one request per 100 s gets its tokens within 0.1 ms."""
-    found = capacity(LLAMA, H100, VLLM, Load(500, 200, requests_per_s=1), Slo(itl_ms=0.1))
-    assert (found.load, found.limited_by) == (0.0, "ITL")
-
-
-def test_the_tail_of_ttft_lies_above_its_mean_wait() -> None:
-    """The 99th percentile is above the 90th, and the 10th is without any wait."""
-    found = predict(LLAMA, H100, VLLM, Load(2000, 100, requests_per_s=12))
-    assert ttft_quantile_ms(found, 0.99) > ttft_quantile_ms(found, 0.9)
-    assert ttft_quantile_ms(found, 0.1) == pytest.approx(found.ttft_ms.value - found.ttft_wait_ms)
