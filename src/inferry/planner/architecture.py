@@ -142,6 +142,8 @@ class Architecture:
     quantized_parts: Literal["linear", "experts", "linear_and_head"] = "linear"
     attention_format: WeightFormat | None = None
     """Where the checkpoint stores its mixers in another format than `native_format`: bf16 for many 4-bit ones."""
+    linear_mixer_format: WeightFormat | None = None
+    """Of mixers with a constant state, where it is another than that of attention."""
     group_size: int | None = None
     """Weights per scale of a quantized checkpoint, where it says one."""
     gguf_bits: float | None = None
@@ -150,6 +152,8 @@ class Architecture:
     vision_hidden: int = 0
     """The vision tower's own width; 0: not known."""
     vision_patches_per_token: float = 0.0
+    vision_complexity: int = 0
+    """The tower's layers x width squared, as SGLang reads them in its config; 0: not known."""
     mtp_layers: int = 0
     """Layers of multi-token prediction that the checkpoint has besides `groups`; not loaded unless asked for."""
     position_params: int = 0

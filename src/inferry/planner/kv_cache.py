@@ -27,8 +27,12 @@ INDEXER_BYTES_PER_ELEMENT = 1 + 4 / 128
 NEARLY_AS_MANY = 1.25
 """Up to that ratio of layers vLLM pads the rarer kind instead of making more groups."""
 
-STATE_BYTES_PER_ELEMENT = 2.0
-"""Recurrent states in 16 bit, the engines' default (vLLM `mamba_cache_dtype` auto)."""
+CONVOLUTION_BYTES_PER_ELEMENT = 2.0
+"""The last inputs of a linear layer's convolution stay in 16 bit, whatever its recurrent state is kept in."""
+
+SPARSE_SCALE_ELEMENTS = 128
+"""Latents that are read sparsely are stored in fp8 with one fp32 scale for so many (vLLM, `fp8_ds_mla`), their positions
+in 16 bit: DeepSeek-V3.2 takes 512 + 4 x 4 + 2 x 64 = 656 B."""
 
 
 def kv_bytes_per_token(arch: Architecture, setup: Setup, *, windows_as_full: bool = False) -> float:
@@ -55,7 +59,12 @@ def layer_bytes_per_token(attention: Attention, setup: Setup) -> float:
         value_dim = attention.head_dim if attention.v_head_dim is None else attention.v_head_dim
         return heads * (attention.head_dim + value_dim) * width
     if isinstance(attention, LatentAttention):
-        index = attention.indexer_dim * INDEXER_BYTES_PER_ELEMENT if attention.sparse_top_k else 0.0
+        if not attention.sparse_top_k:
+            return (attention.kv_rank + attention.rope_dim) * width
+        index = attention.indexer_dim * INDEXER_BYTES_PER_ELEMENT
+        if setup.kv == "fp8":
+            scales = 4 * attention.kv_rank / SPARSE_SCALE_ELEMENTS
+            return attention.kv_rank + scales + 2 * attention.rope_dim + index
         return (attention.kv_rank + attention.rope_dim) * width + index
     return 0.0
 
@@ -71,8 +80,10 @@ def state_bytes_per_sequence(arch: Architecture, setup: Setup) -> float:
     total = 0.0
     for group in arch.groups:
         if isinstance(group.attention, LinearAttention):
-            elements = group.attention.state_elements + group.attention.conv_elements
-            total += group.count * elements * STATE_BYTES_PER_ELEMENT / setup.tensor_parallel
+            linear = group.attention
+            state = linear.state_elements * linear.state_bytes_per_element
+            convolution = linear.conv_elements * CONVOLUTION_BYTES_PER_ELEMENT
+            total += group.count * (state + convolution) / setup.tensor_parallel
     return total * stage_share(arch, setup)
 
 

@@ -48,7 +48,7 @@ def plan_memory(
         context=runtime_bytes(engine, device, setup),
         graphs=graph_bytes(arch, device, setup),
     )
-    budget, left = divide(engine, device.usable_bytes, limits.fraction, held)
+    budget, left = divide(engine, device.usable_bytes, limits.fraction * limits.kept_share, held)
     lean = round(min(engine.lean_gib * GIB, engine.lean_share * left)) if left > 0 else 0
     kv = left - lean
     per_token = kv_bytes_per_token(arch, setup, windows_as_full=engine.windows_as_full)

@@ -27,7 +27,7 @@ from .mlp_reading import read_dense_mlp, read_experts, read_mlp
 from .model_families import FAMILIES, Family
 from .quantization_reading import read_stored_format
 from .vision_params import count_vision
-from .vision_shape import patches_per_token, tower_hidden
+from .vision_shape import patches_per_token, tower_complexity, tower_hidden
 
 _TEXT_SECTIONS = ("text_config", "llm_config", "language_config", "thinker_config")
 _ALIASES: Mapping[str, str] = {
@@ -99,6 +99,7 @@ def architecture_from_config(name: str, config: Mapping[str, Any], *, source: st
         vision_params=vision.params,
         vision_hidden=tower_hidden(config),
         vision_patches_per_token=patches_per_token(config),
+        vision_complexity=tower_complexity(config),
         mtp_layers=fields.count_or(0, "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules"),
         position_params=_position_params(fields, model_type, hidden),
         other_params=other,

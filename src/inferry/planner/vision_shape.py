@@ -41,3 +41,13 @@ def tower_hidden(config: Mapping[str, Any]) -> int:
         if isinstance(found, int):
             return found
     return 0
+
+
+def tower_complexity(config: Mapping[str, Any]) -> int:
+    """Layers x width squared by the keys that SGLang looks for (server_args.py, adjust_mem_fraction_for_vlm): 24 layers
+    and 1,024 where a tower calls them otherwise, as Qwen2.5-VL does with its `depth`. 0 without a tower."""
+    section = config.get("vision_config")
+    if not isinstance(section, Mapping) or not section:
+        return 0
+    layers, width = section.get("num_hidden_layers"), section.get("hidden_size")
+    return (layers if isinstance(layers, int) else 24) * (width if isinstance(width, int) else 1024) ** 2

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from inferry.planner.architecture import FullAttention, LayerGroup
+from inferry.planner.architecture import FullAttention, LayerGroup, LinearAttention
+from inferry.planner.facts.model_catalog import find_model
 from inferry.planner.kv_cache import is_hybrid, kv_bytes_per_token, sequence_bytes, state_bytes_per_sequence
 from inferry.planner.setup import Setup
 from tests.unit.planner.known_shapes import DEEPSEEK_R1, LINEAR, LLAMA_8B, LLAMA_70B, WINDOWED
@@ -82,3 +83,20 @@ def test_only_mixed_models_are_hybrid() -> None:
         True,
         True,
     ]
+
+
+def test_latents_that_are_read_sparsely_have_a_layout_of_their_own_in_fp8() -> None:
+    """DeepSeek-V3.2: 656 B of latent and 132 of index per layer and token, not 576 + 132; V3 has 576."""
+    setup = Setup("vllm", weights="fp8_block", kv="fp8", tensor_parallel=8)
+    sparse = find_model("deepseek-ai/DeepSeek-V3.2")
+    assert kv_bytes_per_token(sparse, setup) == 61 * (656 + 132)
+    assert kv_bytes_per_token(sparse, replace(setup, kv="bf16")) == 61 * (2 * 576 + 132)
+    assert kv_bytes_per_token(find_model("deepseek-ai/DeepSeek-V3"), setup) == 61 * 576
+
+
+@pytest.mark.parametrize("width", [2, 4])
+def test_states_are_as_wide_as_the_model_asks(width: int) -> None:
+    """Recurrent states of one layer in 16 or 32 bit, the convolution's inputs always in 16."""
+    mixer = LinearAttention(state_elements=1000, conv_elements=100, params=1, state_bytes_per_element=width)
+    arch = replace(LLAMA_8B, groups=(LayerGroup(3, mixer, None),))
+    assert state_bytes_per_sequence(arch, Setup("vllm")) == 3 * (1000 * width + 100 * 2)

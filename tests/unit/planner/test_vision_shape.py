@@ -70,3 +70,10 @@ def test_text_only_saves_tower_and_pass() -> None:
     seeing, reading = (plan_memory(arch, gpu(40), replace(setup, text_only=only)) for only in (False, True))
     assert seeing.weights - reading.weights == 2 * arch.vision_params
     assert seeing.activations > reading.activations
+
+
+def test_the_size_of_a_tower_is_read_as_sglang_does() -> None:
+    """Gemma 3 tells 27 layers of 1,152; Qwen2.5-VL calls its layers otherwise, and counts as 24 of 1,280."""
+    assert find_model("google/gemma-3-27b-it").vision_complexity == 27 * 1152**2
+    assert find_model("Qwen/Qwen2.5-VL-7B-Instruct").vision_complexity == 24 * 1280**2
+    assert find_model("Qwen/Qwen3-8B").vision_complexity == 0
