@@ -50,8 +50,8 @@ class OwnDevice(Section):
     nameplate_memory: _Memory | None = Field(None, description="As it is printed on the card: 80GiB.")
     usable_memory: _Memory | None = Field(
         None,
-        description="What the driver reports as total, which is less than the nameplate. Left out: the nameplate less "
-        "3 %.",
+        description="What the driver reports as total, which is less than the nameplate. Left out: as much of it as of "
+        "`like`, else all but 3 %.",
     )
     bandwidth_gb_per_second: _Rate | None = Field(None, description="Of its memory, in 10^9 bytes.")
     tflops: dict[Literal["fp32", "fp16", "bf16", "fp8", "int8", "fp4"], _Rate] | None = Field(
@@ -59,7 +59,7 @@ class OwnDevice(Section):
         description="10^12 operations/s by type, dense: data sheets often print twice that, with sparsity.",
     )
     compute_capability: Annotated[str, BeforeValidator(_capability)] | None = Field(
-        None, description="CUDA's, as 9.0."
+        None, description="CUDA's, as 9.0. An NVIDIA card that is `like` no other must say it."
     )
     link: str | None = Field(None, max_length=100, description="To its neighbours: `nvlink`, `pcie`.")
     link_gb_per_second: _Rate | None = Field(None, description="In one direction, in 10^9 bytes.")

@@ -62,6 +62,7 @@ def test_each_device_says_where_its_facts_are_from() -> None:
     """Rates, usable memory and prices carry a source, and each source an address and a date."""
     for device in known_devices():
         assert "usable memory:" in device.source, device.name
+        assert (device.vendor == "nvidia") == (device.compute_capability is not None), device.name
         assert device.price is None or (device.price.source and device.price.as_of), device.name
     sources = device_sources().values()
     assert all(source.address and source.date for source in sources)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from inferry.core.errors import ConfigError
 from inferry.core.facts_settings import Facts
 from inferry.planner.device import Device
 from inferry.planner.facts.device_catalog import find_device
+from inferry.planner.facts.engine_support import NotSupported, supports
 from inferry.planner.facts.own_facts import own_facts
 
 GIB = 2**30
@@ -35,13 +37,31 @@ def test_a_device_like_another_changes_what_is_told() -> None:
     mine = device({"like": "rtx4090", "nameplate_memory": "48GiB", "usd_per_hour": 0.5})
     known = find_device("rtx4090")
     assert mine.memory_bytes == 48 * GIB
-    assert mine.usable_bytes == pytest.approx(48 * GIB * 0.97)
+    assert mine.usable_bytes == pytest.approx(48 * GIB * 23.52 / 24)
     assert mine.bandwidth_bytes_per_s == known.bandwidth_bytes_per_s
     assert mine.compute_capability == "8.9"
     assert mine.price is not None
-    assert mine.price.usd_per_hour == 0.5
+    assert (mine.price.usd_per_hour, mine.price.kind) == (0.5, "own")
     assert mine.source.startswith("facts of the deployment file, over rtx4090")
     assert find_device("rtx4090").memory_bytes == 24 * GIB
+
+
+def test_saying_the_same_nameplate_again_changes_nothing() -> None:
+    """An L40S keeps ECC's part: 44.4 of 48 GiB, and of 96 as much again."""
+    known = find_device("l40s")
+    same = device({"like": "l40s", "nameplate_memory": "48GiB"})
+    assert (same.usable_bytes, same.driver_total_bytes) == (known.usable_bytes, known.driver_total_bytes)
+    twice = device({"like": "l40s", "nameplate_memory": "96GiB"})
+    assert twice.usable_bytes == pytest.approx(2 * known.usable_bytes)
+    assert twice.driver_total_bytes is None
+
+
+@pytest.mark.parametrize("told", [{"like": "h100-80g"}, {"like": "h100-80g", "nameplate_memory": "100GiB"}])
+def test_no_card_gives_more_than_it_has(told: dict[str, str]) -> None:
+    """More usable memory than the card that it is like has is an error, told with both figures."""
+    with pytest.raises((ConfigError, ValueError), match="reports more than there is"):
+        device({**told, "usable_memory": "200GiB"})
+    assert device({"like": "h100-80g", "nameplate_memory": "200GiB", "usable_memory": "199GiB"}).usable_bytes
 
 
 def test_a_name_of_the_catalog_takes_its_place_under_all_its_names() -> None:
@@ -73,6 +93,23 @@ def test_a_device_of_its_own_needs_memory_bandwidth_and_rates() -> None:
     )
     assert mine.flops_per_s == {"bf16": 400e12}
     assert mine.bandwidth_bytes_per_s == 1.2e12
+
+
+def test_an_nvidia_card_must_say_its_compute_capability() -> None:
+    """Which kernels engines have for it depends on that: without it nothing is promised to run on it."""
+    told: dict[str, Any] = {
+        "vendor": "nvidia",
+        "nameplate_memory": "96GiB",
+        "bandwidth_gb_per_second": 1200,
+        "tflops": {"bf16": 400},
+    }
+    with pytest.raises(ConfigError, match=r"facts\.devices\.mine: 'compute_capability' must be said"):
+        device(told)
+    assert device({**told, "compute_capability": "9.0"}).compute_capability == "9.0"
+    assert device({"like": "h100-80g"}).compute_capability == "9.0"
+    answer = supports("vllm", replace(find_device("a100-80g"), compute_capability=None), "nvfp4", "bf16")
+    assert isinstance(answer, NotSupported)
+    assert "compute capability of a100-80g is not known" in answer.why
 
 
 def test_like_nothing_that_is_known() -> None:

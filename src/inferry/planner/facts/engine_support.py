@@ -164,7 +164,8 @@ def _problem(rule: _Rule, device: Device) -> str | None:
     if rule.needs is not None and rule.needs not in device.flops_per_s:
         return f"{device.name} does not compute in {rule.needs}"
     if device.compute_capability is None:
-        return None
+        # Only NVIDIA's rules ask for one: what nobody said is no leave to run everything.
+        return None if rule.from_ is None else f"compute capability of {device.name} is not known"
     has = capability(device.compute_capability)
     if rule.from_ is not None and has < capability(rule.from_):
         return f"compute capability {rule.from_} or more is needed, {device.name} has {device.compute_capability}"

@@ -10,11 +10,11 @@ from inferry.core.errors import ConfigError
 from inferry.core.facts_settings import Facts, OwnDevice, OwnModel
 from inferry.planner.architecture import Architecture
 from inferry.planner.device import Device, Price
-from inferry.planner.facts.device_catalog import find_device, known_devices, look_up
+from inferry.planner.facts.device_catalog import GIB, find_device, known_devices, look_up
 from inferry.planner.model_config import architecture_from_config
 
 USABLE_SHARE = 0.97
-"""Of the nameplate, where nothing is said: most GPUs of the catalog report 0.91 to 1.00 of it, half of them under 0.983."""
+"""Of the nameplate, where nothing is said and it is like no other: most GPUs of the catalog report 0.91 to 1.00 of it, half of them under 0.983."""
 PCIE_BYTES_PER_S = 32e9
 """PCIe 4.0 x16 in one direction: what a GPU has at least that serves models today."""
 OWN_SOURCE = "facts of the deployment file"
@@ -55,17 +55,17 @@ def own_device(name: str, told: OwnDevice) -> Device:
     """What is told, over the device that it is like. Raises ConfigError where that is unknown or too little is told."""
     base, replaced = _base(name, told)
     memory_bytes = base.memory_bytes if told.nameplate_memory is None else int(told.nameplate_memory)
-    usable_bytes = base.usable_bytes if told.nameplate_memory is None else int(memory_bytes * USABLE_SHARE)
+    usable_bytes = _usable_bytes(name, told, base, memory_bytes)
     flops = (
         base.flops_per_s if told.tflops is None else {kind: rate * 1e12 for kind, rate in told.tflops.items()}
     )
-    return replace(
+    own = replace(
         base,
         name=base.name if replaced else name,
         kind=told.kind or base.kind,
         vendor=told.vendor or base.vendor,
         memory_bytes=memory_bytes,
-        usable_bytes=usable_bytes if told.usable_memory is None else int(told.usable_memory),
+        usable_bytes=usable_bytes,
         bandwidth_bytes_per_s=_scaled(told.bandwidth_gb_per_second, 1e9, base.bandwidth_bytes_per_s),
         flops_per_s=flops,
         link=told.link or base.link,
@@ -76,7 +76,16 @@ def own_device(name: str, told: OwnDevice) -> Device:
         source=OWN_SOURCE if not base.source else f"{OWN_SOURCE}, over {base.name}: {base.source}",
         aliases=(*told.aliases, *base.aliases) if replaced else tuple(told.aliases),
         devices_per_host_max=told.per_host or base.devices_per_host_max,
+        driver_total_bytes=base.driver_total_bytes
+        if (memory_bytes, usable_bytes) == (base.memory_bytes, base.usable_bytes)
+        else None,
     )
+    if own.kind == "gpu" and own.vendor == "nvidia" and own.compute_capability is None:
+        raise ConfigError(
+            f"facts.devices.{name}: 'compute_capability' must be said of an NVIDIA card, as 9.0: engines have kernels by "
+            "it. 'nvidia-smi --query-gpu=compute_cap --format=csv' prints it."
+        )
+    return own
 
 
 def own_model(name: str, told: OwnModel, config: Mapping[str, Any]) -> Architecture:
@@ -116,9 +125,23 @@ def _base(name: str, told: OwnDevice) -> tuple[Device, bool]:
     return nothing, False
 
 
+def _usable_bytes(name: str, told: OwnDevice, base: Device, memory_bytes: int) -> int:
+    """Raises ConfigError where more is told to be usable than the card has."""
+    if told.usable_memory is None:
+        share = base.usable_bytes / base.memory_bytes if base.memory_bytes else USABLE_SHARE
+        return base.usable_bytes if memory_bytes == base.memory_bytes else int(memory_bytes * share)
+    if told.usable_memory > memory_bytes:
+        raise ConfigError(
+            f"facts.devices.{name}.usable_memory: {told.usable_memory / GIB:.4g} GiB is more than the "
+            f"{memory_bytes / GIB:.4g} GiB of {base.name}: a driver never reports more than there is. Say "
+            "'nameplate_memory' too if this card has more."
+        )
+    return int(told.usable_memory)
+
+
 def _scaled(told: float | None, unit: float, base: float) -> float:
     return base if told is None else told * unit
 
 
 def _price(told: OwnDevice) -> Price:
-    return Price(told.usd_per_hour or 0.0, told.price_as_of or "", OWN_SOURCE)
+    return Price(told.usd_per_hour or 0.0, told.price_as_of or "", OWN_SOURCE, "own")
