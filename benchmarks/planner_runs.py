@@ -48,6 +48,9 @@ NARROW: frozenset[WeightFormat] = frozenset({"fp8", "fp8_block", "nvfp4", "int4"
 BENCH_SEQUENCES = 2048
 """trtllm-bench's default batch limit, and enough requests to fill it."""
 
+LEAST_SEQUENCES = 64
+"""Published scripts start the engine with a limit of as many sequences as there are clients, or a little more."""
+
 
 class NotEnoughFacts(Exception):
     """Why a row can't be scored."""
@@ -177,8 +180,16 @@ def _setup(row: dict[str, str], arch: Architecture, device: Device) -> Setup:
         expert_parallel=expert,
         data_parallel=data,
         max_model_tokens=_context(row, arch),
-        max_sequences=BENCH_SEQUENCES if row["load_kind"] in ("saturated_offline", "closed_loop") else None,
+        max_sequences=_sequences(row),
     )
+
+
+def _sequences(row: dict[str, str]) -> int | None:
+    """The engine's limit: one that admits all clients of a closed loop; of a burst its default."""
+    if row["load_kind"] == "saturated_offline":
+        return BENCH_SEQUENCES
+    clients = _number(row["concurrency"])
+    return max(LEAST_SEQUENCES, math.ceil(clients)) if clients and row["load_kind"] == "closed_loop" else None
 
 
 def _context(row: dict[str, str], arch: Architecture) -> int:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.planner_fit import DATA, Sample, all_ratios, fit, residuals_of, samples_of
+from benchmarks.planner_fit import DATA, all_ratios, fit, residuals_of
 from benchmarks.planner_ranking import chosen_well, order_agreement
 from benchmarks.planner_roofline import roofline
 from benchmarks.planner_runs import Run, read_runs, read_table
+from benchmarks.planner_samples import Sample, samples_of
 from benchmarks.planner_scores import Figure, Scores, median, quantile
 from inferry.planner.answers import Performance
 from inferry.planner.performance import predict

@@ -17,16 +17,16 @@ def first_token_terms(
     }
 
 
-def burst_terms(prefill_ms: float, cycle_ms: float, running: float, waiting: float) -> dict[str, float]:
+def burst_terms(steps_ms: float, prefill_ms: float, requests: float) -> dict[str, float]:
     """Ideal parts of the mean TTFT of requests that all come at t = 0; `request` and `intake` are counts.
 
-    Those with a slot wait for half of each other's prefills; the others for slots, one of which is free after each
-    `cycle_ms` / `running`. `intake`: one process takes in all requests, so that a mean one waits for half of them.
+    `steps_ms`: of running sequences before a mean first token; `prefill_ms`: of prompts (burst.py). `intake`: one process
+    takes in all requests, so that a mean one waits for half of them.
     """
-    total = running + waiting
-    return {
-        "request": 1.0,
-        "intake": total / 2,
-        "prefill": running * running * prefill_ms / (2 * total),
-        "slot_wait": waiting * waiting * cycle_ms / (2 * running * total),
-    }
+    return {"request": 1.0, "intake": requests / 2, "prefill": prefill_ms, "slot_wait": steps_ms}
+
+
+def drain_terms(steps_ms: float, prefill_ms: float, requests: float, stream_ms: float) -> dict[str, float]:
+    """Ideal parts of the time until a burst is done. `tail`: answers differ in length, so that the last ones, of
+    `stream_ms` on average, run nearly alone."""
+    return {"intake": requests, "prefill": prefill_ms, "steps": steps_ms, "tail": stream_ms}

@@ -19,6 +19,11 @@ class Load:
     """Share of input tokens that a prefix cache answers."""
 
 
+def prompt_tokens(load: Load) -> float:
+    """Of a prompt, what has to be computed."""
+    return load.input_tokens * (1 - load.prefix_hit)
+
+
 @dataclass(frozen=True, slots=True)
 class Slo:
     """Bounds on `percentile` of requests. None: not asked for."""

@@ -5,17 +5,19 @@ Three kinds of load come down to one operating point: how many sequences decode 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from inferry.core.errors import ConfigError
 
 from .answers import Interval, Performance
 from .architecture import Architecture
+from .burst_speed import burst_of, burst_parts, burst_requests_per_s, burst_ttft_parts_ms
 from .device import Device
-from .first_token import burst_terms, first_token_terms
+from .first_token import first_token_terms
 from .kv_cache import sequence_bytes
 from .limits import limits_of
-from .load import Load
+from .load import Load, prompt_tokens
 from .memory import plan_memory
 from .setup import Setup
 from .speed_facts import Residuals, SpeedConstants, groups_of, shipped_speed_constants
@@ -61,20 +63,36 @@ def predict(
     """
     table = shipped_speed_constants() if constants is None else constants
     times = step_times(step_model(arch, device, setup), table, factor)
-    point = operating_point(times, load, slots_of(arch, device, setup, load))
-    parts = step_parts(times, load, point.decodes)
-    itl_ms = sum(parts.values())
-    first = _ttft_parts_ms(times, load, point, itl_ms)
-    ttft_ms = sum(first.values())
-    requests = _requests_per_s(load, point, itl_ms, ttft_ms)
+    slots = slots_of(arch, device, setup, load)
+    point = operating_point(times, load, slots)
+    rush = burst_of(arch, device, setup, load, slots.count)
+    if rush is None:
+        parts = step_parts(times, load, point.decodes)
+        itl_ms = sum(parts.values())
+        first = _ttft_parts_ms(times, load, point, itl_ms)
+        requests = _requests_per_s(load, point, itl_ms, sum(first.values()))
+    else:
+        parts = burst_parts(times, load, rush)
+        itl_ms = sum(parts.values())
+        first = burst_ttft_parts_ms(times, load, rush)
+        requests = burst_requests_per_s(times, load, rush, itl_ms)
+    ttft_ms = math.inf if math.isinf(point.waiting) else sum(first.values())
     groups = groups_of(device, setup)
     kind = "all at once" if load.all_at_once is not None else "saturated" if point.waiting else ""
     ranges = {name: table.residual(name, groups, kind) for name in ("step", "ttft", "rate")}
+    decodes = point.decodes if rush is None else rush.token.decodes
+    step_least_ms = times.least_step_ms(decodes, load.input_tokens)
+    most = 1e3 * point.decodes / step_least_ms / load.output_tokens
+    if load.requests_per_s is not None:
+        most = min(most, load.requests_per_s)
+    rate = _interval(requests, ranges["rate"], factor.spread, most=most)
     return Performance(
-        ttft_ms=_interval(ttft_ms, ranges["ttft"], factor.spread),
-        itl_ms=_interval(itl_ms, ranges["step"], factor.spread),
-        output_tokens_per_s=_interval(requests * load.output_tokens, ranges["rate"], factor.spread),
-        requests_per_s=_interval(requests, ranges["rate"], factor.spread),
+        ttft_ms=_interval(
+            ttft_ms, ranges["ttft"], factor.spread, least=times.least_prefill_ms(prompt_tokens(load))
+        ),
+        itl_ms=_interval(itl_ms, ranges["step"], factor.spread, least=step_least_ms),
+        output_tokens_per_s=_times(rate, load.output_tokens),
+        requests_per_s=rate,
         running=point.decodes,
         queued=point.waiting,
         limited_by=point.limited_by,
@@ -84,10 +102,19 @@ def predict(
     )
 
 
-def _interval(value: float, bounds: Residuals, spread: float | None) -> Interval:
+def _interval(
+    value: float, bounds: Residuals, spread: float | None, *, least: float = 0.0, most: float = math.inf
+) -> Interval:
+    """`least` and `most`: what the device's own peaks rule out, unless the value itself lies beyond."""
     if spread is not None:
         return Interval(value, value * max(0.0, 1 - spread), value * (1 + spread))
-    return Interval(value, value * bounds.low, value * bounds.high)
+    low, high = max(value * bounds.low, least), min(value * bounds.high, most)
+    return Interval(value, min(value, low), max(value, high))
+
+
+def _times(interval: Interval, factor: float) -> Interval:
+    low, high = interval.low * factor, interval.high * factor
+    return replace(interval, value=interval.value * factor, low=low, high=high)
 
 
 def slots_of(arch: Architecture, device: Device, setup: Setup, load: Load) -> Slots:
@@ -103,10 +130,7 @@ def step_parts(times: StepTimes, load: Load, decodes: float) -> dict[str, float]
     stages of a pipeline do that side by side."""
     prompts = decodes / load.output_tokens / times.model.setup.pipeline_parallel
     context = load.input_tokens + load.output_tokens / 2
-    parts = times.step_parts_ms(decodes, context, _prompt_tokens(load), prompts, min(1.0, prompts))
-    if load.all_at_once is not None:
-        parts["burst"] = times.constants["burst"] * decodes
-    return parts
+    return times.step_parts_ms(decodes, context, prompt_tokens(load), prompts, min(1.0, prompts))
 
 
 def operating_point(times: StepTimes, load: Load, slots: Slots) -> Point:
@@ -122,13 +146,14 @@ def operating_point(times: StepTimes, load: Load, slots: Slots) -> Point:
 
 
 def _open_loop(times: StepTimes, load: Load, rate: float, slots: Slots) -> Point:
-    """The smallest D with D = rate x output tokens x step(D), which is Little's law; none below the slots: saturated."""
+    """The smallest D with D = rate x output tokens x step(D), which is Little's law; none below the slots: the queue grows
+    without end."""
 
     def excess(decodes: float) -> float:
         return decodes - rate * load.output_tokens * sum(step_parts(times, load, decodes).values()) / 1e3
 
     if excess(slots.count) < 0:
-        return Point(slots.count, 0.0, slots.limited_by)
+        return Point(slots.count, math.inf, slots.limited_by)
     low, high = 0.0, slots.count
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
@@ -142,27 +167,20 @@ def _bound_by(times: StepTimes, load: Load, decodes: float) -> str:
     return "compute" if compute > parts["weights"] + parts["experts"] + parts["kv"] else "bandwidth"
 
 
-def _prompt_tokens(load: Load) -> float:
-    return load.input_tokens * (1 - load.prefix_hit)
-
-
 def prefill_busy(times: StepTimes, load: Load) -> float:
     """Share of the time that prefills take under an open loop."""
-    each_ms = times.prefill_ms(_prompt_tokens(load))
+    each_ms = times.prefill_ms(prompt_tokens(load))
     return min(_BUSY_MAX, (load.requests_per_s or 0.0) * each_ms / 1e3)
 
 
 def _ttft_parts_ms(times: StepTimes, load: Load, point: Point, itl_ms: float) -> dict[str, float]:
-    prefill_ms = times.prefill_ms(_prompt_tokens(load))
+    prefill_ms = times.prefill_ms(prompt_tokens(load))
     cycle_ms = load.output_tokens * itl_ms
     constants = times.ttft_constants
     if load.requests_per_s is not None:
         # Pollaczek-Khinchine with equal prefills: arrivals are spread, so that the closed loop's queue does not form.
         busy = prefill_busy(times, load)
         terms = first_token_terms(itl_ms, prefill_ms, 1.0, prefill_ms * busy / (2 * (1 - busy)))
-    elif load.all_at_once is not None:
-        terms = burst_terms(prefill_ms, cycle_ms, point.decodes, point.waiting)
-        constants = times.burst_constants
     else:
         slot_wait_ms = cycle_ms * point.waiting / point.decodes
         terms = first_token_terms(itl_ms, prefill_ms, point.decodes, slot_wait_ms)
@@ -171,9 +189,6 @@ def _ttft_parts_ms(times: StepTimes, load: Load, point: Point, itl_ms: float) ->
 
 def _requests_per_s(load: Load, point: Point, itl_ms: float, ttft_ms: float) -> float:
     cycle_ms = load.output_tokens * itl_ms
-    if load.all_at_once is not None:
-        # Answers differ in length: when the last ones start, one more cycle runs empty.
-        return 1e3 * load.all_at_once / (cycle_ms * (load.all_at_once / point.decodes + 1))
     if load.requests_per_s is not None and point.limited_by == "arrivals":
         return load.requests_per_s
     if point.waiting or load.requests_per_s is not None:

@@ -32,7 +32,8 @@ UNCHECKED = Residuals(1.0, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class SpeedConstants:
-    """`quantities`: "step" and "ttft", each a table of term, then of group ("" is the base), of natural logarithms."""
+    """`quantities`: "step", "ttft", "burst" and "drain", each a table of term, then of group ("" is the base), of natural
+    logarithms."""
 
     quantities: Mapping[str, Mapping[str, Mapping[str, float]]]
     residuals: Mapping[str, Mapping[str, Residuals]]

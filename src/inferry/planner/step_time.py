@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .burst import Span
 from .speed_facts import SpeedConstants, groups_of
 from .step_work import StepModel, decode_terms, prefill_terms
 
@@ -30,6 +31,7 @@ class StepTimes:
     constants: Mapping[str, float]
     ttft_constants: Mapping[str, float]
     burst_constants: Mapping[str, float]
+    drain_constants: Mapping[str, float]
     factor: SpeedFactors
 
     def decode_parts_ms(self, decodes: float, context_tokens: float) -> dict[str, float]:
@@ -40,6 +42,23 @@ class StepTimes:
         """What `prompts` prompts of that many tokens cost, read in so many passes over the weights."""
         terms = prefill_terms(self.model, tokens, prompts, passes)
         return self.factor.prefill * sum(self.constants[term] * ideal for term, ideal in terms.items())
+
+    def span_parts_ms(self, span: Span, context_tokens: float, prompt_tokens: float) -> dict[str, float]:
+        """What happens in a burst during `span`, by cause."""
+        decode = self.decode_parts_ms(span.decodes, context_tokens)
+        parts = {term: span.steps * each for term, each in decode.items()}
+        compute_ms = span.prompts * prompt_tokens * self.model.flops_ms_per_token
+        parts["prefill"] = self.prefill_ms(prompt_tokens, span.prompts, span.passes)
+        parts["prefill"] += self.factor.prefill * self.constants["burst_prefill"] * compute_ms
+        return parts
+
+    def least_step_ms(self, decodes: float, context_tokens: float) -> float:
+        """At the maker's peaks, reading and multiplying at the same time: no step is faster."""
+        ideal = decode_terms(self.model, decodes, context_tokens)
+        return max(ideal["weights"] + ideal["experts"] + ideal["kv"], ideal["compute"])
+
+    def least_prefill_ms(self, tokens: float) -> float:
+        return prefill_terms(self.model, tokens)["prefill_compute"]
 
     def step_parts_ms(
         self, decodes: float, context_tokens: float, prompt_tokens: float, prompts: float, passes: float
@@ -52,5 +71,7 @@ class StepTimes:
 
 def step_times(model: StepModel, constants: SpeedConstants, factor: SpeedFactors) -> StepTimes:
     groups = groups_of(model.device, model.setup)
-    step, ttft, burst = (constants.constants(name, groups) for name in ("step", "ttft", "burst"))
-    return StepTimes(model, step, ttft, burst, factor)
+    step, ttft, burst, drain = (
+        constants.constants(name, groups) for name in ("step", "ttft", "burst", "drain")
+    )
+    return StepTimes(model, step, ttft, burst, drain, factor)

@@ -233,6 +233,16 @@ def reduce_ms(model: StepModel, tokens: float) -> float:
     return 1e3 * moved / model.device.link_bytes_per_s
 
 
+_PASSES_PER_LAYER = 10
+"""How often a layer's norms, residual sums and quantization read or write a token's hidden state, about."""
+
+
+def replicated_ms(model: StepModel, tokens: float) -> float:
+    """What tensor parallelism doesn't split: element-wise work on the hidden states, at the memory's rate."""
+    elements = _PASSES_PER_LAYER * model.matrices.layers * model.arch.hidden
+    return 1e3 * tokens / model.ranks * elements * 2.0 / model.device.bandwidth_bytes_per_s
+
+
 def decode_terms(model: StepModel, decodes: float, context_tokens: float) -> dict[str, float]:
     """Ideal parts of one decode step of `decodes` sequences in the replica, of mean context `context_tokens`, in ms or counts."""
     m, setup = model.matrices, model.setup
@@ -256,6 +266,7 @@ def decode_terms(model: StepModel, decodes: float, context_tokens: float) -> dic
         "block_layers": float(m.layers) if setup.weights == "fp8_block" else 0.0,
         "reduce": reduce_ms(model, batch),
         "sequences": batch,
+        "replicated": replicated_ms(model, batch),
         "step": 1.0,
     }
 
@@ -273,6 +284,7 @@ def prefill_terms(
         "prefill_compute": prompts * tokens * model.flops_ms_per_token,
         "prefill_attention": prompts * attention_ms(model, tokens),
         "prefill_reduce": prompts * reduce_ms(model, tokens),
+        "prefill_replicated": prompts * replicated_ms(model, tokens),
         "prefill_weights": passes * weights / bandwidth,
         "prefill_layers": passes * m.layers,
         "prefill_moe_layers": passes * m.moe_layers,

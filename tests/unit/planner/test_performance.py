@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -89,13 +90,14 @@ def test_parts_add_up_to_the_step_and_little_s_law_holds() -> None:
 
 
 def test_an_open_loop_settles_where_as_many_leave_as_come() -> None:
-    """Running = rate x output x step; beyond what slots can serve the rate stays below what is asked."""
+    """Running = rate x output x step; beyond what slots can serve the queue and with it TTFT grow without end."""
     found = predict(LLAMA, H100, VLLM, Load(500, 200, requests_per_s=5))
     assert found.limited_by == "arrivals"
     assert found.running == pytest.approx(5 * 200 * found.itl_ms.value / 1e3, rel=1e-3)
     flooded = predict(LLAMA, H100, VLLM, Load(500, 200, requests_per_s=5000))
     assert flooded.limited_by in ("KV cache", "max_num_seqs")
     assert flooded.requests_per_s.value < 5000
+    assert (flooded.queued, flooded.ttft_ms.value) == (math.inf, math.inf)
 
 
 def test_what_has_no_slot_waits() -> None:
@@ -129,6 +131,16 @@ def test_ranges_hold_the_value_and_a_measured_spread_replaces_them() -> None:
     )
     assert corrected.itl_ms.value == pytest.approx(2 * found.itl_ms.value)
     assert corrected.itl_ms.high == pytest.approx(1.1 * corrected.itl_ms.value)
+
+
+def test_no_range_promises_more_than_the_device_s_peaks() -> None:
+    """An engine without measurements has a wide range; its fast end still reads all weights once per step."""
+    found = predict(LLAMA, H100, Setup("tgi"), Load(500, 200, concurrency=8))
+    weights_ms = decode_terms(step_model(LLAMA, H100, Setup("tgi")), 8, 500)["weights"]
+    assert weights_ms <= found.itl_ms.low < found.itl_ms.value
+    assert found.output_tokens_per_s.high <= 8e3 / weights_ms
+    arriving = predict(LLAMA, H100, VLLM, Load(500, 200, requests_per_s=5))
+    assert arriving.requests_per_s.high == 5
 
 
 def test_what_the_fit_never_saw_has_ranges_of_groups_left_out() -> None:
