@@ -221,8 +221,8 @@ def _tokens_unknown(start: Start, row: dict[str, str]) -> str | None:
         start.weights_gib if start.weights_gib is not None else weight_bytes(start.arch, setup) / GIB
     )
     held = weights_gib + (start.kv_gib if start.kv_gib is not None else _implied_kv_gib(start))
-    fraction = limits_of(start.arch, start.device, setup).fraction
-    budget = fraction * start.device.usable_bytes / GIB
+    limits = limits_of(start.arch, start.device, setup)
+    budget = limits.fraction * limits.kept_share * start.device.usable_bytes / GIB
     if setup.engine in ("vllm", "sglang") and held > budget * IMPOSSIBLE_SHARE:
         return (
             f"contradicts itself: weights and cache are {held:.1f} GiB, the stated budget is {budget:.1f} GiB"

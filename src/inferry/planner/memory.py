@@ -40,7 +40,7 @@ def plan_memory(
     """
     engine = facts or find_engine_memory(setup.engine, setup.engine_version)
     limits = limits_of(arch, device, setup)
-    weights = weight_bytes(arch, setup)
+    weights = weight_bytes(arch, setup, device)
     held = Held(
         weights=weights,
         slack=round(slack_share(engine, device, setup) * weights),

@@ -16,6 +16,7 @@ from .architecture import (
     Mlp,
     WeightFormat,
 )
+from .device import Device
 from .gguf_bits import USUAL_BITS
 from .setup import Setup
 
@@ -23,7 +24,7 @@ VOCAB_PADDING = 64
 """vLLM and SGLang pad the vocabulary so that each rank gets a multiple of it (vocab_parallel_embedding.py)."""
 
 MXFP4_PADDING = 256
-"""To it the kernels round up the columns of MXFP4 experts: gpt-oss-20b's 2,880 become 3,072, and it takes 13.47 GiB, not
+"""To it the kernels round up the width of MXFP4 experts: gpt-oss-20b's 2,880 become 3,072, and it takes 13.47 GiB, not
 12.8 (vLLM 0.11 on an H100, llm-d-benchmark's empirical-vllm-memory-results.md)."""
 
 SIXTEEN_BIT = 2.0
@@ -59,6 +60,8 @@ class Slice:
     """Elements that a quantized checkpoint may store in its format."""
     mixer: float = 0.0
     """Those of the mixers, which it may store in another one."""
+    recurrent: float = 0.0
+    """Those of mixers with a constant state, for which the same holds."""
     experts: float = 0.0
     plain: float = 0.0
     """Elements that always stay in 16 bit: norms, routers, biases."""
@@ -67,24 +70,33 @@ class Slice:
         return Slice(
             self.linear + other.linear,
             self.mixer + other.mixer,
+            self.recurrent + other.recurrent,
             self.experts + other.experts,
             self.plain + other.plain,
         )
 
     def times(self, count: float) -> Slice:
-        return Slice(self.linear * count, self.mixer * count, self.experts * count, self.plain * count)
+        return Slice(
+            self.linear * count,
+            self.mixer * count,
+            self.recurrent * count,
+            self.experts * count,
+            self.plain * count,
+        )
 
 
-def weight_bytes(arch: Architecture, setup: Setup) -> int:
-    """Bytes on the fullest device. A GGUF file's own size is split evenly, since its types differ by tensor."""
-    if arch.stored_bytes is not None and setup.weights == "gguf":
+def weight_bytes(arch: Architecture, setup: Setup, device: Device | None = None) -> int:
+    """Bytes on the fullest device. A GGUF file's own size is split evenly, since its types differ by tensor. `device`: for
+    what kernels pad; None: the least."""
+    if arch.stored_bytes is not None and setup.weights == arch.native_format == "gguf":
         return math.ceil(arch.stored_bytes / (setup.tensor_parallel * setup.pipeline_parallel))
-    held = layers_slice(arch, setup)
+    held = layers_slice(arch, setup, device)
     table_bytes, head_bytes = vocabulary_bytes(arch, setup)
     linear_bytes, expert_bytes = bytes_per_weight(arch, setup.weights)
     wide = wide_bytes(setup.weights)
     total = held.linear * linear_bytes + held.experts * expert_bytes + held.plain * wide
-    total += held.mixer * mixer_bytes_per_weight(arch, setup.weights)
+    mixer_bytes, recurrent_bytes = mixer_bytes_per_weight(arch, setup.weights)
+    total += held.mixer * mixer_bytes + held.recurrent * recurrent_bytes
     # The last stage of a pipeline has the head, the first one the table: the larger decides. A tied table is on both.
     ends = table_bytes + head_bytes if setup.pipeline_parallel == 1 else max(table_bytes, head_bytes)
     vision = 0.0 if setup.text_only else arch.vision_params * wide
@@ -116,11 +128,14 @@ def bytes_per_weight(arch: Architecture, weights: WeightFormat) -> tuple[float, 
     return bytes_each, bytes_each
 
 
-def mixer_bytes_per_weight(arch: Architecture, weights: WeightFormat) -> float:
-    """Of one element of a mixer's linear layers: the checkpoint's own format for them, where it is served as it is."""
-    if arch.attention_format is not None and weights == arch.native_format:
-        return bytes_per_weight(arch, arch.attention_format)[0]
-    return bytes_per_weight(arch, weights)[0]
+def mixer_bytes_per_weight(arch: Architecture, weights: WeightFormat) -> tuple[float, float]:
+    """Of one element of attention's linear layers, and of one of those of mixers with a constant state: the checkpoint's
+    own format for them, where it is served as it is."""
+    attention = recurrent = weights
+    if weights == arch.native_format:
+        attention = arch.attention_format or weights
+        recurrent = arch.linear_mixer_format or attention
+    return bytes_per_weight(arch, attention)[0], bytes_per_weight(arch, recurrent)[0]
 
 
 def wide_bytes(weights: WeightFormat) -> float:
@@ -142,12 +157,12 @@ def vocabulary_bytes(arch: Architecture, setup: Setup) -> tuple[float, float]:
     return table, elements * linear_bytes if head_quantized else table
 
 
-def layers_slice(arch: Architecture, setup: Setup) -> Slice:
+def layers_slice(arch: Architecture, setup: Setup, device: Device | None) -> Slice:
     """All layers of the fullest stage on one device."""
     stage = stage_share(arch, setup)
     held = Slice(plain=arch.hidden)
     for group in arch.groups:
-        held = held + group_slice(arch, group, setup).times(group.count * stage)
+        held = held + group_slice(arch, group, setup, device).times(group.count * stage)
     return held
 
 
@@ -156,11 +171,11 @@ def stage_share(arch: Architecture, setup: Setup) -> float:
     return math.ceil(arch.layers / setup.pipeline_parallel) / arch.layers
 
 
-def group_slice(arch: Architecture, group: LayerGroup, setup: Setup) -> Slice:
+def group_slice(arch: Architecture, group: LayerGroup, setup: Setup, device: Device | None) -> Slice:
     """One layer: its mixer, its MLP and its norms."""
     norms = 2 * arch.hidden if group.norm_params is None else group.norm_params
     mixer = attention_slice(arch.hidden, group.attention, setup.tensor_parallel)
-    return mixer + mlp_slice(arch.hidden, group.mlp, setup) + Slice(plain=norms)
+    return mixer + mlp_slice(arch.hidden, group.mlp, setup, device) + Slice(plain=norms)
 
 
 def attention_slice(hidden: int, attention: Attention, tensor_parallel: int) -> Slice:
@@ -176,7 +191,7 @@ def attention_slice(hidden: int, attention: Attention, tensor_parallel: int) -> 
         return Slice(mixer=hidden * (queries + keys_values + heads * value_dim), plain=attention.extra_params)
     if isinstance(attention, LatentAttention):
         return latent_slice(hidden, attention, tensor_parallel)
-    return Slice(mixer=attention.params / tensor_parallel)
+    return Slice(recurrent=attention.params / tensor_parallel)
 
 
 def latent_slice(hidden: int, attention: LatentAttention, tensor_parallel: int) -> Slice:
@@ -195,7 +210,7 @@ def latent_slice(hidden: int, attention: LatentAttention, tensor_parallel: int) 
     return Slice(mixer=queries + down + up + out + indexer, plain=attention.extra_params)
 
 
-def mlp_slice(hidden: int, mlp: Mlp, setup: Setup) -> Slice:
+def mlp_slice(hidden: int, mlp: Mlp, setup: Setup, device: Device | None) -> Slice:
     """One MLP. Routed experts spread over all devices of a stage, whether by columns or by whole experts."""
     if mlp is None:
         return Slice()
@@ -205,14 +220,29 @@ def mlp_slice(hidden: int, mlp: Mlp, setup: Setup) -> Slice:
         bias = (matrices - 1) * columns + hidden if mlp.bias else 0
         return Slice(linear=matrices * hidden * columns, plain=bias)
     width = hidden if mlp.latent is None else mlp.latent
+    columns = mlp.intermediate * mlp.count / expert_spread(mlp, setup)
     if setup.weights == "mxfp4":
         width = math.ceil(width / MXFP4_PADDING) * MXFP4_PADDING
+        part = mlp.intermediate if setup.expert_parallel > 1 else mlp.intermediate / expert_spread(mlp, setup)
+        step = mxfp4_step(device)
+        columns *= math.ceil(part / step) * step / part
     projections = 0 if mlp.latent is None else 2 * hidden * mlp.latent
     return Slice(
         linear=matrices * hidden * mlp.shared_intermediate / setup.tensor_parallel + projections,
-        experts=matrices * width * mlp.intermediate * mlp.count / expert_spread(mlp, setup),
+        experts=matrices * width * columns,
         plain=hidden * mlp.count + mlp.extra_params,
     )
+
+
+def mxfp4_step(device: Device | None) -> int:
+    """To what a device's share of an MXFP4 expert's inner columns is rounded up: 256 for FlashInfer's kernels on compute
+    capability 10 and for AMD's, 64 for Triton's on 9, 128 for Marlin's on all others (vLLM, quantization/mxfp4.py)."""
+    if device is None:
+        return 64
+    generation = (device.compute_capability or "").partition(".")[0]
+    if device.vendor == "amd" or generation == "10":
+        return 256
+    return 64 if generation == "9" else 128
 
 
 def expert_spread(mlp: Experts, setup: Setup) -> float:

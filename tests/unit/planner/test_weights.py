@@ -11,7 +11,7 @@ from inferry.planner.facts.model_catalog import find_model
 from inferry.planner.params import count_params
 from inferry.planner.setup import Setup
 from inferry.planner.weights import rotary_bytes, weight_bytes
-from tests.unit.planner.known_shapes import DEEPSEEK_R1, GIB, LINEAR, LLAMA_8B, LLAMA_70B, WINDOWED
+from tests.unit.planner.known_shapes import DEEPSEEK_R1, GIB, H100, LINEAR, LLAMA_8B, LLAMA_70B, WINDOWED
 
 
 @pytest.mark.parametrize("arch", [LLAMA_8B, LLAMA_70B, WINDOWED, LINEAR], ids=lambda arch: arch.name)
@@ -110,7 +110,7 @@ def test_uneven_experts_count_for_the_fullest_device() -> None:
 
 def test_a_file_of_known_size_is_taken_at_its_word() -> None:
     """GGUF's types differ by tensor: the file's own size counts."""
-    arch = replace(LLAMA_8B, stored_bytes=5_000_000_000)
+    arch = replace(LLAMA_8B, native_format="gguf", stored_bytes=5_000_000_000)
     assert weight_bytes(arch, Setup("llamacpp", weights="gguf")) == 5_000_000_000
 
 
@@ -126,3 +126,36 @@ def test_a_gguf_file_of_unknown_size_is_estimated_as_a_whole() -> None:
     """Q4_K_M of Llama 3.1 8B is a file of 4.92 GB: 4.89 bits of each weight, tables too."""
     held = weight_bytes(LLAMA_8B, Setup("llamacpp", weights="gguf")) - rotary_bytes(LLAMA_8B)
     assert held / 1e9 == pytest.approx(4.92, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("capability", "vendor", "tensor", "columns"),
+    [
+        ("9.0", "nvidia", 1, 2880),
+        ("9.0", "nvidia", 8, 384),
+        ("8.0", "nvidia", 1, 2944),
+        ("12.0", "nvidia", 1, 2944),
+        ("10.0", "nvidia", 1, 3072),
+        (None, "amd", 1, 3072),
+    ],
+)
+def test_kernels_pad_the_columns_of_mxfp4_experts(
+    capability: str | None, vendor: str, tensor: int, columns: int
+) -> None:
+    """gpt-oss-120b's 2,880 by the step of the device's kernels, on each device: 36 layers x 128 experts x 3 matrices of
+    3,072 padded rows."""
+    arch = find_model("openai/gpt-oss-120b")
+    device = replace(H100, compute_capability=capability, vendor=vendor)
+    setup = Setup("vllm", weights="mxfp4", tensor_parallel=tensor)
+    more = weight_bytes(arch, setup, device) - weight_bytes(arch, replace(setup, tensor_parallel=1)) / tensor
+    per_column = 36 * 128 * 3 * 3072 * (0.5 + 1 / 32)
+    # Devices also have copies of norms, routers and of padded rows of the vocabulary: below 0.15 GiB.
+    assert more / GIB == pytest.approx((columns - 2880 / tensor) * per_column / GIB, abs=0.15)
+
+
+def test_bytes_of_safetensors_are_no_size_of_a_gguf_file() -> None:
+    """A folder of 16-bit weights, asked for as GGUF: by bits per weight, as if its bytes were not known."""
+    arch = replace(LLAMA_8B, stored_bytes=16_060_000_000)
+    setup = Setup("llamacpp", weights="gguf")
+    assert weight_bytes(arch, setup) == weight_bytes(LLAMA_8B, setup)
+    assert weight_bytes(replace(arch, native_format="gguf"), setup) == 16_060_000_000
