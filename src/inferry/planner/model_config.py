@@ -52,9 +52,9 @@ _NOT_CAUSAL = {
     "vit", "wav2vec2", "hubert", "speecht5",
 }  # fmt: skip
 _MLA_SPARSE = {"deepseek_v32", "glm_moe_dsa"}
-
-
 _TOLD_AS_TWO = {"deepseek_v4", "falcon_h1"}
+_ONE_NAME = {"deepseek_v4", "kimi_linear", "minimax", "minimax_text_01"}
+"""Hybrids whose mixers all have the name of attention, so that what a quantization excludes by that name are all."""
 
 
 def architecture_from_config(name: str, config: Mapping[str, Any], *, source: str = "") -> Architecture:
@@ -95,6 +95,7 @@ def architecture_from_config(name: str, config: Mapping[str, Any], *, source: st
         native_format=stored.native_format,
         quantized_parts=stored.quantized_parts,
         attention_format=stored.attention_format,
+        linear_mixer_format=None if model_type in _ONE_NAME else stored.linear_mixer_format,
         group_size=stored.group_size,
         vision_params=vision.params,
         vision_hidden=tower_hidden(config),

@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
+from inferry.planner.facts.model_catalog import find_model, model_config
+from inferry.planner.model_config import architecture_from_config
 from inferry.planner.quantization_reading import read_stored_format
+from inferry.planner.setup import Setup
+from inferry.planner.weights import weight_bytes
 
 
 def group(bits: int, kind: str, targets: tuple[str, ...] = ("Linear",), **more: Any) -> dict[str, Any]:
@@ -91,3 +95,102 @@ def test_an_unknown_method_is_said_and_counted_at_its_widest() -> None:
     found = read_stored_format({"quantization_config": {"quant_method": "vptq"}}, {"torch_dtype": "float16"})
     assert found.native_format == "fp16"
     assert "'vptq'" in found.notes[0]
+
+
+def int4_without(*ignored: str) -> dict[str, Any]:
+    config_groups = {"g": group(4, "int", group_size=128)}
+    return {
+        "quant_method": "compressed-tensors",
+        "config_groups": config_groups,
+        "ignore": [*ignored, "lm_head"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("ignored", "attention", "linear"),
+    [
+        (["re:.*linear_attn.*", "re:.*visual.*", "re:.*mtp.*"], None, "bf16"),
+        (["re:.*self_attn.*"], "bf16", "int4"),
+        (["re:.*self_attn\\.(q|k|v|o)_proj$", "re:.*linear_attn\\.(in_proj_qkv|out_proj)$"], "bf16", "bf16"),
+        (["model.layers.*.mamba.in_proj"], None, "bf16"),
+        (["backbone.layers.*.mixer.conv1d", "re:.*linear_attn.in_proj_a"], None, None),
+        ([f"backbone.layers.{n}.mixer.{letter}_proj" for n in range(5) for letter in "qkvo"], "bf16", "int4"),
+    ],
+)
+def test_mixers_of_both_kinds_may_stay_wide(
+    ignored: list[str], attention: str | None, linear: str | None
+) -> None:
+    """A hybrid's linear layers are left out by names of their own."""
+    found = read_stored_format({"quantization_config": int4_without(*ignored)}, {})
+    assert (found.native_format, found.attention_format, found.linear_mixer_format) == (
+        "int4",
+        attention,
+        linear,
+    )
+    assert found.notes == ()
+
+
+def test_a_hybrid_whose_linear_layers_stay_wide_weighs_more() -> None:
+    """Qwen3.5-27B in int4 with 16-bit delta nets: 5.56 billion elements at 2 bytes instead of 0.516."""
+    config = model_config("Qwen/Qwen3.5-27B")
+    sizes = []
+    for ignored in ((), ("re:.*linear_attn.*",)):
+        arch = architecture_from_config("m", {**config, "quantization_config": int4_without(*ignored)})
+        sizes.append(weight_bytes(arch, Setup("vllm", weights="int4")) / 2**30)
+    assert sizes == pytest.approx([17.42, 25.1], abs=0.02)
+
+
+@pytest.mark.parametrize("ignored", ["re:.*down_proj", "model.layers.3.mlp.up_proj"])
+def test_what_is_left_out_and_counted_all_the_same_is_said(ignored: str) -> None:
+    """By its name; layers of multi-token prediction, behind the last one, are none of it."""
+    said = int4_without(ignored, "model.layers.61*", "model.embed_tokens", "re:.*input_layernorm")
+    found = read_stored_format({"quantization_config": said}, {"num_hidden_layers": 61})
+    assert found.notes == (f"left out of its quantization, but counted as if they were in it: {ignored}",)
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        (
+            {"a": group(8, "int", ("re:.*self_attn.*",)), "b": group(4, "int", ("re:.*mlp.*",))},
+            ("int4", "int8"),
+        ),
+        (
+            {"a": group(8, "float", ("re:.*mlp.*",)), "b": group(4, "float", ("re:.*layers.0.mlp.*",))},
+            ("fp8", None),
+        ),
+        ({"a": group(8, "int", ("re:.*down_proj",)), "b": group(4, "int")}, ("int8", None)),
+        ({"a": "x", "b": {"weights": {"num_bits": "4", "type": "int"}}}, ("int4", None)),
+    ],
+)
+def test_schemes_of_several_widths(groups: dict[str, Any], expected: tuple[str, str | None]) -> None:
+    """Mixers have a format of their own, single layers don't decide, and else the widest counts."""
+    said = {"quant_method": "compressed-tensors", "config_groups": groups}
+    found = read_stored_format({"quantization_config": said}, {})
+    assert (found.native_format, found.attention_format) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "stored"),
+    [
+        ({"quant_method": "auto-round", "bits": 8, "group_size": 128}, "int8"),
+        ({"quant_method": "awq_marlin", "bits": 4}, "awq"),
+        ({"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}}}, "fp8"),
+        ({"quant_method": "quark", "global_quant_config": {"weight": [{"dtype": "fp4"}]}}, "mxfp4"),
+        ({"quant_method": "fp8", "weight_block_size": 128}, "fp8_block"),
+    ],
+)
+def test_more_words_for_known_formats(said: dict[str, Any], stored: str) -> None:
+    """Eight bits are eight under any name."""
+    assert read_stored_format({"quantization_config": said}, {}).native_format == stored
+
+
+def test_a_copy_says_itself_what_its_experts_are() -> None:
+    """NVIDIA's NVFP4 of DeepSeek-V4 keeps the `expert_dtype` of the MXFP4 original in its config."""
+    found = find_model("nvidia/DeepSeek-V4-Flash-NVFP4")
+    assert (found.native_format, found.quantized_parts, found.attention_format) == (
+        "nvfp4",
+        "experts",
+        "fp8_block",
+    )
+    assert found.linear_mixer_format is None
