@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .architecture import Architecture, LatentAttention
 from .device import Device
-from .facts.engine_memory import EngineMemory
+from .facts.engine_memory import EngineMemory, version_number
 from .setup import Setup
 
 GIB = 2**30
@@ -32,10 +32,26 @@ BY_STEP = (
     (float("inf"), 16384, 512, 512),
 )
 """From 0.5.4: up to that GiB, the tokens of a prefill chunk, and the largest batch of a CUDA graph with up to three GPUs
-and with more. An RTX 4090 has 0.847 by them, an H100 0.835."""
+and with more. Up to 0.5.9 an RTX 4090 has 0.847 by them, an H100 0.835."""
 MANY_GPUS = 4
 LARGE_BATCH = 300
+
+PREFILL_GRAPHS_FROM = (0, 5, 10)
+"""From about there prefills have CUDA graphs too (pull 16331, of early 2026), on NVIDIA: an H100 with Qwen3 32B then has
+0.828, not 0.835 (issue 29092)."""
+PREFILL_GRAPH_SIZES = (
+    (4, 32, 4),
+    (48, 256, 16),
+    (288, 512, 32),
+    (640, 4096, 128),
+    (4352, 2**20, 256),
+)
+"""First, last and step of the numbers of tokens."""
+PREFILL_GRAPH_MIB, PREFILL_GRAPHS_LATENT_MIB = 8, 1536
 LARGE_GIB, LARGE_RESERVED_MIB = 60, 10 * 1024
+
+LEAST = 0.01
+"""Devices that are smaller than what is reserved hold nothing."""
 
 TOWER_SHARE = 0.95
 TOWER_USUAL = 24 * 1024**2
@@ -58,8 +74,8 @@ def default_fraction(arch: Architecture, engine: EngineMemory, device: Device, s
     if engine.fraction_rule == "by_memory":
         reserved_gib = _reserved_by_memory(total_gib, setup)
     else:
-        reserved_gib = _reserved_by_step(total_gib, setup) / MIB_PER_GIB
-    fraction = round((total_gib - reserved_gib) / total_gib, 3)
+        reserved_gib = _reserved_by_step(arch, device, setup, total_gib) / MIB_PER_GIB
+    fraction = max(round((total_gib - reserved_gib) / total_gib, 3), LEAST)
     return round(fraction * _tower_share(arch, setup), 4)
 
 
@@ -85,14 +101,28 @@ def _reserved_by_memory(total_gib: float, setup: Setup) -> float:
     return base + each * setup.devices + shared
 
 
-def _reserved_by_step(total_gib: float, setup: Setup) -> float:
+def _reserved_by_step(arch: Architecture, device: Device, setup: Setup, total_gib: float) -> float:
     """In MiB: activations of a prefill chunk, CUDA graphs, more per GPU, and for attention data parallelism."""
     _, chunk, few, many = next(row for row in BY_STEP if total_gib < row[0])
     batch = many if setup.tensor_parallel * setup.data_parallel >= MANY_GPUS else few
     reserved = 512 + 1.5 * chunk + 2 * batch + setup.devices / 8 * MIB_PER_GIB
     if setup.data_parallel > 1:
         reserved += batch * setup.data_parallel * (3 + (1.5 if batch > LARGE_BATCH else 0))
+    if _captures_prefills(device, setup):
+        latent = any(isinstance(group.attention, LatentAttention) for group in arch.groups)
+        reserved += PREFILL_GRAPHS_LATENT_MIB if latent else PREFILL_GRAPH_MIB * _prefill_graphs(chunk)
     return max(reserved, LARGE_RESERVED_MIB) if total_gib > LARGE_GIB else reserved
+
+
+def _captures_prefills(device: Device, setup: Setup) -> bool:
+    version = setup.engine_version
+    new = version is None or version_number(version) >= PREFILL_GRAPHS_FROM
+    return new and setup.cuda_graphs and device.vendor == "nvidia"
+
+
+def _prefill_graphs(chunk: int) -> int:
+    """How many sizes up to a chunk's there is a graph for: 74 for 8,192 tokens."""
+    return sum(max(min(chunk, last) - first, -1) // step + 1 for first, last, step in PREFILL_GRAPH_SIZES)
 
 
 def _has_tower(arch: Architecture, setup: Setup) -> bool:

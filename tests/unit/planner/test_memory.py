@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from inferry.core.errors import ConfigError
+from inferry.planner.architecture import Architecture
 from inferry.planner.facts.engine_memory import find_engine_memory, known_engines, known_fits, without_model
 from inferry.planner.facts.model_catalog import find_model
 from inferry.planner.kv_cache import pooled_bytes_per_token
@@ -183,26 +184,50 @@ def test_newer_sglang_reserves_by_the_size_of_the_device() -> None:
 @pytest.mark.parametrize(
     ("total_mib", "gpus", "expected"), [(24_564, 1, 0.847), (81_559, 1, 0.835), (81_559, 8, 0.818)]
 )
-def test_the_newest_sglang_reserves_by_its_step(total_mib: int, gpus: int, expected: float) -> None:
+def test_later_sglang_reserves_by_its_step(total_mib: int, gpus: int, expected: float) -> None:
     """RTX 4090: 512 + 3,072 + 48 + 128 MiB of 24,564; H100: 512 + 12,288 + 512 + 128 of 81,559; eight of them capture
     graphs for 512 sequences: 512 + 12,288 + 1,024 + 1,024."""
     device = replace(H100, driver_total_bytes=total_mib * 2**20)
-    assert limits_of(LLAMA_8B, device, Setup("sglang", tensor_parallel=gpus)).fraction == expected
+    assert limits_of(LLAMA_8B, device, Setup("sglang", "0.5.9", tensor_parallel=gpus)).fraction == expected
+
+
+@pytest.mark.parametrize(
+    ("arch", "total_mib", "vendor", "expected"),
+    [
+        (LLAMA_8B, 81_559, "nvidia", 0.828),
+        (LLAMA_8B, 24_564, "nvidia", 0.833),
+        (LLAMA_8B, 81_559, "amd", 0.835),
+        (DEEPSEEK_R1, 81_559, "nvidia", 0.816),
+    ],
+)
+def test_the_newest_sglang_reserves_for_graphs_of_prefills(
+    arch: Architecture, total_mib: int, vendor: str, expected: float
+) -> None:
+    """8 MiB for each of 74 sizes up to 8,192 tokens, of 42 up to 2,048; 1.5 GiB where latents are cached."""
+    device = replace(H100, driver_total_bytes=total_mib * 2**20, vendor=vendor)
+    assert limits_of(arch, device, Setup("sglang")).fraction == expected
 
 
 def test_sglang_reserves_from_the_driver_s_total() -> None:
     """An L4 of 24 GB has 23,034 MiB by nvidia-smi: 3,760 of them are 16.3 %, not 15.3 as of 24 GiB. Where it is not
     known, half a GiB above what a process may use."""
     l4 = replace(gpu(22.03, "l4", memory_gib=24), driver_total_bytes=23_034 * 2**20)
-    assert limits_of(LLAMA_8B, l4, Setup("sglang")).fraction == 0.837
+    assert limits_of(LLAMA_8B, l4, Setup("sglang", "0.5.9")).fraction == 0.837
     unknown = replace(l4, driver_total_bytes=None)
-    assert limits_of(LLAMA_8B, unknown, Setup("sglang")).fraction == pytest.approx(0.837, abs=0.001)
+    assert limits_of(LLAMA_8B, unknown, Setup("sglang", "0.5.9")).fraction == pytest.approx(0.837, abs=0.001)
+
+
+def test_a_device_smaller_than_sglang_s_reserve_holds_nothing() -> None:
+    """3.7 GiB of a card of 2: a fraction that can be said, and no cache."""
+    plan = plan_memory(LLAMA_8B, gpu(2), Setup("sglang", "0.5.9"))
+    assert limits_of(LLAMA_8B, gpu(2), Setup("sglang", "0.5.9")).fraction > 0
+    assert plan.kv < 0
 
 
 def test_attention_data_parallelism_of_sglang_reserves_more() -> None:
     """Eight ranks on H100s: 512 x 8 x (3 + 1.5) MiB on top of 14.5 GiB."""
     device = replace(H100, driver_total_bytes=81_559 * 2**20)
-    fraction = limits_of(LLAMA_8B, device, Setup("sglang", data_parallel=8)).fraction
+    fraction = limits_of(LLAMA_8B, device, Setup("sglang", "0.5.9", data_parallel=8)).fraction
     assert fraction == round(1 - (14_848 + 18_432) / 81_559, 3)
 
 
@@ -211,7 +236,7 @@ def test_sglang_keeps_memory_for_images_unless_it_is_told_a_fraction() -> None:
     Up to 0.4.7 it was 0.9 of any fraction, of a told one too."""
     arch = find_model("google/gemma-3-27b-it")
     device = replace(H100, driver_total_bytes=81_559 * 2**20)
-    setup = Setup("sglang")
+    setup = Setup("sglang", "0.5.9")
     limits = limits_of(arch, device, setup)
     assert limits.fraction == pytest.approx(0.835 * 0.95 * 0.9576, abs=2e-4)
     assert limits_of(arch, device, replace(setup, text_only=True)).fraction == 0.835
