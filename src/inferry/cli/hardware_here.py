@@ -58,7 +58,7 @@ def device_list(machine: MachineHere, own: Iterable[Device] = ()) -> list[Device
     come before the catalog's. GPUs that nobody knows are left out: see `unknown_gpus`."""
     known = (*own, *known_devices())
     found = [gpu_device(gpu, known, machine.calibration) for gpu in machine.gpus.gpus]
-    return [device for device in found if device is not None] + [cpu_device(machine)]
+    return [device for device in found if device is not None] + [cpu_device(machine, known)]
 
 
 def unknown_gpus(machine: MachineHere, own: Iterable[Device] = ()) -> list[str]:
@@ -103,13 +103,13 @@ def busy_gpus(machine: MachineHere) -> list[str]:
     ]
 
 
-def cpu_device(machine: MachineHere) -> Device:
+def cpu_device(machine: MachineHere, known: Iterable[Device] | None = None) -> Device:
     """The CPU with its memory as one device; on a Mac, its chip from the catalog where it is known."""
     cpu = machine.cpu
     memory_bytes = cpu.memory_bytes or 0
     if cpu.apple_chip is not None:
         size_gib = round(memory_bytes / GIB)
-        chip = look_up(f"{cpu.apple_chip} {size_gib}GB", known_devices())
+        chip = look_up(f"{cpu.apple_chip} {size_gib}GB", known_devices() if known is None else known)
         if chip is not None:
             return chip
     estimated = Device(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -236,10 +237,13 @@ def test_a_cpu_is_estimated_until_it_is_measured(tmp_path: Path) -> None:
 
 
 def test_a_mac_is_its_chip() -> None:
-    """The catalog knows Apple's chips with each size of memory."""
+    """The catalog knows Apple's chips with each size of memory; what users say of theirs comes first."""
     cpu = CpuHere("Apple M4 Max", "apple", 16, ("NEON",), 64 * GIB, None, apple_chip="Apple M4 Max")
-    device = cpu_device(MachineHere(cpu, GpusHere((), None), None))
+    machine = MachineHere(cpu, GpusHere((), None), None)
+    device = cpu_device(machine)
     assert (device.name, device.kind) == ("m4-max-64g", "apple")
+    wired = replace(device, usable_bytes=60 * GIB)
+    assert device_list(machine, (wired,)) == [wired]
 
 
 def test_the_verb_shows_this_machine(run: Run, nvml: Any) -> None:
