@@ -75,13 +75,11 @@ def parallel_ways(
 ) -> Iterator[Parallel]:
     """Within one host, fewest devices first; of the same number the widest tensor parallelism, which also cuts latency.
 
-    Without a count: powers of two, as devices are rented. Devices without a link to each other stay alone.
+    Devices without a link to each other stay alone.
     """
     host = hardware.device.devices_per_host_max if hardware.device.link_bytes_per_s > 0 else 1
     most = host if hardware.count is None else min(hardware.count, host)
     for devices in range(1, most + 1):
-        if hardware.count is None and devices & (devices - 1):
-            continue
         yield from parallel_choices(arch, engine, devices, weights)[:1]
 
 

@@ -15,7 +15,7 @@ from .architecture import Architecture
 from .candidates import Candidate, candidates
 from .cost import Cost, cost_of
 from .facts.engine_support import NotSupported
-from .sizing import NEAREST_WITHIN, Physics, Sized, size
+from .sizing import Physics, Sized, size
 from .wish import Hardware, Wish
 
 PLACES_AS_IT_IS, PLACES_CHANGED = 4, 2
@@ -23,6 +23,8 @@ PLACES_AS_IT_IS, PLACES_CHANGED = 4, 2
 CHANGED_ON = 2
 """Devices on which quantization is shown beside the model as it is."""
 STRAIN_TIED = 0.02
+NEARLY_AS_NEAR = 1.25
+"""Of those that miss the SLO by about as much, the smallest is the nearest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +109,27 @@ def _judge(
     *,
     as_it_is: bool | None,
 ) -> None:
-    """`as_it_is` None: all candidates."""
+    """`as_it_is` None: all candidates.
+
+    3, 5, 6 or 7 devices for a replica are only looked at where fewer do not hold the model: they split it less well than
+    replicas of their own use them. Bounded or not, the same ways are looked at, so that a bound never makes it cheaper.
+    """
+    held = set()
     for candidate in candidates(arch, hardware, wish, physics.supports):
         if isinstance(candidate, NotSupported):
             judged.unsupported.setdefault(candidate.why)
             continue
         if as_it_is is not None and candidate.as_it_is is not as_it_is:
             continue
+        kind = (candidate.setup.engine, candidate.source, candidate.setup.kv)
+        devices = candidate.setup.devices
+        if kind in held and devices & (devices - 1):
+            continue
         found = size(arch, candidate, wish, physics)
         if isinstance(found, MemoryPlan):
             judged.refused.append(Refused(candidate, found))
         else:
+            held.add(kind)
             judged.options.append(_option(found, wish))
 
 
@@ -143,7 +155,7 @@ def _rank(option: Option, wish: Wish) -> tuple[float, ...]:
             sized.strain,
         )
     if not sized.keeps_slo:
-        about = round(math.log(min(sized.strain, 1e9)) / math.log(NEAREST_WITHIN))
+        about = round(math.log(min(sized.strain, 1e9)) / math.log(NEARLY_AS_NEAR))
         return (
             True,
             True,

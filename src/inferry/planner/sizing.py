@@ -22,8 +22,9 @@ REPLICAS_MAX = 256
 """As many as the deployment file takes."""
 SEQUENCES_LEAST = 8
 """An engine is asked for no fewer places, so that CUDA graphs of its usual sizes are used."""
-NEAREST_WITHIN = 1.25
-"""Where nothing keeps the SLO, replicas that bring it no nearer than by a quarter are not worth their money."""
+HOPELESS_WITHIN = 2.0
+"""Where even one request alone misses the SLO, no number of replicas keeps it: so many that load adds no more than as much
+again are enough to name what is nearest."""
 FLOOD = 1e6
 """Requests/s that no replica serves: what comes out then is the most that can."""
 
@@ -58,6 +59,8 @@ class Sized:
     """The same at the far end of the intervals."""
     strain_one_lost: float
     """The same with one replica fewer; infinite where there is only one."""
+    strain_alone: float
+    """The same of one request alone: above 1, no number of replicas keeps the SLO."""
 
     @property
     def devices(self) -> int:
@@ -92,7 +95,7 @@ class Sized:
 
 
 def size(arch: Architecture, candidate: Candidate, wish: Wish, physics: Physics) -> Sized | MemoryPlan:
-    """The fewest replicas that keep the SLO; where none do, the fewest that come about as near as any number of them.
+    """The fewest replicas that keep the SLO; where none do, as many as bring it nearer, or fewer where that is hopeless.
     MemoryPlan: it does not fit."""
     held = _held(arch, candidate, wish, physics)
     if isinstance(held, MemoryPlan):
@@ -115,7 +118,11 @@ def size(arch: Architecture, candidate: Candidate, wish: Wish, physics: Physics)
         return looked[replicas][1]
 
     most = _most_replicas(candidate, held, wish, capacity, look)
-    replicas = fewest(strain_of, _first_guess(wish, capacity, most), most) if wish.has_load else most
+    _, alone = look(wish.at_once(1))
+    within = 1.0 if alone <= 1 else HOPELESS_WITHIN
+    replicas = (
+        fewest(strain_of, _first_guess(wish, capacity, most), most, within=within) if wish.has_load else most
+    )
     lost = strain_of(replicas - 1) if replicas > 1 and wish.has_load else math.inf
     strain_of(replicas)
     found, worst = looked[replicas]
@@ -133,18 +140,19 @@ def size(arch: Architecture, candidate: Candidate, wish: Wish, physics: Physics)
         worst,
         strain(found, load, wish.slo, high=True),
         lost,
+        alone,
     )
 
 
-def fewest(strain_of: Callable[[int], float], guess: int, most: int) -> int:
-    """The smallest number up to `most` whose strain is at most 1; where there is none, the smallest that comes about as
-    near as any (NEAREST_WITHIN). More of them never strain more."""
+def fewest(strain_of: Callable[[int], float], guess: int, most: int, *, within: float) -> int:
+    """The smallest number up to `most` whose strain is at most 1; where there is none, the smallest whose strain is at most
+    `within` times the least. More of them never strain more."""
     bound = 1.0
     low, high = 0, min(max(guess, 1), most)
     step = 1
     while strain_of(high) > bound:
         if high == most:
-            bound = NEAREST_WITHIN * strain_of(most)
+            bound = within * strain_of(most)
             low = 0
             break
         low, high = high, min(high + step, most)

@@ -6,10 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from inferry.core.errors import ConfigError
+from inferry.planner.answers import MemoryPlan
+from inferry.planner.architecture import Architecture
+from inferry.planner.device import Device
 from inferry.planner.facts.engine_support import NotSupported
 from inferry.planner.load import Slo
 from inferry.planner.recommend import NothingFits, Option, Recommendation, recommend
-from inferry.planner.sizing import Physics
+from inferry.planner.setup import Setup
+from inferry.planner.sizing import Physics, fewest
 from inferry.planner.wish import Hardware, Wish
 
 from .hand_made import ARCH, PHYSICS, device
@@ -131,3 +136,96 @@ def test_an_unsupported_format_is_never_an_option() -> None:
     """Where the support table refuses everything, there is not even a nearest one."""
     none = Physics(PHYSICS.memory, PHYSICS.sequence, PHYSICS.speed, lambda *_: NotSupported("not here"))
     assert recommend(ARCH, [Hardware(device("cheap"))], WISH, none) == NothingFits(None, 0, ("not here",))
+
+
+def test_a_tighter_bound_is_never_cheaper() -> None:
+    """The same ways are looked at with a bound on devices as without: the price falls or stays as the bound is raised,
+    and without one it is the least of all."""
+    wish = replace(WISH, users=None, requests_per_s=12.0)
+    dear = device("one", memory_gib=40)
+    found = [recommend(ARCH, [Hardware(dear, count)], wish, PHYSICS) for count in (*range(1, 12), None)]
+    prices = [each.cost.usd_per_hour for each in map(best_of, found) if each.good and each.cost is not None]
+    assert len(prices) > 3
+    assert prices == sorted(prices, reverse=True)
+    assert prices[-1] == min(prices)
+
+
+@pytest.mark.parametrize("edge", [1, 2, 3, 7, 20, 63, 64])
+@pytest.mark.parametrize("guess", [1, 6, 64, 100])
+def test_the_search_finds_the_fewest_from_any_guess(edge: int, guess: int) -> None:
+    """Whatever the first guess, the number from which on the strain is at most 1; each is asked for a few times only."""
+    asked: list[int] = []
+
+    def strain_of(replicas: int) -> float:
+        asked.append(replicas)
+        return edge / replicas
+
+    assert fewest(strain_of, guess, 64, within=1.0) == edge
+    assert len(set(asked)) <= 14
+    assert fewest(strain_of, guess, edge - 1, within=1.0) == edge - 1 if edge > 1 else True
+
+
+def test_users_are_counted_once() -> None:
+    """Five users on three replicas are two, two and one: what they are given together is not that of six."""
+    wish = replace(WISH, users=5, slo=Slo(itl_ms=12))
+    alone = replace(device("slow"), link_bytes_per_s=0)
+    best = best_of(recommend(ARCH, [Hardware(alone)], wish, PHYSICS))
+    assert (best.sized.replicas, best.sized.load.concurrency) == (3, 2)
+    one, two = (PHYSICS.speed(ARCH, device("slow"), best.sized.setup, wish.at_once(n)) for n in (1, 2))
+    rate = 2 * two.requests_per_s.value + one.requests_per_s.value
+    assert best.sized.busy_replicas * two.requests_per_s.value == pytest.approx(rate)
+    assert best.cost is not None
+    per_million = best.cost.usd_per_hour / (3600 * rate * wish.output_tokens) * 1e6
+    assert best.cost.usd_per_mtok_all_on_output.value == pytest.approx(per_million)
+
+
+def test_hopeless_bounds_buy_no_fleet() -> None:
+    """Where one request alone is at 11 times its bound, ten users get no replica each, nor 256; and it is said."""
+    wish = replace(WISH, users=10, slo=Slo(itl_ms=1))
+    sized = best_of(recommend(ARCH, [Hardware(device("slow"))], wish, PHYSICS)).sized
+    assert sized.replicas == 1
+    assert sized.strain_alone == pytest.approx(11 / sized.setup.devices**0.5)
+    flood = replace(WISH, users=None, requests_per_s=1.0, slo=Slo(itl_ms=1))
+    assert best_of(recommend(ARCH, [Hardware(device("slow"))], flood, PHYSICS)).sized.replicas <= 3
+
+
+def test_no_more_replicas_than_users_or_than_a_file_takes() -> None:
+    """Two users that keep the bound only alone take two replicas; 20,000 of them get at most 256, which is not enough."""
+    alone = replace(device("slow"), link_bytes_per_s=0)
+    wish = replace(WISH, users=2, slo=Slo(itl_ms=11.5))
+    assert best_of(recommend(ARCH, [Hardware(alone)], wish, PHYSICS)).sized.replicas == 2
+    best = best_of(recommend(ARCH, [Hardware(alone, 100_000)], replace(wish, users=20_000), PHYSICS))
+    assert not best.good
+    assert 250 < best.sized.replicas <= 256
+
+
+def test_fewer_sequences_where_the_engines_own_number_leaves_too_little() -> None:
+    """An engine that keeps memory for each of its sequences does not hold the context with all of them, but with eight."""
+
+    def memory(arch: Architecture, at: Device, setup: Setup) -> MemoryPlan:
+        plan = PHYSICS.memory(arch, at, setup)
+        kept = (setup.max_sequences or 0) * 2**20 * 8
+        tokens = int((plan.kv - kept) / plan.kv_bytes_per_token)
+        return replace(plan, activations=kept, kv=plan.kv - kept, kv_tokens=tokens)
+
+    wish = replace(WISH, users=1, context_tokens=30_000)
+    tight = Hardware(device("tight", memory_gib=20.2), 1)
+    best = best_of(recommend(ARCH, [tight], wish, replace(PHYSICS, memory=memory)))
+    assert best.sized.setup.max_sequences == 8
+
+
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        (replace(WISH, context_tokens=32_769), "--context 32769: the model was made for 32,768"),
+        (
+            replace(WISH, input_tokens=32_000, output_tokens=800),
+            "--input 32000 and --output 800: 32,800 tokens",
+        ),
+    ],
+)
+def test_no_plan_for_more_than_the_model_was_made_for(wish: Wish, told: str) -> None:
+    """An error with the option, its value and the bound; where no bound is known, none is made up."""
+    with pytest.raises(ConfigError, match=told):
+        recommend(ARCH, [Hardware(device("any"))], wish, PHYSICS)
+    assert wish.context_for(0) >= wish.input_tokens + wish.output_tokens
