@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -58,25 +59,32 @@ def find_ways_out(
     fits: FitCheck,
 ) -> tuple[WayOut, ...]:
     """At most `ENOUGH`, those first that change least: limits, then formats, then more devices, then others. Two changes
-    at once are proposed only where fewer than `LEAST` single ones do."""
+    at once are proposed only where fewer than `LEAST` single ones do, and further ones of a kind where those are too few."""
     now = Change("", device, setup, context, sequences)
     found = _checked(arch, _single(arch, now, devices), fits, ENOUGH)
     if len(found) < LEAST:
         found += _checked(arch, _double(arch, now, devices), fits, LEAST - len(found))
+    if 0 < len(found) < LEAST:
+        more = _checked(
+            arch, (*_single(arch, now, devices), *_double(arch, now, devices)), fits, ENOUGH, each=LEAST
+        )
+        found += [way for way in more if way not in found][: LEAST - len(found)]
     return tuple(found)
 
 
 def _checked(
-    arch: Architecture, kinds: Iterable[Iterable[Change]], fits: FitCheck, count: int
+    arch: Architecture, kinds: Iterable[Iterable[Change]], fits: FitCheck, count: int, *, each: int = 1
 ) -> list[WayOut]:
-    """Of each kind of change the mildest that fits."""
+    """Of each kind of change the mildest that fit, `each` at most."""
     found: list[WayOut] = []
     for kind in kinds:
-        for change in kind:
-            memory = fits(arch, change.device, change.setup, change.context, change.sequences)
-            if memory is not None:
-                found.append(WayOut(change.words, change.setup, change.device.name, memory))
-                break
+        fitting = (
+            WayOut(change.words, change.setup, change.device.name, memory)
+            for change in kind
+            if (memory := fits(arch, change.device, change.setup, change.context, change.sequences))
+            is not None
+        )
+        found += itertools.islice(fitting, min(each, count - len(found)))
         if len(found) == count:
             break
     return found
@@ -102,6 +110,8 @@ def _double(arch: Architecture, now: Change, devices: Sequence[Device]) -> Itera
         yield _both(first, _more_devices(arch, first))
         yield _both(first, _larger_devices(first, devices))
     for first in _larger_devices(now, devices):
+        yield _both(first, _more_devices(arch, first))
+    for first in _shorter_context(arch, now):
         yield _both(first, _more_devices(arch, first))
     for first in _other_engine(now):
         yield _both(first, _fewer_sequences(first))

@@ -73,6 +73,8 @@ def test_a_long_context_is_to_blame_where_it_is() -> None:
         ("openai/gpt-oss-120b", "h100", Setup("vllm", weights="mxfp4"), 131_072, 4),
         ("google/gemma-3-27b-it", "l40s", Setup("tgi"), 8192, 4),
         ("mistralai/Mixtral-8x7B-Instruct-v0.1", "a100-80g", Setup("tensorrt_llm"), 4096, 4),
+        ("meta-llama/Llama-3.1-8B-Instruct", "m2-8g", Setup("vllm"), 4096, 4),
+        ("meta-llama/Llama-3.1-70B-Instruct", "ascend-910b", Setup("ollama"), 4096, 4),
     ],
 )
 def test_two_ways_out_at_least_and_each_does_fit(
