@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 ComputeType: TypeAlias = Literal["fp32", "fp16", "bf16", "fp8", "int8", "fp4"]
-PriceKind: TypeAlias = Literal["on demand", "market place", "serverless", "own"]
-"""A cloud's list price; the lowest that some host asks today; by the second of use; what users say they pay."""
+PriceKind: TypeAlias = Literal["on demand", "market place", "own"]
+"""A cloud's list price; the lowest that some host asks today; what users say they pay."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def test_a_budget_too_low_names_what_it_costs(run: Run) -> None:
     shown = run("plan", MODEL, "--gpu", "rtx4090", *LOAD, "--budget", "0.1")
     assert shown.code == 1
     assert "does not keep the budget" in shown.out
-    assert "More money: 1 x rtx4090, 0.69 USD/h" in shown.out
+    assert "More money: 1 x rtx4090, 0.74 USD/h" in shown.out
 
 
 def test_replicas_of_one_host_get_gpus_of_their_own(run: Run) -> None:
