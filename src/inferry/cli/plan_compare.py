@@ -10,6 +10,7 @@ from inferry.cli.plan_json import option_json
 from inferry.cli.plan_options import DEFAULT_ENGINES
 from inferry.cli.plan_text import WIDTH_MAX, duration, table, way, wrapped
 from inferry.planner.architecture import Architecture
+from inferry.planner.capacity import ttft_quantile
 from inferry.planner.facts.engine_comparison import EngineRow, comparison
 from inferry.planner.recommend import NothingFits, Option, recommend
 from inferry.planner.setup import EngineName
@@ -89,7 +90,9 @@ def compare_json(
 def _figures(
     rows: Sequence[EngineRow], arch: Architecture, hardware: Sequence[Hardware], wish: Wish, physics: Physics
 ) -> str:
-    shown: list[tuple[str, ...]] = [("PREDICTED", "DEVICES", "USD/H", "TTFT", "ITL", "TOKENS/S", "BEST WAY")]
+    shown: list[tuple[str, ...]] = [
+        ("PREDICTED", "DEVICES", "USD/H", f"TTFT {wish.slo.percentile:.0%}", "ITL", "TOKENS/S", "BEST WAY")
+    ]
     for row in rows:
         best = _best_with(row.engine, arch, hardware, wish, physics)
         if isinstance(best, str):
@@ -102,9 +105,9 @@ def _figures(
                 row.title,
                 f"{sized.devices} x {sized.candidate.hardware.device.name}",
                 "-" if best.cost is None else f"{best.cost.usd_per_hour:.2f}",
-                duration(sized.at_load.ttft_ms.value),
+                duration(ttft_quantile(sized.at_load, wish.slo.percentile).value),
                 duration(sized.at_load.itl_ms.value),
-                f"{sized.replicas * sized.at_load.output_tokens_per_s.value:,.0f}",
+                f"{sized.busy_replicas * sized.at_load.output_tokens_per_s.value:,.0f}",
                 words,
             )
         )

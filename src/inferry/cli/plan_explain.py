@@ -140,7 +140,7 @@ def _choice(option: Option, wish: Wish, width: int) -> str:
 def _cost(option: Option, wish: Wish, width: int) -> str:
     cost, sized = option.cost, option.sized
     assert cost is not None
-    rate = sized.replicas * sized.at_load.output_tokens_per_s.value
+    rate = sized.busy_replicas * sized.at_load.output_tokens_per_s.value
     share = sized.at_load.parts_ms.get("prefill", 0.0) / (sum(sized.at_load.parts_ms.values()) or 1.0)
     words = (
         f"{cost.usd_per_hour:.2f} USD/h / (3600 s x {rate:,.0f} tokens/s) x 1e6 = {money(cost.usd_per_mtok_all_on_output.value)} USD per "

@@ -10,6 +10,7 @@ from typing import Any
 from inferry.cli.plan_text import relief_words
 from inferry.planner.answers import DoesNotFit, Interval, MemoryPlan
 from inferry.planner.architecture import Architecture
+from inferry.planner.capacity import ttft_quantile
 from inferry.planner.cost import energy_wh_per_mtok_most
 from inferry.planner.reasons import spare, warnings, why
 from inferry.planner.recommend import Option, Recommendation
@@ -70,7 +71,7 @@ def no_fit_json(
 def option_json(option: Option, wish: Wish) -> dict[str, Any]:
     sized = option.sized
     device, source = sized.candidate.hardware.device, sized.candidate.source
-    rate = sized.replicas * sized.at_load.output_tokens_per_s.value
+    rate = sized.busy_replicas * sized.at_load.output_tokens_per_s.value
     return {
         "device": device.name,
         "devices": sized.devices,
@@ -83,11 +84,13 @@ def option_json(option: Option, wish: Wish) -> dict[str, Any]:
             "quality_note": source.note or None,
         },
         "keeps_slo": sized.keeps_slo,
+        "queue_grows": sized.queue_grows,
         "keeps_slo_at_the_far_end": sized.strain_high <= 1,
         "keeps_slo_with_one_replica_lost": sized.strain_one_lost <= 1,
         "in_budget": option.in_budget,
         "per_replica": {
             "ttft_ms": _interval(sized.at_load.ttft_ms),
+            "ttft_ms_at_percentile": _interval(ttft_quantile(sized.at_load, wish.slo.percentile)),
             "itl_ms": _interval(sized.at_load.itl_ms),
             "output_tokens_per_s": _interval(sized.at_load.output_tokens_per_s),
             "requests_per_s": _interval(sized.at_load.requests_per_s),
@@ -121,6 +124,7 @@ def _asked(wish: Wish) -> dict[str, Any]:
         "input_tokens": wish.input_tokens,
         "output_tokens": wish.output_tokens,
         "ttft_ms": wish.slo.ttft_ms,
+        "ttft_percentile": wish.slo.percentile,
         "itl_ms": wish.slo.itl_ms,
         "context_tokens": wish.context_tokens,
         "budget_usd_per_hour": wish.budget_usd_per_hour,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def learned_json(arch: Architecture, best: Option, launches: Sequence[Launch]) -
             "error_with": each.error_after,
         }
         for name, each in found.items()
-        if name in before
+        if name in before and math.isfinite(before[name]) and math.isfinite(after[name])
     ]
 
 

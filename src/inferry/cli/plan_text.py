@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 
 from inferry.cli.plan_bar import memory_bar
 from inferry.planner.answers import Interval
 from inferry.planner.architecture import Architecture
+from inferry.planner.capacity import ttft_quantile
 from inferry.planner.cost import energy_wh_per_mtok_most
 from inferry.planner.load import Slo
 from inferry.planner.reasons import cheaper_changed, differs, spare, warnings, why
@@ -80,7 +82,7 @@ def asked(arch: Architecture, wish: Wish) -> str:
 def slo_text(slo: Slo) -> str:
     said = []
     if slo.ttft_ms is not None:
-        said.append(f"first token within {duration(slo.ttft_ms)}")
+        said.append(f"first token within {duration(slo.ttft_ms)} for {slo.percentile:.0%} of requests")
     if slo.itl_ms is not None:
         said.append(f"{duration(slo.itl_ms)} per token after it")
     return " and ".join(said) if said else "no bound on latency"
@@ -93,9 +95,19 @@ def headline(option: Option, wish: Wish) -> str:
     price = "" if option.cost is None else f" for {option.cost.usd_per_hour:.2f} USD/h"
     what = f"{verb} {sized.devices} x {sized.candidate.hardware.device.name}{price}: {way(option)}."
     if not wish.has_load:
-        total = sized.capacity.concurrency * sized.replicas
-        return f"{what} It carries {total:,} requests at once within the SLO."
+        return f"{what} It {carries(option, wish)}."
     return what
+
+
+def carries(option: Option, wish: Wish) -> str:
+    """All replicas together, in the unit of what was asked."""
+    sized = option.sized
+    if not sized.capacity.concurrency:
+        return "carries nothing within the SLO: one request alone misses it"
+    if wish.requests_per_s is not None:
+        return f"carries {sized.capacity.requests_per_s * sized.replicas:,.3g} requests/s within the SLO"
+    total = sized.capacity.concurrency * sized.replicas
+    return f"carries {total:,} request{'' if total == 1 else 's'} at once within the SLO"
 
 
 def way(option: Option) -> str:
@@ -146,17 +158,21 @@ def relief_words(relief: Relief, wish: Wish) -> str:
 
 def _predicted(option: Option, wish: Wish) -> str:
     sized, found = option.sized, option.sized.at_load
-    per_replica = "" if sized.replicas == 1 else ", of all replicas"
+    all_of_them = "" if sized.replicas == 1 else ", of all replicas"
     load = "AT THIS LOAD" if wish.has_load else "AT ITS CAPACITY"
     rows = [(f"PREDICTED {load}", "", f"{found.ttft_ms.coverage:.0%} RANGE", "ALLOWED")]
-    rows.append(predicted_row("first token (TTFT)", found.ttft_ms, 1, "ms", wish.slo.ttft_ms))
-    rows.append(predicted_row("each further token (ITL)", found.itl_ms, 1, "ms", wish.slo.itl_ms))
-    rows.append(predicted_row(f"output tokens{per_replica}", found.output_tokens_per_s, sized.replicas, "/s"))
-    rows.append(predicted_row(f"requests{per_replica}", found.requests_per_s, sized.replicas, "/s"))
-    most = sized.capacity.concurrency * sized.replicas
+    share = wish.slo.percentile
+    tail = ttft_quantile(found, share)
+    rows.append(predicted_row("first token (TTFT), mean", found.ttft_ms, 1, "ms"))
+    rows.append(predicted_row(f"first token, {share:.0%} have it by", tail, 1, "ms", wish.slo.ttft_ms))
+    if wish.output_tokens > 1:
+        rows.append(predicted_row("each further token (ITL)", found.itl_ms, 1, "ms", wish.slo.itl_ms))
+    times = sized.busy_replicas
+    rows.append(predicted_row(f"output tokens{all_of_them}", found.output_tokens_per_s, times, "/s"))
+    rows.append(predicted_row(f"requests{all_of_them}", found.requests_per_s, times, "/s"))
     if wish.has_load:
-        use = f"{sized.utilisation:.0%}" if most else "-"
-        rows.append(("used, of the capacity", use, f"carries {most:,} at once within the SLO", ""))
+        use = f"{sized.utilisation:.0%}" if sized.capacity.concurrency else "-"
+        rows.append(("used, of the capacity", use, carries(option, wish), ""))
     return table(rows)
 
 
@@ -173,7 +189,8 @@ def predicted_row(
         )
 
     limit = "" if allowed_ms is None else duration(allowed_ms)
-    return name, told(interval.value), f"{told(interval.low)} to {told(interval.high)}", limit
+    spread = f"{told(interval.low)} to {told(interval.high)}" if math.isfinite(interval.value) else ""
+    return name, told(interval.value), spread, limit
 
 
 def _settings(option: Option) -> str:
@@ -212,7 +229,7 @@ def _cost(option: Option) -> str:
         ]
     else:
         rows.append(("price", "not known", "facts.devices in the deployment file takes yours"))
-    rate = sized.replicas * sized.at_load.output_tokens_per_s.value
+    rate = sized.busy_replicas * sized.at_load.output_tokens_per_s.value
     energy = energy_wh_per_mtok_most(sized.candidate.hardware.device, sized.devices, rate)
     if energy is not None:
         rows.append(
@@ -231,7 +248,7 @@ def _alternatives(found: Recommendation, wish: Wish) -> str:
             "SPLIT",
             "REPLICAS",
             "USD/H",
-            "TTFT",
+            f"TTFT {wish.slo.percentile:.0%}",
             "ITL",
             "USED",
             "INSTEAD",
@@ -249,8 +266,8 @@ def _alternatives(found: Recommendation, wish: Wish) -> str:
                 degrees(setup),
                 str(sized.replicas),
                 "-" if option.cost is None else f"{option.cost.usd_per_hour:.2f}",
-                duration(sized.at_load.ttft_ms.value),
-                duration(sized.at_load.itl_ms.value),
+                duration(ttft_quantile(sized.at_load, wish.slo.percentile).value),
+                duration(sized.at_load.itl_ms.value) if wish.output_tokens > 1 else "-",
                 use,
                 "the one above" if option is found.best else differs(found.best, option),
             )
@@ -282,7 +299,9 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def duration(ms: float) -> str:
-    """`39.8 ms`, `1.6 s`: three figures at most."""
+    """`39.8 ms`, `1.6 s`: three figures at most. Of a queue that grows for as long as it runs: `grows`."""
+    if math.isinf(ms):
+        return "grows"
     if ms >= 1000:
         return f"{ms / 1000:.3g} s"
     return f"{ms:.3g} ms"

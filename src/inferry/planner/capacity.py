@@ -34,13 +34,18 @@ NO_CAPACITY = Capacity(0, 0.0, 0.0)
 
 def ttft_quantile_ms(performance: Performance, share: float) -> float:
     """TTFT that `share` of the requests stay below, by the law of the wait alone: an estimate, no fit. Infinite where a
-    queue only grows.
+    queue only grows; of half of the requests or more never below the mean, since what is no wait varies as well.
 
     Open loop: of arrivals the share `prefill_busy` waits at all, exponentially long (heavy traffic, Kingman 1961). Other
     loads: the wait is spread evenly from none to twice its mean.
     """
-    if not math.isfinite(performance.ttft_ms.value):
+    mean_ms = performance.ttft_ms.value
+    if not math.isfinite(mean_ms):
         return math.inf
+    return max(_waited_ms(performance, share), mean_ms if share >= 0.5 else 0.0)
+
+
+def _waited_ms(performance: Performance, share: float) -> float:
     fixed_ms = performance.ttft_ms.value - performance.ttft_wait_ms
     busy = performance.prefill_busy
     if busy <= 0:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .architecture import Architecture
+from .device import Device
 from .facts.engine_support import engine_support
 from .recommend import Option
+from .setup import Setup
+from .speed_facts import groups_of, shipped_speed_constants
 from .wish import Wish
 
 TIGHT_FREE = 0.05
 MEASURED_VENDOR = "nvidia"
-"""Whose devices the speed formulas were fitted on (docs/accuracy.md)."""
+"""Whose devices the speed formulas were fitted on (docs/accuracy.md): only those are proposed unasked."""
 WORTH_SAYING = 0.2
 """Of the price, saved."""
 NEARLY_FULL = 0.85
@@ -20,8 +23,20 @@ NEARLY_FULL = 0.85
 
 def why(best: Option, others: Sequence[Option], wish: Wish) -> str:
     """One sentence: what makes it better than the next ones."""
-    if not best.sized.keeps_slo:
-        return f"Nothing here keeps the SLO; this comes nearest, {_over(best.sized.strain)}."
+    sized = best.sized
+    if sized.queue_grows:
+        served = sized.replicas * sized.at_load.requests_per_s.value
+        return (
+            f"Nothing here serves that load; this comes nearest: of {wish.requests_per_s:g} requests/s it serves {served:.3g}, "
+            "and the queue grows for as long as it runs."
+        )
+    if not sized.keeps_slo and sized.strain_alone > 1:
+        return (
+            f"Nothing here keeps the SLO; this comes nearest, {_over(sized.strain)}. No number of such replicas keeps it: even "
+            f"one request alone is {_over(sized.strain_alone)}."
+        )
+    if not sized.keeps_slo:
+        return f"Nothing here keeps the SLO; this comes nearest, {_over(sized.strain)}."
     if not best.in_budget:
         return "It keeps the SLO; it does not keep the budget."
     parts = []
@@ -85,13 +100,15 @@ def spare(option: Option, wish: Wish) -> str:
         return ""
     more = "" if option.cost is None else f", {option.cost.usd_per_hour / sized.replicas:.2f} USD/h more"
     one_more = f"plan one replica more ({sized.replicas + 1} in all{more})"
+    if sized.strain_alone > 1:
+        return ""
     if sized.replicas == 1:
         return (
             f"There is one replica: while it is down or restarts, nobody is served. To stay up, {one_more}."
         )
     if sized.strain_one_lost <= 1:
         return "If one replica fails, the others still keep the SLO."
-    return f"If one replica fails, the others serve at {sized.strain_one_lost:.2g} times the SLO: to keep it then, {one_more}."
+    return f"If one replica fails, the others are {_over(sized.strain_one_lost)}: to keep the SLO then, {one_more}."
 
 
 def warnings(option: Option, arch: Architecture, wish: Wish) -> tuple[str, ...]:
@@ -117,11 +134,7 @@ def warnings(option: Option, arch: Architecture, wish: Wish) -> tuple[str, ...]:
             "you promise it."
         )
     device = sized.candidate.hardware.device
-    if device.vendor != MEASURED_VENDOR:
-        found.append(
-            f"Speed on {device.name} is computed from its rates alone: no measurement of {device.vendor}'s devices went into "
-            "the formulas. Measure before you rely on it."
-        )
+    found += unmeasured(device, sized.setup, wish)
     if sized.keeps_slo and sized.utilisation > NEARLY_FULL and wish.has_load:
         found.append(
             f"It runs at {sized.utilisation:.0%} of its capacity: more load than planned breaks the SLO."
@@ -145,8 +158,28 @@ def warnings(option: Option, arch: Architecture, wish: Wish) -> tuple[str, ...]:
     return tuple(found)
 
 
+def unmeasured(device: Device, setup: Setup, wish: Wish) -> list[str]:
+    """Which of these predictions were never held against a measurement (facts/performance.json)."""
+    checked = shipped_speed_constants().residuals["step"]
+    engine, family, pair = groups_of(device, setup)
+    found = []
+    if pair not in checked:
+        found.append(
+            f"Speed of {engine} on {device.name} was never compared with measurements: none on devices of its family ({family}) "
+            "went into the formulas' ranges. Measure it with 'inferry bench' before you rely on it."
+        )
+    if wish.requests_per_s is not None:
+        found.append(
+            "Speed was measured with users who ask again when answered, never with requests that come at a rate: there, the "
+            "ranges are those of the same formulas, unchecked."
+        )
+    return found
+
+
 def _over(strain: float) -> str:
-    return f"{strain - 1:.0%} over the bound" if strain < 2 else f"at {strain:.2g} times the bound"
+    if strain < 2:
+        return f"{strain - 1:.0%} over the bound"
+    return f"at {strain:.2g} times the bound" if strain < 100 else f"at {strain:,.0f} times the bound"
 
 
 def _sentence(parts: Sequence[str]) -> str:

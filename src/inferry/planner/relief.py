@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from .architecture import Architecture
+from .capacity import ttft_quantile_ms
 from .load import Slo
 from .recommend import Option, Recommendation, as_many_as_it_takes, recommend
 from .sizing import Physics
@@ -52,8 +53,7 @@ def reliefs(
         found += _if_good("other_devices", recommend(arch, others, wish, physics))
     if wish.budget_usd_per_hour is not None:
         found += _about_budget(arch, hardware, wish, best, physics)
-    if not best.sized.keeps_slo:
-        looser = _looser(wish.slo, best)
+    if not best.sized.keeps_slo and (looser := _looser(wish.slo, best)) != wish.slo:
         found += [
             replace(each, slo=looser)
             for each in _if_good("looser_slo", recommend(arch, hardware, replace(wish, slo=looser), physics))
@@ -96,11 +96,14 @@ def _about_budget(
 
 
 def _looser(slo: Slo, best: Option) -> Slo:
-    """Bounds that the nearest option keeps, rounded up to two figures."""
+    """Bounds that the nearest option keeps, rounded up to two figures; those asked for, where its queue grows."""
     at_load = best.sized.at_load
+    if best.sized.queue_grows:
+        return slo
+    ttft_ms = ttft_quantile_ms(at_load, slo.percentile)
     return replace(
         slo,
-        ttft_ms=None if slo.ttft_ms is None else max(slo.ttft_ms, _rounded(at_load.ttft_ms.value)),
+        ttft_ms=None if slo.ttft_ms is None else max(slo.ttft_ms, _rounded(ttft_ms)),
         itl_ms=None if slo.itl_ms is None else max(slo.itl_ms, _rounded(at_load.itl_ms.value)),
     )
 

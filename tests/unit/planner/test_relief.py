@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from inferry.planner.facts.device_catalog import find_device
 from inferry.planner.load import Slo
-from inferry.planner.reasons import differs, spare, warnings, why
+from inferry.planner.reasons import differs, spare, unmeasured, warnings, why
 from inferry.planner.recommend import Option, Recommendation, recommend
 from inferry.planner.relief import Relief, reliefs
+from inferry.planner.setup import Setup
 from inferry.planner.wish import Hardware, Wish
 
 from .hand_made import ARCH, PHYSICS, device
@@ -68,6 +70,36 @@ def test_reasons_say_what_the_figures_say() -> None:
     assert "plan one replica more (3 in all, 1.00 USD/h more)" in spare(two, WISH)
     told = " ".join(warnings(two, ARCH, WISH))
     assert "at 100% of its capacity" in told
-    assert "no measurement of Nobody's devices" in told
+    assert "never compared with measurements: none on devices of its family (Nobody)" in told
     assert differs(two, two) == "much the same"
     assert differs(two, over) == "50% cheaper, does not keep the SLO"
+
+
+def test_what_was_never_measured_is_said_by_family_and_load() -> None:
+    """H100s with vLLM were measured with users, not with a rate; of A10s and of TGI nothing was."""
+    users, rate = WISH, replace(WISH, users=None, requests_per_s=1.0)
+    h100, a10 = find_device("h100-80g"), find_device("a10")
+    assert unmeasured(h100, Setup("vllm"), users) == []
+    assert "never with requests that come at a rate" in " ".join(unmeasured(h100, Setup("vllm"), rate))
+    for device_told, setup in ((a10, Setup("vllm")), (h100, Setup("tgi"))):
+        told = unmeasured(device_told, setup, users)
+        assert [f"Speed of {setup.engine} on {device_told.name}" in each for each in told] == [True]
+
+
+def test_a_load_that_is_not_served_is_told_as_a_queue_that_grows() -> None:
+    """Thirty requests per second on a device that serves seven: nothing about a bound, no looser SLO, and less load."""
+    wish = replace(WISH, users=None, requests_per_s=30.0)
+    best = best_of(ONE, wish)
+    assert best.sized.queue_grows
+    assert "of 30 requests/s it serves" in why(best, (), wish)
+    assert "the queue grows" in why(best, (), wish)
+    assert "looser_slo" not in helped(ONE, wish)
+    assert 0 < helped(ONE, wish)["less_load"].option.sized.capacity.requests_per_s < 30
+
+
+def test_what_no_number_of_devices_keeps_is_said() -> None:
+    """A bound below what one request alone takes: no advice to add a replica."""
+    wish = replace(WISH, users=10, slo=Slo(itl_ms=1))
+    best = best_of((Hardware(device("cheap")),), wish)
+    assert "No number of such replicas keeps it: even one request alone" in why(best, (), wish)
+    assert spare(best, wish) == ""
