@@ -171,20 +171,19 @@ def longest_context(arch: Architecture, device: Device, setup: Setup, kv_bytes: 
 
 
 def because(arch: Architecture, memory: MemoryPlan, needed: int, context: int, sequences: float) -> str:
-    """The largest part, in words."""
+    """The largest part, in words, and the next one where the largest alone would fit."""
     if too_long(arch, context):
         return f"{arch.name} was made for {arch.max_position:,} tokens, not for {context:,}"
     parts = {
-        "the weights": memory.weights,
-        "the step's own memory (activations)": memory.activations,
-        f"the KV cache of {sequences:g} x {context:,} tokens": needed,
+        "the weights need": memory.weights,
+        "the step's own memory (activations) needs": memory.activations,
+        f"the KV cache of {sequences:g} x {context:,} tokens needs": needed,
     }
-    largest = max(parts, key=lambda name: parts[name])
-    return (
-        f"{largest} need {parts[largest] / GIB:.1f} GiB per device"
-        if largest.startswith("the weights")
-        else f"{largest} needs {parts[largest] / GIB:.1f} GiB per device"
-    ) + f"; the engine may use {memory.budget / GIB:.1f} of {memory.total / GIB:.1f} GiB"
+    first, second, *_ = (
+        f"{name} {parts[name] / GIB:.1f} GiB" for name in sorted(parts, key=lambda name: -parts[name])
+    )
+    told = f"{first} and {second}" if max(parts.values()) < memory.budget else first
+    return f"{told} per device; the engine may use {memory.budget / GIB:.1f} of {memory.total / GIB:.1f} GiB"
 
 
 def tightness(memory: MemoryPlan, needed: int) -> tuple[str, ...]:
