@@ -225,4 +225,7 @@ def parallelism(gpus: int, tensor: int, expert: int, data: int) -> tuple[int, in
 
 
 def _number(text: str) -> float | None:
-    return float(text) if text else None
+    try:
+        return float(text) if text.strip() else None
+    except ValueError:
+        raise NotEnoughFacts(f"{text!r} isn't a number") from None

@@ -6,6 +6,7 @@ of it are left out too. A plain roofline stands beside it. Called by `benchmarks
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from benchmarks.planner_samples import Sample, samples_of
 from benchmarks.planner_scores import Figure, Scores, median, quantile
 from inferry.planner.answers import Performance
 from inferry.planner.performance import predict
-from inferry.planner.speed_facts import SpeedConstants
+from inferry.planner.speed_facts import SpeedConstants, groups_of
 
 TARGETS = {"TPOT": 15.0, "output tokens/s": 15.0, "TTFT": 25.0}
 """Of the median error in percent."""
@@ -56,7 +57,7 @@ def score(path: Path) -> Scores:
     figures: list[Figure] = []
     for quantity in QUANTITIES:
         figures += _figures(quantity, runs, found, plain)
-    figures += [order_agreement(runs, found), *chosen_well(runs, found)]
+    figures += [*order_agreement(runs, found), *chosen_well(runs, found)]
     loops = [(run, now) for run, now in zip(runs, found, strict=True) if run.kind == "closed_loop"]
     for quantity in QUANTITIES:
         pairs = [(quantity.predicted(now).value, quantity.measured(run)) for run, now in loops]
@@ -64,6 +65,15 @@ def score(path: Path) -> Scores:
         figures.append(
             Figure(f"{quantity.name}, closed loops alone, median error", median(errors), "%", len(errors))
         )
+    for quantity in QUANTITIES:
+        name = f"{quantity.name}, median of the models' medians"
+        medians = [median(errors) for errors in _errors_by_model(quantity, runs, found).values()]
+        figures.append(Figure(name, median(medians), "% of models", len(medians)))
+    elsewhere = _without_family(samples, runs)
+    for quantity in QUANTITIES:
+        name = f"{quantity.name}, median error without the model and the family of GPUs"
+        errors = [each for own in _errors_by_model(quantity, runs, elsewhere).values() for each in own]
+        figures.append(Figure(name, median(errors), "%", len(errors)))
     about = (
         f"Speed: {len(runs)} rows of {path.name}; each model predicted by constants fitted without it "
         f"({len(samples)} training rows of {len({sample.run.base for sample in samples})} models)"
@@ -85,13 +95,37 @@ def constants_by_model(
     return known
 
 
+def _without_family(samples: Sequence[Sample], runs: Sequence[Run]) -> list[Performance]:
+    """Predictions by fits that saw neither the model nor any GPU of the same family."""
+    known: dict[tuple[str, str], SpeedConstants] = {}
+    found = []
+    for run in runs:
+        family = groups_of(run.device, run.setup)[1]
+        if (run.base, family) not in known:
+            kept = [each for each in samples if each.run.base != run.base and each.groups[1] != family]
+            known[run.base, family] = fit(kept)
+        found.append(predict(run.arch, run.device, run.setup, run.load, constants=known[run.base, family]))
+    return found
+
+
+def _errors_by_model(
+    quantity: Quantity, runs: Sequence[Run], found: Sequence[Performance]
+) -> dict[str, list[float]]:
+    """In percent."""
+    errors: dict[str, list[float]] = defaultdict(list)
+    for run, performance in zip(runs, found, strict=True):
+        if truth := quantity.measured(run):
+            errors[run.base].append(100 * abs(quantity.predicted(performance).value / truth - 1))
+    return errors
+
+
 def _figures(
     quantity: Quantity,
     runs: Sequence[Run],
     found: Sequence[Performance],
     plain: Sequence[tuple[float, float, float]],
 ) -> list[Figure]:
-    errors, inside, naive = [], [], []
+    errors, inside, naive, widths = [], [], [], []
     for run, performance, line in zip(runs, found, plain, strict=True):
         truth = quantity.measured(run)
         if not truth:
@@ -99,6 +133,8 @@ def _figures(
         interval = quantity.predicted(performance)
         errors.append(100 * abs(interval.value / truth - 1))
         inside.append(interval.low <= truth <= interval.high)
+        if math.isfinite(interval.high):
+            widths.append(interval.high / interval.low)
         naive.append(100 * abs(line[quantity.place] / truth - 1))
     rows = len(errors)
     return [
@@ -106,6 +142,12 @@ def _figures(
         Figure(f"{quantity.name}, 90th percentile", quantile(errors, 0.9), "%", rows),
         Figure(f"{quantity.name}, plain roofline's median error", median(naive), "%", rows),
         Figure(f"{quantity.name}, inside of the 90 % interval", 100 * sum(inside) / max(1, rows), "%", rows),
+        Figure(
+            f"{quantity.name}, width of that interval, median",
+            median(widths),
+            "x from end to end",
+            len(widths),
+        ),
     ]
 
 

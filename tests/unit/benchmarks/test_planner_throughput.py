@@ -53,6 +53,7 @@ def test_a_row_becomes_a_run_with_its_checkpoint_s_format() -> None:
         ({"model": "nobody/knows-1b"}, "no facts about the model"),
         ({"concurrency": ""}, "without its size"),
         ({"osl": ""}, "lengths"),
+        ({"isl": "about 2k"}, "isn't a number"),
     ],
 )
 def test_rows_without_enough_facts_are_left_out_with_the_reason(change: dict[str, str], why: str) -> None:
@@ -74,6 +75,12 @@ def test_ranges_hold_a_left_out_model() -> None:
     found = bounds(values)
     assert found.low <= 0.9
     assert found.high >= 1.1
+
+
+def test_clients_of_a_closed_loop_are_all_admitted() -> None:
+    """The engine's limit follows the clients: one far above them would cost memory that the run did not spend."""
+    assert read_run(ROW | {"concurrency": "300"}).setup.max_sequences == 300
+    assert read_run(ROW | {"load_kind": "all_at_once", "num_prompts": "9"}).setup.max_sequences is None
 
 
 def test_spearman_by_hand() -> None:
