@@ -18,7 +18,7 @@ PORT_SHOWN = 20_001
 
 
 def dry_run_text(file: Path, loaded: LoadedFile, gateway_port: int | None, environ: Mapping[str, str]) -> str:
-    """Each replica's command, environment without secrets, and port. Raises ConfigError as `inferry up` would, but
+    """Each replica's command, environment without what may be secret, and port. Raises ConfigError as `inferry up` would, but
     not for programs that are missing here: the command is then the one of the newest known version, and says so."""
     gateway = loaded.config.gateway
     parts = [
@@ -51,4 +51,6 @@ def _replica(
     choice = choose_from_file(file, name, environ)
     folder = Path("run") / f"{name}-{number}"
     form: ProcessForm = process_form(choice, port, folder, environ, number)
-    return comment((title, *form.notes)) + process_text(form.command, folder, choice.hidden_env)
+    # Any value that people wrote under `env` may be a token or a password, whether it stands there or comes from outside.
+    hidden = choice.hidden_env | frozenset(deployment.env)
+    return comment((title, *form.notes)) + process_text(form.command, folder, hidden)

@@ -55,7 +55,7 @@ def _variables(command: EngineCommand, hidden_env: frozenset[str]) -> list[str]:
     lines = [f'export {name}="{_ASK_FOR_KEY}"' for name in command.secret_env]
     if needs_key(command) and not lines:
         lines.append(f': "{_ASK_FOR_KEY}"')
-    lines += [f'export {name}="${{{name}:?the file takes it from outside: set it first}}"' for name in hidden]
+    lines += [f'export {name}="${{{name}:?its value is not shown here: set it first}}"' for name in hidden]
     return lines
 
 

@@ -42,6 +42,20 @@ def test_values_from_the_environment_stay_there(run: Run, monkeypatch: pytest.Mo
     assert "hunter2" not in shown.out
 
 
+def test_values_in_the_file_are_not_shown_either(run: Run) -> None:
+    """Tokens and passwords are written under `env` as they are: their names are printed, what Inferry itself sets is whole."""
+    Path("inferry.yaml").write_text(
+        "deployments:\n  a: {engine: vllm, model: 'hf:org/name', gpus: [3], env: {HF_TOKEN: hf_hunter2, DB: pass word}}\n"
+    )
+    shown = run("up", "--dry-run")
+    assert shown.code == 0
+    assert 'export HF_TOKEN="${HF_TOKEN:?' in shown.out
+    assert 'export DB="${DB:?' in shown.out
+    assert "hunter2" not in shown.out
+    assert "pass word" not in shown.out
+    assert "CUDA_VISIBLE_DEVICES=3" in shown.out
+
+
 def test_a_wrong_file_is_said_as_up_says_it(run: Run) -> None:
     """An argument that the engine's version does not know is an error with its line."""
     Path("inferry.yaml").write_text(
