@@ -66,9 +66,10 @@ def score(path: Path) -> Scores:
             Figure(f"{quantity.name}, closed loops alone, median error", median(errors), "%", len(errors))
         )
     for quantity in QUANTITIES:
-        name = f"{quantity.name}, median of the models' medians"
-        medians = [median(errors) for errors in _errors_by_model(quantity, runs, found).values()]
-        figures.append(Figure(name, median(medians), "% of models", len(medians)))
+        by_model = _errors_by_model(quantity, runs, found)
+        name = f"{quantity.name}, median of the {len(by_model)} models' medians"
+        rows = sum(len(errors) for errors in by_model.values())
+        figures.append(Figure(name, median([median(errors) for errors in by_model.values()]), "%", rows))
     elsewhere = _without_family(samples, runs)
     for quantity in QUANTITIES:
         name = f"{quantity.name}, median error without the model and the family of GPUs"
