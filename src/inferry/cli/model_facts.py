@@ -48,12 +48,22 @@ def model_path(text: str, environ: Mapping[str, str]) -> Path | None:
 
 
 def _named_path(text: str) -> Path | None:
-    path = Path(text.removeprefix("file:")).expanduser()
-    return path if text.startswith(("file:", "/", "./", "../", "~")) or path.exists() else None
+    try:
+        path = Path(text.removeprefix("file:")).expanduser()
+        return path if text.startswith(("file:", "/", "./", "../", "~")) or path.exists() else None
+    except (OSError, RuntimeError):  # too long for a name; no such user
+        return None
 
 
 def facts_of_path(path: Path) -> Architecture:
-    """Of files on this machine. Raises ConfigError for what is no model."""
+    """Of files on this machine. Raises ConfigError for what is no model, or can't be read."""
+    try:
+        return _facts_of_path(path)
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error.strerror or error}") from error
+
+
+def _facts_of_path(path: Path) -> Architecture:
     from inferry.models.model_facts_source import read_config, read_config_folder
     from inferry.models.safetensors_header import read_safetensors_folder
     from inferry.planner.exact_counts import with_tensors

@@ -97,7 +97,7 @@ class _Reader:
         self._number(10)  # where it begins
         stored = GGML_TYPES.get(number)
         if stored is None:
-            raise ConfigError(f"{self._path}: its tensor {name} has the type {number}, which is not known")
+            raise ConfigError(f"{self._path}: its tensor {name!a} has the type {number}, which is not known")
         blocks = math.prod(shape) // stored.block_elements
         return TensorInfo(name, shape, stored.name, blocks * stored.block_bytes)
 

@@ -18,6 +18,8 @@ from inferry.models.source_hf import ASK_S
 CONFIG = "config.json"
 QUANTIZATION = "hf_quant_config.json"
 """Where NVIDIA's ModelOpt writes what other tools put into `quantization_config`."""
+_CONFIG_BYTES_MAX = 64 * 1024 * 1024
+"""The largest have lists of all quantized layers: some megabytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,12 @@ def read_config_folder(folder: Path) -> dict[str, Any]:
 def read_config(path: Path) -> dict[str, Any]:
     """A JSON object. Raises ConfigError where it is not there, or none."""
     try:
+        if path.stat().st_size > _CONFIG_BYTES_MAX:
+            raise ConfigError(f"{path} is too large for a config.json: name that, its folder or a GGUF file")
         config = json.loads(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is no JSON: {error}") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{path} holds no object, so it is no model's config")

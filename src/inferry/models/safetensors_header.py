@@ -32,8 +32,10 @@ def read_safetensors(path: Path) -> tuple[TensorInfo, ...]:
             header = json.loads(file.read(size))
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} has a damaged header ({error}): fetch it again") from error
+    if not isinstance(header, dict):
+        raise ConfigError(f"{path} has a damaged header (no object): fetch it again")
     return tensors_of(header, str(path))
 
 
@@ -45,9 +47,12 @@ def tensors_of(header: Mapping[str, Any], shown: str) -> tuple[TensorInfo, ...]:
             continue
         try:
             first, last = entry["data_offsets"]
-            found.append(TensorInfo(name, tuple(entry["shape"]), str(entry["dtype"]), last - first))
+            shape = tuple(entry["shape"])
+            if not all(isinstance(each, int) and each >= 0 for each in (first, last - first, *shape)):
+                raise ValueError("no sizes")
+            found.append(TensorInfo(name, shape, str(entry["dtype"]), last - first))
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{shown}: its header is damaged at {name!r}: fetch it again") from error
+            raise ConfigError(f"{shown}: its header is damaged at {name!a}: fetch it again") from error
     return tuple(found)
 
 
@@ -60,7 +65,7 @@ def read_safetensors_folder(folder: Path) -> tuple[TensorInfo, ...]:
     if index.exists():
         try:
             names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(f"{index} can't be read: {error}") from error
     else:
         names = sorted(path.name for path in folder.glob("*.safetensors"))

@@ -15,6 +15,25 @@ _NO_SIZE = re.compile(
     r"token|scaling|loss|coef|dropout|jitter|init|topk_method|group|norm_topk|dtype|bias|theta|use_cache|"
     r"router|act|max_window_layers|chunk_size|vocab_size|proj_bias|expand|time_step|kernels|chunk_size_feed|return|output|renormalize|scale|overlap"
 )
+_COUNT_MAX = 10**12
+_SHOWN_MAX = 60
+
+
+def as_flag(value: object) -> bool:
+    """Some write "false" as a text."""
+    return value.strip().lower() == "true" if isinstance(value, str) else bool(value)
+
+
+def shortened(value: object) -> str:
+    """For errors: whatever stands in a file, safe to print."""
+    shown = ascii(value)
+    return shown if len(shown) <= _SHOWN_MAX else f"{shown[:_SHOWN_MAX]}..."
+
+
+def _is_count(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= _COUNT_MAX and value == int(value)  # neither of NaN
 
 
 class ConfigFields:
@@ -27,10 +46,13 @@ class ConfigFields:
         self._config = config
         self._defaults = defaults or {}
         self._read: set[str] = set()
+        self.latest = ""
+        """The key that was asked for last, for errors."""
 
     def get(self, *keys: str) -> Any:
         """The first of `keys` that is set, else the first that has a default, else None."""
         self._read.update(keys)
+        self.latest = next((key for key in keys if self._config.get(key) is not None), keys[0])
         for source in (self._config, self._defaults):
             for key in keys:
                 if source.get(key) is not None:
@@ -71,15 +93,20 @@ class ConfigFields:
         found = self.get(*keys)
         if found is None:
             return None
-        if isinstance(found, list | tuple) and len(set(found)) == 1:  # Hunyuan: the same for each layer
+        if (
+            isinstance(found, list) and found and all(each == found[0] for each in found)
+        ):  # Hunyuan: one per layer
             found = found[0]
-        if isinstance(found, bool) or not isinstance(found, int | float) or found != int(found) or found < 0:
-            raise ConfigError(f"{self.name}: {keys[0]} is {found!r} in its config; it must be a whole number")
+        if not _is_count(found):
+            raise ConfigError(
+                f"{self.name}: {keys[0]} is {shortened(found)} in its config; it must be a whole number, "
+                f"of at most {_COUNT_MAX:,}"
+            )
         return int(found)
 
     def flag(self, default: bool, *keys: str) -> bool:
         found = self.get(*keys)
-        return default if found is None else bool(found)
+        return default if found is None else as_flag(found)
 
     def words(self, *keys: str) -> tuple[str, ...]:
         """A list of texts, such as the layers' types; empty if it is not there."""
@@ -94,7 +121,7 @@ class ConfigFields:
     def unread_sizes(self) -> tuple[str, ...]:
         """Set keys that nobody asked for and that sound as if they changed the model's size."""
         return tuple(
-            key
+            ascii(key)[1:-1]
             for key, value in self._config.items()
             if key not in self._read
             and value not in (None, False, 0, [], {}, "")

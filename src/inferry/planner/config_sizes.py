@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from inferry.core.errors import ConfigError
 
+from .architecture import Architecture, DenseMlp, Experts, FullAttention, LatentAttention, LayerGroup
 from .attention_reading import HEAD_KEYS
 from .config_fields import ConfigFields
 from .mlp_reading import FOUR_TIMES, WIDTH_KEYS
@@ -15,6 +16,12 @@ VOCAB_KEYS = ("vocab_size", "padded_vocab_size")
 _MAMBA = ("mamba", "mamba2", "falcon_mamba")
 _OPTIONAL = ("num_key_value_heads", "head_dim", "max_position_embeddings")
 """Which many configs leave out; what a type takes for them by default is said."""
+LAYERS_MAX = 10_000
+"""More are a slip: the deepest models that are served have some 130."""
+FAULTS = (
+    ArithmeticError, AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+"""What reading raises where a value has another shape than any engine would take: a list for a number, a short list."""
 
 
 def check_sizes(fields: ConfigFields, model_type: str, *, inner: bool) -> list[str]:
@@ -35,6 +42,46 @@ def check_sizes(fields: ConfigFields, model_type: str, *, inner: bool) -> list[s
         return []
     values = ", ".join(f"{name} {fields.default(name)}" for name in meant)
     return [f"its config leaves out what transformers takes for {model_type!r} by default: {values}"]
+
+
+def check_plausible(arch: Architecture) -> Architecture:
+    """`arch` itself. Raises ConfigError for sizes with which there is nothing to plan."""
+    whole = [("columns", arch.hidden), ("words in its vocabulary", arch.vocab)]
+    for what, size in (*whole, *(each for group in arch.groups for each in _sizes(group))):
+        if size < 1:
+            raise ConfigError(f"{arch.name}: its config gives {size} {what}; at least one is needed")
+    for group in arch.groups:
+        if isinstance(group.mlp, Experts) and group.mlp.per_token > group.mlp.count:
+            raise ConfigError(
+                f"{arch.name}: its config wants {group.mlp.per_token} experts per token of {group.mlp.count}"
+            )
+    if not arch.groups:
+        raise ConfigError(f"{arch.name}: its config gives no layers")
+    caches = [group.attention for group in arch.groups if isinstance(group.attention, FullAttention)]
+    if caches and all(attention.shares_kv for attention in caches):
+        raise ConfigError(
+            f"{arch.name}: by its config all layers read the cache of an earlier one, so none has one"
+        )
+    return arch
+
+
+def _sizes(group: LayerGroup) -> list[tuple[str, int]]:
+    found: list[tuple[str, int]] = []
+    match group.attention:
+        case FullAttention(heads=heads, kv_heads=kv_heads, head_dim=head_dim):
+            found += [
+                ("attention heads", heads),
+                ("heads for keys and values", kv_heads),
+                ("columns per head", head_dim),
+            ]
+        case LatentAttention(kv_rank=rank):
+            found.append(("elements per token in its latent cache", rank))
+    match group.mlp:
+        case DenseMlp(intermediate=width):
+            found.append(("columns in an MLP", width))
+        case Experts(per_token=per_token, intermediate=width):
+            found += [("experts per token", per_token), ("columns in an expert", width)]
+    return found
 
 
 def _needed(fields: ConfigFields, model_type: str) -> list[tuple[str, ...]]:

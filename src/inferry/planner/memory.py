@@ -82,10 +82,11 @@ def kv_tokens(arch: Architecture, setup: Setup, limits: Limits, engine: EngineMe
     if mixed and engine.hybrid_tokens == "pools" and per_token > 0:
         tokens = kv_bytes / pooled_bytes_per_token(arch, setup)
     elif mixed or per_token == 0:
-        longest = sequence_bytes(arch, setup, limits.model_tokens, batched_tokens=limits.batched_tokens)
+        model_tokens = max(1, limits.model_tokens)  # 0: nobody has told the longest context
+        longest = sequence_bytes(arch, setup, model_tokens, batched_tokens=limits.batched_tokens)
         if any(isinstance(group.attention, LinearAttention) for group in arch.groups):
             longest *= engine.linear_hybrid_factor
-        tokens = kv_bytes / longest * limits.model_tokens
+        tokens = kv_bytes / longest * model_tokens
     else:
         block = engine.block_tokens * setup.context_parallel
         tokens = kv_bytes // (per_token * block) * block

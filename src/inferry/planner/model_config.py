@@ -12,8 +12,17 @@ from .architecture import Architecture, Attention, FullAttention, LayerGroup, Li
 from .attention_reading import read_full_attention, read_latent_attention
 from .block_configs import read_block_configs
 from .compressed_attention import read_compressed_layers
-from .config_fields import ConfigFields
-from .config_sizes import HIDDEN_KEYS, LAYER_KEYS, LAYER_LISTS, VOCAB_KEYS, check_sizes
+from .config_fields import ConfigFields, as_flag, shortened
+from .config_sizes import (
+    FAULTS,
+    HIDDEN_KEYS,
+    LAYER_KEYS,
+    LAYER_LISTS,
+    LAYERS_MAX,
+    VOCAB_KEYS,
+    check_plausible,
+    check_sizes,
+)
 from .layer_kinds import LayerKind, read_layer_kinds
 from .linear_mixers import (
     read_gated_delta_net,
@@ -59,17 +68,33 @@ _ONE_NAME = {"deepseek_v4", "kimi_linear", "minimax", "minimax_text_01"}
 
 def architecture_from_config(name: str, config: Mapping[str, Any], *, source: str = "") -> Architecture:
     """`config` is the parsed config.json of `name`. Raises ConfigError where it is no causal language model, or where
-    a size that matters is missing; what is only doubtful stands in the answer's `notes`."""
+    a size that matters is missing or impossible; what is only doubtful stands in the answer's `notes`."""
     text = text_section(config)
     model_type = _model_type(name, config, text)
+    fields = ConfigFields(
+        name, {**text, "model_type": model_type}, FAMILIES.get(model_type, Family()).defaults
+    )
+    try:
+        return check_plausible(_read(fields, config, text, source))
+    except FAULTS as error:
+        value, what = fields.get(fields.latest), f"{type(error).__name__}: {shortened(str(error))}"
+        raise ConfigError(
+            f"{name}: its config can't be read near {fields.latest!r}, which is {shortened(value)} ({what}). Take the "
+            "config.json that its makers published."
+        ) from error
+
+
+def _read(
+    fields: ConfigFields, config: Mapping[str, Any], text: Mapping[str, Any], source: str
+) -> Architecture:
+    name, model_type = fields.name, str(fields.get("model_type"))
     family = FAMILIES.get(model_type)
     notes: list[str] = []
     if family is None:
         family = Family()
         notes.append(
-            f"the model type {model_type!r} is not known to the planner; it is read as if it were a Llama"
+            f"the model type {model_type!a} is not known to the planner; it is read as if it were a Llama"
         )
-    fields = ConfigFields(name, {**text, "model_type": model_type}, family.defaults)
     notes += check_sizes(fields, model_type, inner=text is not config)
     hidden = fields.count(*HIDDEN_KEYS)
     layers = _layer_count(fields)
@@ -111,11 +136,14 @@ def architecture_from_config(name: str, config: Mapping[str, Any], *, source: st
 
 def text_section(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The part about the language model, of a multimodal model's config; else the config itself."""
-    for key in _TEXT_SECTIONS:
-        inner = config.get(key)
-        if isinstance(inner, Mapping) and inner:
-            return text_section(inner)
-    return config
+    found = config
+    while inner := next((found[key] for key in _TEXT_SECTIONS if _is_section(found.get(key))), None):
+        found = inner
+    return found
+
+
+def _is_section(value: object) -> bool:
+    return isinstance(value, Mapping) and bool(value)
 
 
 def _model_type(name: str, config: Mapping[str, Any], text: Mapping[str, Any]) -> str:
@@ -234,7 +262,11 @@ def _layer_count(fields: ConfigFields) -> int:
     found = fields.count_or_none(*LAYER_KEYS)
     listed = len(fields.words(*LAYER_LISTS))
     if found is None:
-        return listed or fields.count("num_hidden_layers")  # the latter says what is missing
+        found = listed or fields.count("num_hidden_layers")  # the latter says what is missing
+    if found > LAYERS_MAX:
+        raise ConfigError(
+            f"{fields.name}: its config gives {found:,} layers; at most {LAYERS_MAX:,} can be planned"
+        )
     return found
 
 
@@ -248,7 +280,7 @@ def _max_position(fields: ConfigFields) -> int:
 def _tied(config: Mapping[str, Any], text: Mapping[str, Any], family: Family) -> bool:
     for section in (text, config):
         if section.get("tie_word_embeddings") is not None:
-            return bool(section["tie_word_embeddings"])
+            return as_flag(section["tie_word_embeddings"])
     return family.tied
 
 

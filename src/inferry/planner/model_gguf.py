@@ -10,6 +10,8 @@ from inferry.core.errors import ConfigError
 from inferry.core.tensor_info import TensorInfo
 
 from .architecture import Architecture
+from .config_fields import shortened
+from .config_sizes import FAULTS
 from .exact_counts import with_tensors
 from .model_config import architecture_from_config
 
@@ -67,6 +69,16 @@ def architecture_from_gguf(
 
     Sizes that the header leaves out are taken from the tensors' shapes. Raises ConfigError as the reading of configs.
     """
+    try:
+        return _read(name, header, tensors, source)
+    except FAULTS as error:
+        what = f"{type(error).__name__}: {shortened(str(error))}"
+        raise ConfigError(
+            f"{name}: its header can't be read as a model's ({what}); fetch it again"
+        ) from error
+
+
+def _read(name: str, header: Mapping[str, Any], tensors: Sequence[TensorInfo], source: str) -> Architecture:
     kind = str(header.get("general.architecture") or "")
     if not kind:
         raise ConfigError(f"{name}: its header has no 'general.architecture'; is it a model, or an adapter?")

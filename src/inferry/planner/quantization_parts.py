@@ -91,7 +91,7 @@ def few_layers(targets: Sequence[object]) -> bool:
 def others_note(others: Sequence[str]) -> str:
     """For people."""
     more = f" and {len(others) - _SHOWN_MAX} more" if len(others) > _SHOWN_MAX else ""
-    shown = ", ".join(others[:_SHOWN_MAX])
+    shown = ", ".join(ascii(name)[1:-1] for name in others[:_SHOWN_MAX])
     return f"left out of its quantization, but counted as if they were in it: {shown}{more}"
 
 

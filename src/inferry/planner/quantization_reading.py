@@ -81,7 +81,7 @@ def read_stored_format(config: Mapping[str, Any], text: Mapping[str, Any]) -> St
     elif method in _METHODS:
         found = _packed(_METHODS[method], said)
     else:
-        note = f"its quantization method {method!r} is not known; its weights are taken as {plain}"
+        note = f"its quantization method {method!a} is not known; its weights are taken as {plain}"
         return StoredFormat(plain, notes=(note,))
     return _with_parts(found, said, has_experts=has_experts, layers=text.get("num_hidden_layers"))
 
@@ -153,7 +153,7 @@ def _scheme(weights: Mapping[str, Any], packing: str, plain: WeightFormat) -> St
         return StoredFormat("fp8_block" if block else "fp8", group_size=128 if block else None)
     if bits == 8:
         return StoredFormat("int8")
-    said = f"{bits} bits of type {kind}" if bits else "no number of bits"
+    said = f"{bits} bits of type {kind!a}" if bits else "no number of bits"
     return StoredFormat(plain, notes=(f"its weights have {said}, which is not known; taken as {plain}",))
 
 
@@ -166,7 +166,7 @@ def _from_quark(said: Mapping[str, Any], plain: WeightFormat) -> StoredFormat:
     stored = _QUARK.get(dtype)
     if stored is None:
         return StoredFormat(
-            plain, notes=(f"its weights are {dtype!r} to Quark, which is not known; taken as {plain}",)
+            plain, notes=(f"its weights are {dtype!a} to Quark, which is not known; taken as {plain}",)
         )
     return StoredFormat(stored, group_size=32 if stored == "mxfp4" else None)
 

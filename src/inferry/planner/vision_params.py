@@ -35,7 +35,7 @@ def count_vision(name: str, config: Mapping[str, Any], text_hidden: int) -> Visi
 def _kind(config: Mapping[str, Any], section: Mapping[str, Any]) -> str:
     """The outer type decides where the same tower is joined in several ways."""
     outer = str(config.get("model_type", ""))
-    return outer if outer in _TOWERS else str(section.get("model_type") or outer)
+    return outer if outer in _TOWERS else ascii(str(section.get("model_type") or outer))[1:-1]
 
 
 def _linear(width_in: int, width_out: int, *, bias: bool = True) -> int:

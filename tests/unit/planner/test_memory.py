@@ -152,6 +152,12 @@ def test_what_the_driver_reports_counts_not_the_nameplate() -> None:
     assert plan.budget == round(0.9 * int(79.19 * GIB))
 
 
+def test_windows_of_a_model_without_a_longest_context_hold_tokens() -> None:
+    """Some configs don't tell it: then there is no number of longest sequences, but room all the same."""
+    unknown = replace(WINDOWED, max_position=0)
+    assert plan_memory(unknown, H100, Setup("vllm", "0.21.0")).kv_tokens > 100_000
+
+
 def test_tokens_come_in_blocks_and_never_from_nothing() -> None:
     """vLLM rounds down to 16 tokens; weights beyond the budget leave none."""
     plan = plan_memory(LLAMA_8B, H100, Setup("vllm", "0.11.0"))

@@ -283,3 +283,69 @@ def test_a_context_that_is_not_told_bounds_no_plan() -> None:
     assert told.max_position == 0
     assert Wish(input_tokens=500, output_tokens=200).context_for(told.max_position) == 4096
     assert "max_position_embeddings 2048" in read(max_position_embeddings=None).notes[0]
+
+
+MIXTURE = {"num_experts": 8, "num_experts_per_tok": 2}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_key_value_heads": 0},
+        {"num_key_value_heads": []},
+        {"num_key_value_heads": [[1], [2]]},
+        {"hidden_size": float("nan")},
+        {"hidden_size": float("inf")},
+        {"hidden_size": [0, 0]},
+        {"vocab_size": 10**30},
+        {"num_hidden_layers": 10**9},
+        {"num_hidden_layers": -4},
+        {"head_dim": 0},
+        {"layer_types": ["sliding_attention"] * 4, "sliding_window": "x"},
+        {**MIXTURE, "num_experts_per_tok": 99},
+        {**MIXTURE, "moe_layer_freq": [1]},
+        {**MIXTURE, "mlp_layer_types": ["sparse"]},
+        {**MIXTURE, "mlp_only_layers": 3},
+        {**MIXTURE, "moe_layers_enum": "a,b"},
+        {"model_type": "nemotron-nas", "block_configs": [{"attention": {}, "ffn": {}}]},
+        {"model_type": "nemotron-nas", "block_configs": ["x"]},
+        {"model_type": "kimi_linear", "linear_attn_config": {"full_attn_layers": 4}},
+        {"model_type": "gemma3_text", "sliding_window_pattern": ""},
+        {"model_type": "mamba2", "num_heads": 0, "state_size": 3},
+        {"num_kv_shared_layers": 4},
+        {"vision_config": {"model_type": "clip_vision_model", "patch_size": 0}},
+    ],
+)
+def test_values_that_no_model_has_are_an_error(changes: dict[str, Any]) -> None:
+    """Wrong kinds, short lists, zeros, and numbers that would fill the memory: never a traceback, nor a plan."""
+    with pytest.raises(ConfigError, match=r"^m\b") as found:
+        read(**changes)
+    assert str(found.value).encode()
+
+
+def test_what_can_t_be_read_is_named() -> None:
+    """The key that was read last, and its value."""
+    with pytest.raises(ConfigError, match=r"near 'moe_layer_freq', which is \[1\]"):
+        read(**MIXTURE, moe_layer_freq=[1])
+
+
+@pytest.mark.parametrize(("said", "tied"), [("false", False), ("True", True), (False, False), (1, True)])
+def test_a_flag_may_be_a_text(said: object, tied: bool) -> None:
+    """A quoted "false" is no yes."""
+    assert read(tie_word_embeddings=said).tied_embeddings is tied
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"quant_method": "compressed-tensors", "config_groups": {"g": "x"}},
+        {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": float("nan")}}}},
+        {"quant_method": "fp8", "weight_block_size": []},
+        {"quant_method": "fp8", "ignore": 5},
+        {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": {"a": 1}},
+        {"quant_method": ["\ud800"]},
+    ],
+)
+def test_a_damaged_quantization_section_is_read_as_far_as_it_goes(said: dict[str, Any]) -> None:
+    """Its sizes are those of what is understood; what is not stands in the notes, printable."""
+    assert "".join(read(quantization_config=said).notes).encode().isascii()

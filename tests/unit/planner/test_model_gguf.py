@@ -135,3 +135,29 @@ def test_an_adapter_is_no_model() -> None:
     """Without an architecture there is nothing to plan."""
     with pytest.raises(ConfigError, match="adapter"):
         architecture_from_gguf("m", {"general.type": "adapter"}, ())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attention.head_count_kv", []),
+        ("attention.head_count_kv", ["a", "b"]),
+        ("block_count", "two"),
+        ("rope.dimension_count", "x"),
+        ("ssm.inner_size", "x"),
+        ("attention.sliding_window", float("nan")),
+        ("expert_used_count", 99),
+    ],
+)
+def test_a_damaged_header_is_an_error(key: str, value: object) -> None:
+    """Texts and lists where numbers belong."""
+    keys: dict[str, Any] = {
+        "block_count": 2,
+        "feed_forward_length": 64,
+        "attention.head_count": 4,
+        "attention.kv_lora_rank": 8 if key.startswith("rope") else 0,
+        "expert_count": 8 if key.startswith("expert") else 0,
+        "ssm.time_step_rank": 4,
+    }
+    with pytest.raises(ConfigError, match=r"^m\b"):
+        read("gemma3" if "window" in key else "llama", {**keys, key: value}, 64, 100)
