@@ -22,6 +22,10 @@ class Price:
     """Which prices may be compared: a market place's lowest is below any list price, without the promise to stay."""
 
 
+PCIE_5_BYTES_PER_S = 64e9
+"""16 lanes, one direction (PCI-SIG): all cards that bridges join have them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """One device. Rates are the maker's dense peaks, without sparsity."""
@@ -47,5 +51,11 @@ class Device:
     source: str = ""
     aliases: tuple[str, ...] = ()
     devices_per_host_max: int = 8
+    link_group: int | None = None
+    """So many devices share its link, as bridges join them; more of them talk by PCIe. None: all of a host."""
     driver_total_bytes: int | None = None
     """What nvidia-smi prints as total: `usable_bytes` and what the driver keeps. SGLang reckons with it. None: not known."""
+
+    def link_rate(self, ways: int) -> float:
+        """Bytes/s, one direction, per device, between `ways` of them."""
+        return self.link_bytes_per_s if ways <= (self.link_group or ways) else PCIE_5_BYTES_PER_S

@@ -126,3 +126,11 @@ def test_tensor_rates_are_dense() -> None:
     assert find_device("h100").flops_per_s["fp16"] == pytest.approx(989e12)
     assert find_device("rtx4090").flops_per_s["fp16"] == pytest.approx(165.2e12)
     assert find_device("b200").flops_per_s["fp4"] == pytest.approx(9000e12)
+
+
+def test_bridges_join_so_many_and_no_more() -> None:
+    """Two H100 NVL talk by NVLink, four by PCIe; where a switch joins a host's devices, all of them have their link."""
+    pairs, host = find_device("h100-nvl"), find_device("h100-80g")
+    assert pairs.link_rate(2) == 300e9
+    assert pairs.link_rate(4) == 64e9
+    assert host.link_rate(8) == host.link_bytes_per_s

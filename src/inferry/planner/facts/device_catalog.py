@@ -56,6 +56,7 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     tflops: dict[ComputeType, float]
     link: str = "pcie"
     link_gb_per_s: float
+    link_group: int | None = None
     compute_capability: str | None = None
     power_w: float | None = None
     price: _PriceEntry | None = None
@@ -176,6 +177,7 @@ def _device(entry: _Entry, memory_gib: float) -> Device:
         flops_per_s={name: rate * 1e12 for name, rate in entry.tflops.items()},
         link_bytes_per_s=entry.link_gb_per_s * 1e9,
         link=entry.link,
+        link_group=entry.link_group,
         compute_capability=entry.compute_capability,
         power_w=entry.power_w,
         price=None
