@@ -5,6 +5,8 @@ from __future__ import annotations
 from inferry.cli.plan_bar import gib
 from inferry.cli.plan_text import TITLES, WIDTH_MAX, duration, money, table, wrapped
 from inferry.planner.architecture import Architecture
+from inferry.planner.capacity import ttft_quantile
+from inferry.planner.load import Load
 from inferry.planner.recommend import Option
 from inferry.planner.sizing import KV_MARGIN
 from inferry.planner.wish import Wish
@@ -111,17 +113,40 @@ def _speed(option: Option, wish: Wish, width: int) -> str:
     rows.append(("sum = ITL", f"{total:.2f}", ""))
     words = (
         f"Each part is its ideal time (bytes / bandwidth, FLOP / peak) times a constant fitted on published measurements. "
-        f"TTFT {duration(found.ttft_ms.value)}: the prompt's own prefill, steps that it waits for, and the engine's API. "
-        f"Requests/s = requests in flight / (TTFT + ITL x {wish.output_tokens - 1}); output tokens/s = requests/s x {wish.output_tokens}. "
+        f"{_first_token(option, wish)} "
+        f"{_rates(load, wish)}; output tokens/s = requests/s x {wish.output_tokens}. "
         f"Ranges: the errors on models left out of the fit."
     )
     return f"{table(rows)}\n{wrapped(words, width, '  ')}"
 
 
+def _first_token(option: Option, wish: Wish) -> str:
+    """With the law of capacity.ttft_quantile_ms in words."""
+    found, share = option.sized.at_load, wish.slo.percentile
+    if option.sized.queue_grows:
+        return "More requests come than are served: TTFT grows for as long as that lasts."
+    law = (
+        "spread evenly from none to twice their mean"
+        if wish.requests_per_s is None
+        else "exponentially long, for those that wait at all"
+    )
+    return (
+        f"TTFT {duration(found.ttft_ms.value)} on average: the prompt's own prefill, steps that it waits for, and the engine's API; "
+        f"of it, {duration(found.ttft_wait_ms)} are a wait for others. {share:.0%} have it by "
+        f"{duration(ttft_quantile(found, share).value)}, with waits {law}."
+    )
+
+
+def _rates(load: Load, wish: Wish) -> str:
+    if load.requests_per_s is not None:
+        return "Requests/s: as many as arrive, or as are served where the queue grows"
+    return f"Requests/s = requests in flight / (TTFT + ITL x {wish.output_tokens - 1})"
+
+
 def _choice(option: Option, wish: Wish, width: int) -> str:
     sized = option.sized
     words = [
-        f"Capacity: at most {sized.capacity.concurrency} at once on one replica keep TTFT and ITL within the SLO and find a place.",
+        f"One replica {_carried(option, wish)}: above that, TTFT or ITL is over its bound, or requests wait for a place.",
         f"Longest request {sized.setup.max_model_tokens:,} tokens: "
         + (
             "as --context says."
@@ -132,9 +157,20 @@ def _choice(option: Option, wish: Wish, width: int) -> str:
     if wish.has_load:
         words.insert(
             1,
-            f"Replicas: the fewest of which each keeps the SLO with its share; the worst bound is used to {sized.strain:.0%}.",
+            f"Replicas: the fewest of which each keeps the SLO with its share; the worst bound is used to {sized.strain:.0%}."
+            if sized.keeps_slo
+            else "Replicas: no number that there is hardware for keeps the SLO.",
         )
     return "\n".join(["CHOICE", *(wrapped(each, width, "  ") for each in words)])
+
+
+def _carried(option: Option, wish: Wish) -> str:
+    capacity = option.sized.capacity
+    if not capacity.concurrency:
+        return "keeps the SLO at no load, not even with one request alone"
+    if wish.requests_per_s is not None:
+        return f"keeps the SLO up to {capacity.requests_per_s:.3g} requests/s"
+    return f"keeps the SLO up to {capacity.concurrency} at once"
 
 
 def _cost(option: Option, wish: Wish, width: int) -> str:

@@ -5,6 +5,7 @@ Two plots of the bench's own drawing (bench/plot_svg.py) in one picture that nee
 
 from __future__ import annotations
 
+import math
 import re
 from html import escape
 
@@ -14,6 +15,7 @@ from inferry.bench.report_style import STYLE
 from inferry.cli.plan_text import TITLES, degrees
 from inferry.planner.answers import Interval, Performance
 from inferry.planner.architecture import Architecture
+from inferry.planner.capacity import ttft_quantile
 from inferry.planner.recommend import Option
 from inferry.planner.sizing import Physics
 from inferry.planner.wish import Wish
@@ -28,22 +30,24 @@ def curve_svg(arch: Architecture, option: Option, wish: Wish, physics: Physics) 
     """The text of an SVG file. The load is of all replicas together."""
     sized = option.sized
     curve = _curve(arch, option, wish, physics)
-    planned = sized.load.concurrency
-    if planned is None:
-        planned = sized.at_load.running
-    planned *= sized.replicas
+    planned = (sized.load.requests_per_s or sized.load.concurrency or 0) * sized.replicas
+    unit = "requests at once" if sized.load.requests_per_s is None else "requests per second"
+    x_name = f"{unit}, all replicas together"
+    share = wish.slo.percentile
     plots = (
         _plot(
-            "First token (TTFT)",
-            [(load, found.ttft_ms) for load, found in curve],
+            f"First token (TTFT), {share:.0%} have it by",
+            [(load, ttft_quantile(found, share)) for load, found in curve],
             wish.slo.ttft_ms,
-            (planned, sized.at_load.ttft_ms),
+            (planned, ttft_quantile(sized.at_load, share)),
+            x_name,
         ),
         _plot(
             "Each further token (ITL)",
             [(load, found.itl_ms) for load, found in curve],
             wish.slo.itl_ms,
             (planned, sized.at_load.itl_ms),
+            x_name,
         ),
     )
     title = (
@@ -61,11 +65,20 @@ def curve_svg(arch: Architecture, option: Option, wish: Wish, physics: Physics) 
 def _curve(
     arch: Architecture, option: Option, wish: Wish, physics: Physics
 ) -> list[tuple[float, Performance]]:
-    """(requests at once over all replicas, one replica's figures)."""
+    """(load of all replicas, one replica's figures), up to where its queue would grow."""
     sized = option.sized
+    device = sized.candidate.hardware.device
+    if sized.load.requests_per_s is not None:
+        top = max(BEYOND * sized.capacity.requests_per_s, sized.load.requests_per_s)
+        rates = (top * number / POINTS for number in range(1, POINTS + 1))
+        found = [
+            (rate * sized.replicas, physics.speed(arch, device, sized.setup, wish.at_rate(rate)))
+            for rate in rates
+        ]
+        served = [each for each in found if math.isfinite(each[1].ttft_ms.value)]
+        return served or [(0.0, physics.speed(arch, device, sized.setup, wish.at_once(1)))]
     most = max(BEYOND * sized.capacity.concurrency, sized.load.concurrency or 0, sized.at_load.running, 8)
     steps = sorted({max(round(most * number / POINTS), 1) for number in range(1, POINTS + 1)} | {1})
-    device = sized.candidate.hardware.device
     return [
         (each * sized.replicas, physics.speed(arch, device, sized.setup, wish.at_once(each)))
         for each in steps
@@ -73,7 +86,11 @@ def _curve(
 
 
 def _plot(
-    title: str, curve: list[tuple[float, Interval]], limit_ms: float | None, plan: tuple[float, Interval]
+    title: str,
+    curve: list[tuple[float, Interval]],
+    limit_ms: float | None,
+    plan: tuple[float, Interval],
+    x_name: str,
 ) -> Plot:
     def line(name: str, points: list[Point], style: int) -> Line:
         return Line(name=name, points=tuple(points), style=style)
@@ -84,24 +101,27 @@ def _plot(
     return Plot(
         title=title,
         meaning="",
-        x_name="requests at once, all replicas together",
-        x=linear_axis(curve[-1][0], "number"),
+        x_name=x_name,
+        x=linear_axis(max(curve[-1][0], plan[0]), "number"),
         y=axis_for(drawn_values, "ms", log=False),
         lines=(
             line("predicted", [(load, interval.value) for load, interval in curve], 0),
             line("upper end of its range", [(load, interval.high) for load, interval in curve], 2),
             line("lower end", [(load, interval.low) for load, interval in curve], 2),
         ),
-        marks=(
-            Marks(
-                name=f"this plan, {amount_text(plan[1].value, 'ms')}",
-                points=((plan[0], plan[1].value),),
-                shape="ring",
-            ),
-        ),
+        marks=_mark(plan),
         rules=rules,
         note=note,
     )
+
+
+def _mark(plan: tuple[float, Interval]) -> tuple[Marks, ...]:
+    """Where the plan is; nowhere, where its queue grows."""
+    load, interval = plan
+    if not math.isfinite(interval.value):
+        return ()
+    name = f"this plan, {amount_text(interval.value, 'ms')}"
+    return (Marks(name=name, points=((load, interval.value),), shape="ring"),)
 
 
 def _page(title: str, subtitle: str, plots: tuple[Plot, ...]) -> str:
