@@ -7,6 +7,7 @@ of it are left out too. A plain roofline stands beside it. Called by `benchmarks
 from __future__ import annotations
 
 import math
+import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from inferry.planner.speed_facts import SpeedConstants, groups_of
 
 TARGETS = {"TPOT": 15.0, "output tokens/s": 15.0, "TTFT": 25.0}
 """Of the median error in percent."""
+DRAWS, SEED = 300, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,10 @@ def score(path: Path) -> Scores:
         name = f"{quantity.name}, median of the {len(by_model)} models' medians"
         rows = sum(len(errors) for errors in by_model.values())
         figures.append(Figure(name, median([median(errors) for errors in by_model.values()]), "%", rows))
+        low, high = drawn_anew(list(by_model.values()))
+        name = f"{quantity.name}, median error of other models drawn from these"
+        figures.append(Figure(f"{name}, 5th percentile", low, "%", rows))
+        figures.append(Figure(f"{name}, 95th percentile", high, "%", rows))
     elsewhere = _without_family(samples, runs)
     for quantity in QUANTITIES:
         name = f"{quantity.name}, median error without the model and the family of GPUs"
@@ -118,6 +124,16 @@ def _errors_by_model(
         if truth := quantity.measured(run):
             errors[run.base].append(100 * abs(quantity.predicted(performance).value / truth - 1))
     return errors
+
+
+def drawn_anew(errors: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """The 5th and 95th percentile of the median error if as many models were drawn again from these (bootstrap by model):
+    what another set of models may bring."""
+    draw = random.Random(SEED)
+    medians = []
+    for _ in range(DRAWS):
+        medians.append(median([each for own in draw.choices(errors, k=len(errors)) for each in own]))
+    return quantile(medians, 0.05), quantile(medians, 0.95)
 
 
 def _figures(

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.planner_fit import FACTS, bounds, fit_text
 from benchmarks.planner_ranking import spearman
 from benchmarks.planner_runs import NotEnoughFacts, parallelism, read_run, read_runs
+from benchmarks.planner_throughput import drawn_anew
 
 ROW = {
     "id": "x1", "grade": "A", "source": "", "engine": "vllm", "engine_version": "0.12.0", "model": "Qwen/Qwen3-32B",
@@ -75,6 +76,12 @@ def test_ranges_hold_a_left_out_model() -> None:
     found = bounds(values)
     assert found.low <= 0.9
     assert found.high >= 1.1
+
+
+def test_models_drawn_anew_show_what_rests_on_one_model() -> None:
+    """Models alike: nothing to draw; one model in three that is far off: it is drawn twice or more in a quarter of cases."""
+    assert drawn_anew([[10.0], [10.0], [10.0]]) == (10.0, 10.0)
+    assert drawn_anew([[10.0], [10.0], [90.0]]) == (10.0, 90.0)
 
 
 def test_clients_of_a_closed_loop_are_all_admitted() -> None:
