@@ -230,7 +230,7 @@ def reduce_ms(model: StepModel, tokens: float) -> float:
     if ways == 1:  # CPUs and Apple chips have no link
         return 0.0
     moved = 2 * model.matrices.layers * tokens / model.ranks * model.arch.hidden * 2.0 * 2 * (ways - 1) / ways
-    return 1e3 * moved / model.device.link_bytes_per_s
+    return 1e3 * moved / model.device.link_rate(ways)
 
 
 _PASSES_PER_LAYER = 10
