@@ -127,6 +127,7 @@ def size(arch: Architecture, candidate: Candidate, wish: Wish, physics: Physics)
     strain_of(replicas)
     found, worst = looked[replicas]
     load = share(replicas)
+    capacity = _at_least(capacity, load, found, worst)
     setup = _with_fewer_sequences(held, max(capacity.concurrency, _places(found, load)))
     return Sized(
         candidate,
@@ -203,6 +204,17 @@ def _capacity(setup: Setup, wish: Wish, look: Callable[[Load], tuple[Performance
     served, _ = look(wish.at_rate(FLOOD))
     most = served.requests_per_s.value
     return capacity_of(lambda rate: look(wish.at_rate(rate)), most, whole=False) if most > 0 else NO_CAPACITY
+
+
+def _at_least(capacity: Capacity, load: Load, found: Performance, worst: float) -> Capacity:
+    """The search for a capacity ends a little below it: a load that keeps the SLO is within it."""
+    over = (load.concurrency or 0) > capacity.concurrency
+    if load.requests_per_s is not None:
+        over = load.requests_per_s > capacity.requests_per_s
+    if worst > 1 or not over:
+        return capacity
+    at_once = max(math.floor(load.concurrency or found.running), 1)
+    return Capacity(at_once, found.requests_per_s.value, found.output_tokens_per_s.value)
 
 
 def _most_replicas(

@@ -229,3 +229,12 @@ def test_no_plan_for_more_than_the_model_was_made_for(wish: Wish, told: str) -> 
     with pytest.raises(ConfigError, match=told):
         recommend(ARCH, [Hardware(device("any"))], wish, PHYSICS)
     assert wish.context_for(0) >= wish.input_tokens + wish.output_tokens
+
+
+def test_what_keeps_the_slo_is_within_the_capacity() -> None:
+    """Requests per second that use their bound to nearly the full are never more than what is said to be carried."""
+    for tenths in range(20, 60):
+        wish = replace(WISH, users=None, requests_per_s=tenths / 10)
+        sized = best_of(recommend(ARCH, [Hardware(device("one"))], wish, PHYSICS)).sized
+        assert sized.keeps_slo
+        assert sized.utilisation <= 1
