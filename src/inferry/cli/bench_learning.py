@@ -10,11 +10,11 @@ from inferry.admin.run_record import running
 from inferry.bench.plan import Closed, Synthetic
 from inferry.bench.report import Report, ReportedRun
 from inferry.cli.bench_target import Asked
-from inferry.cli.calibrate_machine import fingerprint
-from inferry.cli.launch_foresight import Foreseer
+from inferry.cli.launch_foresight import foreseer_here
 from inferry.cli.weights import models_here
 from inferry.core.clock import SystemClock
 from inferry.core.config_file import load_file
+from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import ConfigError
 from inferry.core.home import inferry_home
 from inferry.engines.registry import adapter_for
@@ -29,8 +29,8 @@ NOT_TAUGHT = "Nothing was noted for the planner: "
 def teach(report: Report, asked: Asked) -> str:
     """What was noted, in words, or why nothing was. Never an error: the bench itself went well."""
     try:
-        plan = _plan(asked)
-        found = Foreseer(inferry_home(os.environ), fingerprint()).foresee(plan)
+        plan, config = _plan(asked)
+        found = foreseer_here(inferry_home(os.environ), config).foresee(plan)
     except ConfigError as error:
         return f"{NOT_TAUGHT}{error.message}"
     if found is None:
@@ -42,7 +42,7 @@ def teach(report: Report, asked: Asked) -> str:
     return "\n".join(["Noted for the planner (inferry calibrate --show):", *lines])
 
 
-def _plan(asked: Asked) -> DeploymentPlan:
+def _plan(asked: Asked) -> tuple[DeploymentPlan, DeploymentFile]:
     name = asked.deployment
     if asked.socket is None or name is None:
         raise ConfigError("this server is not run by an Inferry of this machine.")
@@ -55,7 +55,7 @@ def _plan(asked: Asked) -> DeploymentPlan:
     if deployment is None:
         raise ConfigError(f"'{name}' is no longer in {record.file}.")
     path = models_here(config, home).get(name)
-    return DeploymentPlan(name, deployment, adapter_for(name, deployment), path)
+    return DeploymentPlan(name, deployment, adapter_for(name, deployment), path), config
 
 
 def _note(run: ReportedRun, found: Foresight, replicas: int) -> str | None:

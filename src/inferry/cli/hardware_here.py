@@ -1,7 +1,7 @@
 """This machine as devices that the planner can use: its GPUs as the catalog knows them, and its CPU.
 
-What `inferry calibrate` measured here comes before the maker's figures; a CPU that was not measured is estimated, and its
-source says so.
+What `inferry calibrate` measured of the CPU here comes before what is estimated of it; a CPU that was not measured says so
+in its source.
 """
 
 from __future__ import annotations
@@ -57,27 +57,28 @@ def device_list(machine: MachineHere, own: Iterable[Device] = ()) -> list[Device
     """One per GPU that is known, in the driver's order, then the CPU, or the Apple chip. `own`: users' devices, which
     come before the catalog's. GPUs that nobody knows are left out: see `unknown_gpus`."""
     known = (*own, *known_devices())
-    found = [gpu_device(gpu, known, machine.calibration) for gpu in machine.gpus.gpus]
+    found = [gpu_device(gpu, known) for gpu in machine.gpus.gpus]
     return [device for device in found if device is not None] + [cpu_device(machine, known)]
 
 
 def unknown_gpus(machine: MachineHere, own: Iterable[Device] = ()) -> list[str]:
     """Names of those that can't be planned for until somebody describes them under `facts.devices`."""
     known = (*own, *known_devices())
-    return [gpu.name for gpu in machine.gpus.gpus if gpu_device(gpu, known, machine.calibration) is None]
+    return [gpu.name for gpu in machine.gpus.gpus if gpu_device(gpu, known) is None]
 
 
-def gpu_device(gpu: GpuHere, known: Collection[Device], calibration: Calibration | None) -> Device | None:
-    """As the catalog has it, with this card's own memory and, where it was measured, its own rates."""
+def gpu_device(gpu: GpuHere, known: Collection[Device]) -> Device | None:
+    """As the catalog has it, with this card's own memory.
+
+    Not with the rates that 'inferry calibrate' measured: the constants of performance.json were fitted on makers' peaks,
+    and have in them how much of a peak a card reaches.
+    """
     size_gib = round(gpu.memory_bytes / GIB)
     # One name may be two cards: an RTX 4060 Ti has 8 or 16 GB, and its driver does not say which in its name.
     device = look_up(f"{gpu.name} {size_gib}GB", known) or look_up(gpu.name, known)
     if device is None:
         return None
-    if gpu.memory_bytes:
-        device = _with_own_memory(device, gpu)
-    rates = None if calibration is None else calibration.gpus.get(gpu.name)
-    return device if rates is None or calibration is None else _measured(device, rates, calibration)
+    return _with_own_memory(device, gpu) if gpu.memory_bytes else device
 
 
 def _with_own_memory(device: Device, gpu: GpuHere) -> Device:
@@ -145,9 +146,7 @@ def is_measured(device: Device) -> bool:
 
 def _measured(device: Device, rates: Rates, calibration: Calibration) -> Device:
     when = utc_text(calibration.wall_s)[:10]
-    said = f"measured by 'inferry calibrate' on {when}"
-    source = said if device.name == CPU_NAME else f"{device.source}; rates {said}"
-    return replace(measured_device(device, rates), source=source)
+    return replace(measured_device(device, rates), source=f"measured by 'inferry calibrate' on {when}")
 
 
 def _estimated_flops(cpu: CpuHere) -> dict[ComputeType, float]:

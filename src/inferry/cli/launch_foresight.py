@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
 
 from inferry.cli.calibrate_machine import fingerprint
+from inferry.cli.hardware_gpus import read_gpus
+from inferry.cli.hardware_here import gpu_device
+from inferry.cli.launch_setup import setup_of
 from inferry.cli.local_model import LocalModel, read_local_model
 from inferry.cli.serving import Serving
 from inferry.core.clock import Clock
-from inferry.core.deployment import Deployment
+from inferry.core.deployment import Deployment, DeploymentFile
 from inferry.core.errors import ConfigError
 from inferry.core.local_engines import LlamaCppDeployment
 from inferry.core.server_engines import VllmDeployment
@@ -20,17 +22,19 @@ from inferry.fleet.fleet import Fleet
 from inferry.fleet.launch_journal import read_launches
 from inferry.fleet.launch_notes import Foresight, LaunchNotes
 from inferry.fleet.plan import DeploymentPlan
-from inferry.planner.answers import Performance
+from inferry.planner.answers import MemoryPlan, Performance
 from inferry.planner.calibration import Fingerprint
+from inferry.planner.device import Device
 from inferry.planner.facts.device_catalog import known_devices, look_up
+from inferry.planner.facts.own_facts import own_device
 from inferry.planner.host_memory import host_memory_bytes
 from inferry.planner.host_speed import host_model, predict_on_host
-from inferry.planner.learned_physics import family_of
-from inferry.planner.learning import Subject, learn
+from inferry.planner.learned_physics import corrected_memory, family_of
+from inferry.planner.learning import REST, Subject, learn
 from inferry.planner.load import Load
 from inferry.planner.memory import plan_memory
 from inferry.planner.performance import predict
-from inferry.planner.setup import EngineName, KvFormat, Setup
+from inferry.planner.start_time import start_rate
 from inferry.runtime.process_memory import memory_by_group
 
 
@@ -41,6 +45,9 @@ class _Said:
     device: str
     predicted: Mapping[str, float]
     speed: Callable[[Load], Mapping[str, float]]
+    weights: str
+    memory: MemoryPlan | None = None
+    """None: on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,8 @@ class Foreseer:
 
     home: Path
     host: Fingerprint
+    gpus: tuple[Device | None, ...] = ()
+    """As plans for this machine have them, in the driver's order; empty: by the names in `host`."""
 
     def foresee(self, plan: DeploymentPlan) -> Foresight | None:
         """None for engines, models and devices that the planner knows nothing of. Reads files; call it in a thread.
@@ -65,17 +74,28 @@ class Foreseer:
         if said is None:
             return None
         name, version = _name(plan, model), getattr(plan.deployment, "version", None)
-        subject = Subject(_engine(plan.deployment), said.device, name, family_of(name), version, model.format)
-        learned = learn(read_launches(self.home), subject)
+        engine, launches = _engine(plan.deployment), read_launches(self.home)
+        setup = None if said.memory is None else said.memory.setup
+        learned = learn(
+            launches, Subject(engine, said.device, name, family_of(name), version, said.weights, setup)
+        )
+        expected = {key: value * learned.factor(key) for key, value in said.predicted.items()}
+        if said.memory is not None:
+            expected = _sizes(corrected_memory(said.memory, learned))
+        if rate := start_rate(launches, engine, said.device, name):
+            expected["start_s"] = rate.start_s(model.weights_bytes)
         return Foresight(
-            engine=subject.engine,
+            engine=engine,
             device=said.device,
             model=name,
-            family=subject.family,
-            weights=model.format,
+            family=family_of(name),
+            weights=said.weights,
             engine_version=version,
-            predicted=said.predicted,
-            expected={key: value * learned.factor(key) for key, value in said.predicted.items()},
+            setup=setup,
+            kv_bytes=0.0 if said.memory is None else float(max(said.memory.kv, 0)),
+            copies=1 if setup is None else setup.data_parallel,
+            predicted={**said.predicted, "loaded_bytes": float(model.weights_bytes)},
+            expected=expected,
             speed=said.speed,
         )
 
@@ -112,52 +132,48 @@ class Foreseer:
             shape = host_model(model.arch, model.weights_bytes)
             return _figures(predict_on_host(shape, known.speed, load, slots=slots))
 
-        return _Said(self.host.cpu, predicted, speed)
+        return _Said(self.host.cpu, predicted, speed, model.format)
 
     def _on_gpu(self, plan: DeploymentPlan, model: LocalModel) -> _Said | None:
-        setup = setup_of(plan.deployment, model)
-        device = look_up(self.host.gpus[0], known_devices()) if self.host.gpus else None
+        setup, device = setup_of(plan.deployment, model.arch), self._device(plan.deployment)
         if setup is None or device is None:
             return None
         memory = plan_memory(model.arch, device, setup)
-        predicted = {"weights_bytes": float(memory.weights), "kv_tokens": float(memory.kv_tokens)}
 
         def speed(load: Load) -> Mapping[str, float]:
             return _figures(predict(model.arch, device, setup, load))
 
-        return _Said(device.name, predicted, speed)
+        return _Said(device.name, _sizes(memory), speed, setup.weights, memory)
+
+    def _device(self, deployment: Deployment) -> Device | None:
+        """That which its GPUs are; None where they differ, or nobody knows them."""
+        found = self.gpus or tuple(look_up(name, known_devices()) for name in self.host.gpus)
+        chosen = getattr(deployment, "gpus", None) or range(len(found))
+        kinds = [found[index] for index in chosen if index < len(found)]
+        return kinds[0] if kinds and all(each == kinds[0] for each in kinds) else None
 
 
-def setup_of(deployment: Deployment, model: LocalModel) -> Setup | None:
-    """A deployment in the planner's words; None for engines that it has no memory model of."""
-    engine = _engine(deployment)
-    if engine not in ("vllm", "sglang", "tensorrt_llm"):
-        return None
-    kv = getattr(deployment, "kv_cache_dtype", None)
-    return Setup(
-        cast(EngineName, engine),
-        getattr(deployment, "version", None),
-        weights=model.arch.native_format,
-        kv=cast(KvFormat, kv) if kv in get_args(KvFormat) else "bf16",
-        tensor_parallel=getattr(deployment, "tensor_parallel", 1),
-        pipeline_parallel=getattr(deployment, "pipeline_parallel", 1),
-        data_parallel=getattr(deployment, "data_parallel", None) or 1,
-        memory_fraction=getattr(deployment, "memory_fraction", None),
-        max_model_tokens=getattr(deployment, "context_tokens", None),
-        max_sequences=getattr(deployment, "parallel", None),
-        max_batched_tokens=getattr(deployment, "batched_tokens", None),
-        chunked_prefill=getattr(deployment, "chunked_prefill", None),
-    )
+def foreseer_here(home: Path, config: DeploymentFile) -> Foreseer:
+    """With this machine's GPUs as `inferry plan --here` takes them. Takes seconds: nvidia-smi tells who it is."""
+    own = (own_device(name, told) for name, told in config.facts.devices.items())
+    known = (*own, *known_devices())
+    gpus = tuple(gpu_device(each, known) for each in read_gpus().gpus)
+    return Foreseer(home, fingerprint(), gpus)
 
 
 def launch_notes(fleet: Fleet, serving: Callable[[], Serving], home: Path, clock: Clock) -> LaunchNotes:
     """The fleet's notes, on this machine."""
 
     def foresee(plan: DeploymentPlan) -> Foresight | None:
-        # Who this machine is, nvidia-smi tells within seconds: not before something is to be noted.
-        return Foreseer(home, fingerprint()).foresee(plan)
+        # Not before something is to be noted.
+        return foreseer_here(home, serving().config).foresee(plan)
 
     return LaunchNotes(fleet.readings, lambda: serving().plans, foresee, memory_by_group, home, clock)
+
+
+def _sizes(memory: MemoryPlan) -> dict[str, float]:
+    found = {"weights_bytes": float(memory.weights), "kv_tokens": float(memory.kv_tokens)}
+    return found | {REST: float(memory.budget - memory.kv)} if memory.kv > 0 else found
 
 
 def _figures(said: Performance) -> dict[str, float]:

@@ -13,7 +13,10 @@ from inferry.planner.architecture import Architecture
 from inferry.planner.learned_physics import learned_physics, subject_of
 from inferry.planner.learning import Launch, learn
 from inferry.planner.recommend import Option
+from inferry.planner.setup import Setup
 from inferry.planner.sizing import Physics
+from inferry.planner.start_time import StartRate, start_rate
+from inferry.planner.weights import weight_bytes
 
 _WORDS = {
     "weights_bytes": ("weights", 1 / 1024**3, "GiB"),
@@ -37,11 +40,12 @@ def learned_json(arch: Architecture, best: Option, launches: Sequence[Launch]) -
     sized = best.sized
     device, setup = sized.candidate.hardware.device, sized.setup
     found = learn(launches, subject_of(arch, device, setup)).by_quantity
-    if not found:
+    rate = start_rate(launches, setup.engine, device.name, arch.name)
+    if not found and rate is None:
         return []
     plain, learned = shipped_physics(), learned_physics(shipped_physics(), launches)
     before, after = (_figures(physics, arch, best) for physics in (plain, learned))
-    return [
+    entries: list[dict[str, Any]] = [
         {
             "figure": name,
             "without": before[name],
@@ -54,6 +58,27 @@ def learned_json(arch: Architecture, best: Option, launches: Sequence[Launch]) -
         for name, each in found.items()
         if name in before and math.isfinite(before[name]) and math.isfinite(after[name])
     ]
+    return entries if rate is None else [*entries, _start(rate, _loaded_bytes(arch, best))]
+
+
+def _loaded_bytes(arch: Architecture, best: Option) -> int:
+    """Of a replica's files; weights that are quantized while loading are read as they are stored."""
+    sized = best.sized
+    weights = arch.native_format if sized.candidate.source.at_load else sized.setup.weights
+    return weight_bytes(arch, Setup(sized.setup.engine, weights=weights))
+
+
+def _start(rate: StartRate, loaded_bytes: int) -> dict[str, Any]:
+    """Facts alone say nothing of it."""
+    return {
+        "figure": "start_s",
+        "without": None,
+        "with": rate.start_s(loaded_bytes),
+        "launches": rate.launches if rate.own else 0,
+        "other_models": 0 if rate.own else rate.models,
+        "error_without": None,
+        "error_with": None,
+    }
 
 
 def learned_text(arch: Architecture, best: Option, launches: Sequence[Launch]) -> str:
@@ -77,12 +102,18 @@ def _figures(physics: Physics, arch: Architecture, best: Option) -> dict[str, fl
 
 
 def learned_line(entry: Mapping[str, Any]) -> str:
+    if entry["figure"] == "start_s":
+        own, others = entry["launches"], entry["other_models"]
+        whose = f"{own} launch{'' if own == 1 else 'es'} of it"
+        if not own:
+            whose = f"starts of {others} other model{'' if others == 1 else 's'}"
+        return f"  start: {_number(entry['with'])} s, by {whose}"
     title, unit, unit_name = _WORDS[entry["figure"]]
     without, corrected = (_number(entry[each] * unit) for each in ("without", "with"))
     said = f"  {title}: {without} {unit_name} by facts alone, {corrected} with "
     said += f"{entry['launches']} launch{'' if entry['launches'] == 1 else 'es'} of it"
     if entry["other_models"]:
-        said += f" and {entry['other_models']} other models"
+        said += f" and {entry['other_models']} other model{'' if entry['other_models'] == 1 else 's'}"
     if entry["error_without"] is not None:
         said += f"; facts alone were off by {entry['error_without']:.0%}"
     if entry["error_with"] is not None:

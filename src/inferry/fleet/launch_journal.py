@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +21,12 @@ from inferry.planner.learning import Launch
 FOLDER, NAME = "learned", "launches.jsonl"
 BYTES_MAX = 1024 * 1024
 """Some 2,000 launches."""
+LOCK_TRIES, LOCK_PAUSE_S = 40, 0.05
+"""Others hold the lock for some ms; one that hangs must not take this one with it."""
 
 
 def append_launch(home: Path, launch: Launch, bytes_max: int = BYTES_MAX) -> None:
-    """Raises OSError. May block for a few ms."""
+    """Raises OSError. May block for a few ms; up to 2 s where another process holds the lock, then BlockingIOError."""
     folder = home / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / "lock"):
@@ -61,11 +64,14 @@ def read_launches(home: Path) -> list[Launch]:
 
 
 def forget_launches(home: Path) -> int:
-    """How many there were."""
-    count = len(read_launches(home))
+    """How many there were. Raises ConfigError where they can't be removed."""
     path = home / FOLDER / NAME
+    if not path.parent.exists():
+        return 0
     try:
-        path.unlink(missing_ok=True)
+        with _locked(path.parent / "lock"):
+            count = len(read_launches(home))
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"{path}: can't be removed: {error.strerror or error}") from error
     return count
@@ -74,13 +80,22 @@ def forget_launches(home: Path) -> int:
 def _keep_newer_half(path: Path) -> None:
     lines = path.read_bytes().splitlines(keepends=True)
     beside = path.with_name(f"{path.name}.new")
-    beside.write_bytes(b"".join(lines[len(lines) // 2 :]))
+    beside.unlink(missing_ok=True)  # left by one that was killed here
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+        file.write(b"".join(lines[len(lines) // 2 :]))
     beside.replace(path)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Held by one process at a time; the kernel lets go of it when its holder dies."""
-    with path.open("ab") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    """Held by one process at a time; the kernel lets go of it when its holder dies. Raises BlockingIOError."""
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b") as handle:
+        for tries_left in reversed(range(LOCK_TRIES)):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not tries_left:
+                    raise
+                threading.Event().wait(LOCK_PAUSE_S)
         yield

@@ -98,7 +98,7 @@ def warnings_of(calibration: Calibration) -> list[str]:
 
 
 def measured_device(device: Device, rates: Rates) -> Device:
-    """The catalog's device with what was measured on this one. Types that were not measured keep the maker's figure."""
+    """With what was measured on this one in place of what was estimated; types that were not measured keep that."""
     known: dict[ComputeType, float] = {
         each: rates.flops_per_s[each].value if each in rates.flops_per_s else peak
         for each, peak in device.flops_per_s.items()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from .answers import Interval, MemoryPlan, Performance
 from .architecture import Architecture
 from .device import Device
-from .learning import NOTHING_LEARNED, Corrections, Launch, Subject, learn
+from .learning import REST, Corrections, Launch, Subject, learn
 from .load import Load
 from .setup import Setup
 from .sizing import Physics
@@ -17,7 +17,7 @@ from .sizing import Physics
 def subject_of(arch: Architecture, device: Device, setup: Setup) -> Subject:
     """Under which name launches of it are kept."""
     return Subject(
-        setup.engine, device.name, arch.name, family_of(arch.name), setup.engine_version, setup.weights
+        setup.engine, device.name, arch.name, family_of(arch.name), setup.engine_version, setup.weights, setup
     )
 
 
@@ -50,24 +50,30 @@ def learned_physics(plain: Physics, launches: Sequence[Launch]) -> Physics:
 
 
 def corrected_memory(plan: MemoryPlan, learned: Corrections) -> MemoryPlan:
-    """Weights as they were measured, at the cost of the cache; then the cache as it was. Where nothing fits, as it is."""
-    if learned is NOTHING_LEARNED or not learned.by_quantity:
+    """Weights as they were measured, and what isn't KV cache larger or smaller by the bytes that were learned: the parts
+    add up to the same as before, so that the cache gets what the others leave. Where nothing fits, as it is."""
+    known = learned.by_quantity
+    if not ({"weights_bytes", REST} & set(known)) or plan.kv <= 0:
         return plan
     weights = round(plan.weights * learned.factor("weights_bytes"))
-    if "kv_tokens" in learned.by_quantity and plan.kv > 0:
-        factor = learned.factor("kv_tokens")
-        return replace(
-            plan, weights=weights, kv=round(plan.kv * factor), kv_tokens=round(plan.kv_tokens * factor)
-        )
-    left = plan.kv - (weights - plan.weights)
-    tokens = round(plan.kv_tokens * left / plan.kv) if plan.kv > 0 else plan.kv_tokens
-    return replace(plan, weights=weights, kv=left, kv_tokens=max(tokens, 0))
+    heavier = weights - plan.weights
+    # Lighter weights alone leave no more for the cache: that is told by launches of the same setup.
+    rest = round(known[REST].difference) if REST in known else max(heavier, 0)
+    runtime = max(plan.runtime + rest - heavier, 0)
+    kv = max(plan.kv - heavier - (runtime - plan.runtime), 0)
+    return replace(
+        plan, weights=weights, runtime=runtime, kv=kv, kv_tokens=int(plan.kv_tokens * kv / plan.kv)
+    )
 
 
 def corrected_speed(found: Performance, learned: Corrections) -> Performance:
-    """Times and rates by what was measured of them; a rate that nobody measured follows the time between tokens."""
-    itl = learned.factor("itl_ms")
-    rate = learned.factor("output_tokens_per_s") if "output_tokens_per_s" in learned.by_quantity else 1 / itl
+    """Times and rates by what was measured of them. Of the rate and the time between tokens, one that nobody measured
+    follows the other."""
+    itl, rate = learned.factor("itl_ms"), learned.factor("output_tokens_per_s")
+    if "output_tokens_per_s" not in learned.by_quantity:
+        rate = 1 / itl
+    elif "itl_ms" not in learned.by_quantity:
+        itl = 1 / rate
     if found.limited_by == "arrivals":
         rate = 1.0  # as many as arrive, however long each takes
     return replace(

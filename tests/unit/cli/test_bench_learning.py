@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,8 +37,9 @@ def closed(verdict: Any = "valid", arrivals: Any = None) -> ReportedRun:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the deployment is one that the planner foresees."""
     monkeypatch.setenv("INFERRY_HOME", str(tmp_path))
-    monkeypatch.setattr(bench_learning, "_plan", lambda asked: None)
-    monkeypatch.setattr("inferry.cli.launch_foresight.Foreseer.foresee", lambda self, plan: FORESIGHT)
+    monkeypatch.setattr(bench_learning, "_plan", lambda asked: (None, None))
+    foreseer = SimpleNamespace(foresee=lambda plan: FORESIGHT)
+    monkeypatch.setattr(bench_learning, "foreseer_here", lambda home, config: foreseer)
     return tmp_path
 
 

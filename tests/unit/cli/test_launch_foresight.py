@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from inferry.cli.launch_foresight import Foreseer, setup_of
+from inferry.cli.launch_foresight import Foreseer
+from inferry.cli.launch_setup import setup_of
 from inferry.cli.local_model import read_local_model
 from inferry.core.deployment import DeploymentFile
 from inferry.engines.registry import adapter_for
@@ -55,11 +56,17 @@ def test_a_gpu_launch_is_foreseen_as_planned(folder: Path) -> None:
     found = Foreseer(folder, GPU).foresee(asked)
     assert found is not None
     model = read_local_model(folder)
-    setup = setup_of(asked.deployment, model)
+    setup = setup_of(asked.deployment, model.arch)
     assert setup is not None
     memory = plan_memory(model.arch, find_device("h100-80g"), setup)
     assert (setup.memory_fraction, setup.max_model_tokens) == (0.5, 256)
-    assert found.predicted == {"weights_bytes": memory.weights, "kv_tokens": memory.kv_tokens}
+    assert found.predicted == {
+        "weights_bytes": memory.weights,
+        "kv_tokens": memory.kv_tokens,
+        "rest_bytes": memory.budget - memory.kv,
+        "loaded_bytes": WEIGHTS_BYTES,
+    }
+    assert (found.setup, found.weights) == (setup, "bf16")
     assert (found.device, found.model, found.family) == ("h100-80g", "org/Llama-Tiny", "llama")
     at_one, at_eight = (found.speed(Load(256, 128, concurrency=at_once)) for at_once in (1, 8))
     assert 0 < at_one["itl_ms"] <= at_eight["itl_ms"]
@@ -69,11 +76,14 @@ def test_a_cpu_launch_is_foreseen_by_its_kv_space(folder: Path) -> None:
     """vLLM on a CPU: weights, the cache that it is told to take, and the program; no speed before a calibration."""
     found = Foreseer(folder, CPU).foresee(plan(folder, env={"VLLM_CPU_KVCACHE_SPACE": "2"}))
     assert found is not None
-    assert found.predicted == {"memory_bytes": WEIGHTS_BYTES + 2 * 1024**3 + VLLM_CPU_BASE_BYTES}
+    assert found.predicted == {
+        "memory_bytes": WEIGHTS_BYTES + 2 * 1024**3 + VLLM_CPU_BASE_BYTES,
+        "loaded_bytes": WEIGHTS_BYTES,
+    }
     assert found.speed(Load(128, 128, concurrency=1)) == {}
     unset = Foreseer(folder, CPU).foresee(plan(folder))
     assert unset is not None
-    assert unset.predicted == {}
+    assert set(unset.predicted) == {"loaded_bytes"}
 
 
 def test_a_calibration_and_launches_are_used(folder: Path, tmp_path: Path) -> None:
@@ -88,13 +98,14 @@ def test_a_calibration_and_launches_are_used(folder: Path, tmp_path: Path) -> No
         tmp_path,
         Launch(
             wall_s=1e9, engine="vllm", device="EPYC", model="llama-tiny", family="llama", weights="bf16",
-            predicted={"memory_bytes": 1e9}, measured={"memory_bytes": 1.2e9},
+            predicted={"memory_bytes": 1e9, "loaded_bytes": 1000.0}, measured={"memory_bytes": 1.2e9, "start_s": 3.0},
         ),
     )  # fmt: skip
     found = Foreseer(tmp_path, CPU).foresee(plan(folder, env={"VLLM_CPU_KVCACHE_SPACE": "1"}))
     assert found is not None
     assert found.predicted["memory_bytes"] == WEIGHTS_BYTES + 1024**3 + 1_000_000
-    assert found.expected["memory_bytes"] == pytest.approx(1.157 * found.predicted["memory_bytes"], rel=0.01)
+    assert found.expected["memory_bytes"] == pytest.approx(1.18 * found.predicted["memory_bytes"], rel=0.01)
+    assert found.expected["start_s"] == WEIGHTS_BYTES / (1000.0 / 3.0)
     assert set(found.speed(Load(128, 128, concurrency=1))) == {"ttft_ms", "itl_ms", "output_tokens_per_s"}
 
 

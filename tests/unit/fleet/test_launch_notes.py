@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from inferry.core.deployment import DeploymentFile
+from inferry.core.errors import ConfigError
 from inferry.core.replica import ReplicaLoad, ReplicaState, ReplicaView
 from inferry.engines.registry import adapter_for
 from inferry.fleet import launch_journal
@@ -65,7 +68,7 @@ class World:
 
 FORESIGHT = Foresight(
     "llamacpp", "EPYC", "smol", predicted={"memory_bytes": 400.0, "kv_tokens": 8192.0}, expected={"memory_bytes": 450.0},
-    speed=lambda load: {"itl_ms": 10.0 * (load.concurrency or 0) + load.input_tokens / 128, "ttft_ms": 9.0},
+    speed=lambda load: {"output_tokens_per_s": 10 * (load.concurrency or 0) + load.input_tokens / 128, "ttft_ms": 9.0},
 )  # fmt: skip
 
 
@@ -83,14 +86,39 @@ async def test_a_start_is_noted_once(tmp_path: Path) -> None:
 
 
 async def test_its_speed_is_noted_when_it_was_busy_for_long(tmp_path: Path) -> None:
-    """Half a minute of two requests at once, 20 tokens/s: 100 ms between tokens, beside what was predicted for two."""
+    """A minute of two requests at once, 20 tokens/s beside what was predicted for two; not the time between tokens, which
+    counters don't tell from that of prompts."""
     world = World(tmp_path, FORESIGHT)
     tokens = 0
-    for _ in range(9):
+    for _ in range(16):
         noted = await world.look(view(tokens=tokens), running=2)
         tokens += 100
-    assert [each.measured for each in noted[1:]] == [{"itl_ms": 100.0, "output_tokens_per_s": 20.0}]
-    assert noted[1].predicted["itl_ms"] == pytest.approx(22.0)
+    assert [each.measured for each in noted[1:]] == [{"output_tokens_per_s": 20.0}]
+    assert noted[1].predicted == {"output_tokens_per_s": pytest.approx(22.0)}
+
+
+async def test_a_look_without_company_begins_anew(tmp_path: Path) -> None:
+    """Requests that come and go between looks say nothing certain of how many there were: no speed is noted."""
+    world = World(tmp_path, FORESIGHT)
+    for number in range(40):
+        noted = await world.look(view(tokens=100 * number), running=1 if number % 9 == 0 else 3)
+    assert len(noted) == 1
+
+
+async def test_coming_back_is_no_start(tmp_path: Path) -> None:
+    """A replica that was suspect for a while and recovers is not noted again, as a start that took an hour."""
+    world = World(tmp_path, FORESIGHT)
+    for state in (ReplicaState.READY, ReplicaState.SUSPECT, ReplicaState.READY):
+        noted = await world.look(view(state=state))
+    assert len(noted) == 1
+
+
+def test_each_copy_tells_of_its_own_cache() -> None:
+    """With data parallelism an engine prints one copy's tokens, and the prediction is of all; the rest of a device is what
+    the cache did not get."""
+    found = replace(FORESIGHT, predicted={"kv_tokens": 8000.0, "rest_bytes": 900.0}, kv_bytes=100.0, copies=4)
+    assert found.told({"kv_tokens": 1800.0}) == {"kv_tokens": 7200.0, "rest_bytes": 910.0}
+    assert found.told({"weights_bytes": 5.0}) == {"weights_bytes": 5.0}
 
 
 async def test_idle_replicas_say_nothing_of_speed(tmp_path: Path) -> None:
@@ -121,7 +149,22 @@ def test_the_journal_is_bounded(tmp_path: Path) -> None:
     for number in range(200):
         launch_journal.append_launch(tmp_path, launch(number), bytes_max=2000)
         assert launch_journal.read_launches(tmp_path)[-1].wall_s == number
-    assert (tmp_path / "learned" / "launches.jsonl").stat().st_size < 2200
+    kept = (tmp_path / "learned" / "launches.jsonl").stat()
+    assert kept.st_size < 2200
+    assert kept.st_mode & 0o777 == 0o600
+
+
+def test_a_lock_that_is_never_let_go_costs_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits forever for a process that hangs."""
+    monkeypatch.setattr(launch_journal, "LOCK_TRIES", 2)
+    launch_journal.append_launch(tmp_path, launch(1))
+    with (tmp_path / "learned" / "lock").open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            launch_journal.append_launch(tmp_path, launch(2))
+        with pytest.raises(ConfigError, match="can't be removed"):
+            launch_journal.forget_launches(tmp_path)
+    assert launch_journal.forget_launches(tmp_path) == 1
 
 
 def _append_many(home: Path) -> None:

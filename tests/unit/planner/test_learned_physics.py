@@ -12,7 +12,7 @@ from inferry.planner.device import Device
 from inferry.planner.facts.device_catalog import find_device
 from inferry.planner.facts.model_catalog import find_model
 from inferry.planner.learned_physics import family_of, learned_physics, subject_of
-from inferry.planner.learning import Launch
+from inferry.planner.learning import Launch, learn
 from inferry.planner.load import Load
 from inferry.planner.memory import plan_memory
 from inferry.planner.performance import predict
@@ -52,9 +52,9 @@ def launch(number: int, arch: Architecture, off: float = 1.0) -> Launch:
     foreseen, said = plan_memory(arch, WRONG, SETUP), speed(arch, WRONG, SETUP, LOAD)
     return Launch(
         wall_s=float(number), engine=subject.engine, device=subject.device, model=subject.model,
-        family=subject.family, weights=subject.weights,
-        predicted={"kv_tokens": float(foreseen.kv_tokens), "itl_ms": said.itl_ms.value},
-        measured={"kv_tokens": memory.kv_tokens * noise, "itl_ms": fast.itl_ms.value * noise},
+        family=subject.family, weights=subject.weights, setup=SETUP,
+        predicted={"rest_bytes": float(foreseen.budget - foreseen.kv), "itl_ms": said.itl_ms.value},
+        measured={"rest_bytes": foreseen.budget - memory.kv * noise, "itl_ms": fast.itl_ms.value * noise},
     )  # fmt: skip
 
 
@@ -79,6 +79,52 @@ def test_launches_correct_a_wrong_fact() -> None:
     assert -0.1 < by_count[1][1] < 0
     assert abs(by_count[5][0]) < 0.05
     assert abs(by_count[5][1]) < 0.04
+
+
+def parts(plan: MemoryPlan) -> int:
+    return plan.weights + plan.activations + plan.runtime + plan.kv + plan.graphs * plan.graphs_in_budget
+
+
+def start(setup: Setup, spare_bytes: int, number: int = 0) -> Launch:
+    """A start of Llama on an L4 that left so many bytes more for the cache than predicted."""
+    subject, plan = subject_of(find_model(LLAMA), TRUE, setup), plan_memory(find_model(LLAMA), TRUE, setup)
+    return Launch(
+        wall_s=float(number), engine=subject.engine, device=subject.device, model=subject.model, family=subject.family,
+        weights=subject.weights, setup=setup, predicted={"rest_bytes": float(plan.budget - plan.kv)},
+        measured={"rest_bytes": float(plan.budget - plan.kv - spare_bytes)},
+    )  # fmt: skip
+
+
+TIGHT = replace(SETUP, memory_fraction=0.85)
+
+
+@pytest.mark.parametrize("spare_gib", [-0.5, 0.2])
+def test_what_one_setup_taught_promises_nothing_to_another(spare_gib: float) -> None:
+    """Half a GiB less in a start at 0.85 of the memory is half a GiB less at the default fraction, and no share of the
+    cache; some more is more for that very setup only. The parts add up to what they did."""
+    arch, spare_bytes = find_model(LLAMA), round(spare_gib * 1024**3)
+    memory = learned_physics(PLAIN, [start(TIGHT, spare_bytes, n) for n in range(3)]).memory
+    plain_other, other = plan_memory(arch, TRUE, SETUP), memory(arch, TRUE, SETUP)
+    plain_same, same = plan_memory(arch, TRUE, TIGHT), memory(arch, TRUE, TIGHT)
+    assert same.kv - plain_same.kv == pytest.approx(spare_bytes, rel=0.1)
+    assert other.kv - plain_other.kv == pytest.approx(min(spare_bytes, 0), rel=0.1)
+    assert other.kv_tokens / plain_other.kv_tokens == pytest.approx(other.kv / plain_other.kv, rel=1e-4)
+    assert (parts(same), parts(other)) == (parts(plain_same), parts(plain_other))
+
+
+def test_the_cache_never_gets_what_the_rest_holds() -> None:
+    """A measurement that leaves no room for weights and activations is believed as far as there is room."""
+    arch = find_model(LLAMA)
+    plan = learned_physics(PLAIN, [start(SETUP, 12 * 1024**3)]).memory(arch, TRUE, SETUP)
+    assert plan.kv <= plan.budget - plan.weights - plan.activations
+
+
+def test_another_cache_format_is_another_model() -> None:
+    """What was measured with an FP8 cache is heard of, but does not count as a launch of the same with 16 bit."""
+    subject = subject_of(find_model(LLAMA), TRUE, SETUP)
+    found = learn([start(replace(SETUP, kv="fp8"), -(1024**3))], subject).by_quantity["rest_bytes"]
+    assert (found.launches, found.others) == (0, 1)
+    assert 0 < found.difference < 0.5 * 1024**3
 
 
 def test_one_accident_among_launches_is_not_believed() -> None:
