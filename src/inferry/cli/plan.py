@@ -159,14 +159,18 @@ def _hardware(
 
 
 def for_rent(own: OwnFacts) -> tuple[Hardware, ...]:
-    """GPUs of users and of the catalog with a price, of the maker whose speed was measured."""
+    """GPUs of users and of the catalog with a price that anybody gets (no market place's lowest), of the maker whose speed
+    was measured."""
     from inferry.planner.reasons import MEASURED_VENDOR
     from inferry.planner.wish import Hardware
 
     return tuple(
         Hardware(each)
         for each in own.known_devices()
-        if each.price is not None and each.kind == "gpu" and each.vendor == MEASURED_VENDOR
+        if each.price is not None
+        and each.price.kind != "market place"
+        and each.kind == "gpu"
+        and each.vendor == MEASURED_VENDOR
     )
 
 

@@ -48,7 +48,7 @@ def _facts(arch: Architecture, option: Option, width: int) -> str:
     if device.price is not None:
         lines.append(
             wrapped(
-                f"price    {device.price.usd_per_hour:.2f} USD/h per device, {device.price.as_of}: {device.price.source}",
+                f"price    {device.price.usd_per_hour:.2f} USD/h per device, {device.price.kind}, {device.price.as_of}: {device.price.source}",
                 width,
                 "  ",
             )

@@ -107,6 +107,7 @@ def option_json(option: Option, wish: Wish) -> dict[str, Any]:
         if option.cost is None or device.price is None
         else {
             "usd_per_hour": option.cost.usd_per_hour,
+            "price_kind": device.price.kind,
             "price_as_of": device.price.as_of,
             "price_source": device.price.source,
             "usd_per_mtok_output_prompts_free": _interval(option.cost.usd_per_mtok_all_on_output),

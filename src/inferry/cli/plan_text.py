@@ -215,7 +215,11 @@ def _cost(option: Option) -> str:
     if cost is not None and price is not None:
         all_on = cost.usd_per_mtok_all_on_output
         rows += [
-            ("per hour", f"{cost.usd_per_hour:.2f} USD", f"price of {price.as_of}, {price.source}"),
+            (
+                "per hour",
+                f"{cost.usd_per_hour:.2f} USD",
+                f"{price.kind} price of {price.as_of}, {price.source}",
+            ),
             (
                 "per million output tokens",
                 f"{money(all_on.value)} USD",

@@ -139,6 +139,11 @@ def warnings(option: Option, arch: Architecture, wish: Wish) -> tuple[str, ...]:
         found.append(
             f"It runs at {sized.utilisation:.0%} of its capacity: more load than planned breaks the SLO."
         )
+    if device.price is not None and device.price.kind == "market place":
+        found.append(
+            f"The price of {device.name} is the lowest that a market place asked: not comparable with list prices, and not "
+            "there to stay."
+        )
     if note := sized.candidate.source.note:
         found.append(f"Quality: {note}.")
     if sized.setup.kv not in ("bf16", "fp16", "fp32"):
