@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from inferry.core.errors import ConfigError
 
-from .architecture import Architecture, DenseMlp, Experts, FullAttention, LatentAttention, LayerGroup
+from .architecture import (
+    Architecture,
+    Attention,
+    DenseMlp,
+    Experts,
+    FullAttention,
+    LatentAttention,
+    LayerGroup,
+    LinearAttention,
+)
 from .attention_reading import HEAD_KEYS
 from .config_fields import ConfigFields
 from .mlp_reading import FOUR_TIMES, WIDTH_KEYS
@@ -57,12 +66,19 @@ def check_plausible(arch: Architecture) -> Architecture:
             )
     if not arch.groups:
         raise ConfigError(f"{arch.name}: its config gives no layers")
-    caches = [group.attention for group in arch.groups if isinstance(group.attention, FullAttention)]
-    if caches and all(attention.shares_kv for attention in caches):
-        raise ConfigError(
-            f"{arch.name}: by its config all layers read the cache of an earlier one, so none has one"
-        )
+    if not any(_keeps(group.attention) for group in arch.groups):
+        raise ConfigError(f"{arch.name}: by its config none of its layers keeps anything of a sequence")
     return arch
+
+
+def _keeps(attention: Attention) -> bool:
+    """Whether a layer has a cache or a state of its own."""
+    match attention:
+        case FullAttention(shares_kv=shared):
+            return not shared
+        case LinearAttention(state_elements=state, conv_elements=convolved):
+            return state + convolved > 0
+    return attention is not None
 
 
 def _sizes(group: LayerGroup) -> list[tuple[str, int]]:

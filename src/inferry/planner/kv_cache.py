@@ -81,10 +81,22 @@ def state_bytes_per_sequence(arch: Architecture, setup: Setup) -> float:
     for group in arch.groups:
         if isinstance(group.attention, LinearAttention):
             linear = group.attention
-            state = linear.state_elements * linear.state_bytes_per_element
-            convolution = linear.conv_elements * CONVOLUTION_BYTES_PER_ELEMENT
+            wide_state, wide_convolution = _state_widths(linear, setup)
+            state = linear.state_elements * wide_state
+            convolution = linear.conv_elements * wide_convolution
             total += group.count * (state + convolution) / setup.tensor_parallel
     return total * stage_share(arch, setup)
+
+
+def _state_widths(linear: LinearAttention, setup: Setup) -> tuple[float, float]:
+    """Bytes of an element of the state, and of the convolution before it. SGLang takes fp32 for states unless the config
+    says otherwise (configs/mamba_utils.py), llama.cpp for both whatever it says (llama-model.cpp, recurrent_type_k and _v).
+    Constant states without a convolution are windows, which are cached like keys."""
+    recurrent = linear.conv_elements > 0
+    if recurrent and setup.engine in ("llamacpp", "ollama"):
+        return 4.0, 4.0
+    state = 4.0 if recurrent and setup.engine == "sglang" else float(linear.state_bytes_per_element)
+    return state, CONVOLUTION_BYTES_PER_ELEMENT
 
 
 def sequence_bytes(

@@ -9,7 +9,7 @@ import pytest
 from inferry.planner.architecture import FullAttention, LayerGroup, LinearAttention
 from inferry.planner.facts.model_catalog import find_model
 from inferry.planner.kv_cache import is_hybrid, kv_bytes_per_token, sequence_bytes, state_bytes_per_sequence
-from inferry.planner.setup import Setup
+from inferry.planner.setup import EngineName, Setup
 from tests.unit.planner.known_shapes import DEEPSEEK_R1, LINEAR, LLAMA_8B, LLAMA_70B, WINDOWED
 
 
@@ -100,3 +100,18 @@ def test_states_are_as_wide_as_the_model_asks(width: int) -> None:
     mixer = LinearAttention(state_elements=1000, conv_elements=100, params=1, state_bytes_per_element=width)
     arch = replace(LLAMA_8B, groups=(LayerGroup(3, mixer, None),))
     assert state_bytes_per_sequence(arch, Setup("vllm")) == 3 * (1000 * width + 100 * 2)
+
+
+@pytest.mark.parametrize(
+    ("engine", "state", "convolution"),
+    [("vllm", 2, 2), ("sglang", 4, 2), ("llamacpp", 4, 4), ("ollama", 4, 4)],
+)
+def test_some_engines_keep_states_in_fp32_unasked(engine: EngineName, state: int, convolution: int) -> None:
+    """SGLang its states, llama.cpp also what its convolutions need; a window that is told as a state stays as it is."""
+    recurrent = LinearAttention(state_elements=1000, conv_elements=100, params=1)
+    window = LinearAttention(state_elements=1000, conv_elements=0, params=1)
+    held = [
+        state_bytes_per_sequence(replace(LLAMA_8B, groups=(LayerGroup(1, mixer, None),)), Setup(engine))
+        for mixer in (recurrent, window)
+    ]
+    assert held == [1000 * state + 100 * convolution, 1000 * 2]

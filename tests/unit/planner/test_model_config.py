@@ -313,6 +313,7 @@ MIXTURE = {"num_experts": 8, "num_experts_per_tok": 2}
         {"model_type": "gemma3_text", "sliding_window_pattern": ""},
         {"model_type": "mamba2", "num_heads": 0, "state_size": 3},
         {"num_kv_shared_layers": 4},
+        {"model_type": "lfm2", "layer_types": ["conv"] * 4, "conv_L_cache": 1},
         {"vision_config": {"model_type": "clip_vision_model", "patch_size": 0}},
     ],
 )
@@ -339,7 +340,10 @@ def test_a_flag_may_be_a_text(said: object, tied: bool) -> None:
     "said",
     [
         {"quant_method": "compressed-tensors", "config_groups": {"g": "x"}},
-        {"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": float("nan")}}}},
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": {"g": {"weights": {"num_bits": float("nan")}}},
+        },
         {"quant_method": "fp8", "weight_block_size": []},
         {"quant_method": "fp8", "ignore": 5},
         {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": {"a": 1}},
