@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inferry.cli.plan_bar import gib
-from inferry.cli.plan_text import TITLES, WIDTH_MAX, duration, money, table, wrapped
+from inferry.cli.plan_text import TITLES, WIDTH_MAX, duration, money, price_words, table, wrapped
 from inferry.planner.architecture import Architecture
 from inferry.planner.capacity import ttft_quantile
 from inferry.planner.load import Load
@@ -48,7 +48,7 @@ def _facts(arch: Architecture, option: Option, width: int) -> str:
     if device.price is not None:
         lines.append(
             wrapped(
-                f"price    {device.price.usd_per_hour:.2f} USD/h per device, {device.price.kind}, {device.price.as_of}: {device.price.source}",
+                f"price    {device.price.usd_per_hour:.2f} USD/h per device: {price_words(device.price)}",
                 width,
                 "  ",
             )

@@ -11,6 +11,7 @@ from inferry.planner.answers import Interval
 from inferry.planner.architecture import Architecture
 from inferry.planner.capacity import ttft_quantile
 from inferry.planner.cost import energy_wh_per_mtok_most
+from inferry.planner.device import Price
 from inferry.planner.load import Slo
 from inferry.planner.reasons import cheaper_changed, differs, spare, warnings, why
 from inferry.planner.recommend import Option, Recommendation
@@ -218,7 +219,7 @@ def _cost(option: Option) -> str:
             (
                 "per hour",
                 f"{cost.usd_per_hour:.2f} USD",
-                f"{price.kind} price of {price.as_of}, {price.source}",
+                price_words(price),
             ),
             (
                 "per million output tokens",
@@ -309,6 +310,12 @@ def duration(ms: float) -> str:
     if ms >= 1000:
         return f"{ms / 1000:.3g} s"
     return f"{ms:.3g} ms"
+
+
+def price_words(price: Price) -> str:
+    """With its kind, where the source's words don't hold it."""
+    kind = "" if price.kind in price.source else f"{price.kind} "
+    return f"{kind}price of {price.as_of}, {price.source}"
 
 
 def money(usd: float) -> str:

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from inferry.cli.plan import for_rent
+from inferry.planner.facts.own_facts import OwnFacts
+
 from .conftest import Run
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -228,3 +231,11 @@ def test_a_model_of_ones_own_is_read_from_its_config(run: Run) -> None:
     refused = run("plan", "./mine", "--gpu", "l4")
     assert refused.code == 1
     assert "config.json" in refused.err
+
+
+def test_no_market_place_is_chosen_unasked(run: Run) -> None:
+    """Devices to rent have prices that anybody gets; asked for by name, a market place's price is called so."""
+    assert all(each.device.price.kind != "market place" for each in for_rent(OwnFacts()) if each.device.price)
+    shown = run("plan", MODEL, "--gpu", "rtx-pro-6000", *LOAD)
+    assert "market place price of" in shown.out
+    assert "the lowest that a market place asked" in " ".join(shown.out.split())
