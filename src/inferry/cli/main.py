@@ -132,7 +132,7 @@ def main() -> None:
         cause = _only_cause(error)
         if isinstance(cause, InferryError):
             _complain(cause.message)
-            sys.exit(EXIT_ERROR)
+            sys.exit(cause.exit_code)
         if isinstance(cause, OSError) and cause.errno in _UNWRITABLE:
             _let_stdout_end()
             if cause.errno != errno.EPIPE:  # a reader that left (`| head`) has seen enough

@@ -21,19 +21,35 @@ _KV: tuple[KvFormat, ...] = ("bf16", "fp8")
 
 def show(
     model: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="MODEL",
-            help="A name (llama3.1:8b, Qwen/Qwen3-8B), hf:org/name to ask the hub, a folder, config.json or GGUF file.",
+            help="A name (llama3.1:8b, Qwen/Qwen3-8B), hf:org/name to ask the hub, a folder, config.json or GGUF file. "
+            "Without: all whose facts ship.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
 ) -> None:
     """Show a model's architecture, its parameters by part, and its bytes per format. Fetches no weights."""
+    if model is None:
+        known = list(_known())
+        lines = (f"  {each['name']:<50}{each['params'] / 1e9:>8.1f} B  {each['format']}" for each in known)
+        typer.echo(json.dumps(known, indent=2) if as_json else "\n".join(lines))
+        return
     from inferry.cli.model_facts import model_facts
 
     arch = model_facts(model, os.environ)
     typer.echo(json.dumps(as_document(arch), indent=2) if as_json else "\n".join(as_text(arch)))
+
+
+def _known() -> Iterator[dict[str, Any]]:
+    from inferry.planner.facts.model_catalog import find_model, known_models
+    from inferry.planner.params import count_params
+
+    for name in known_models():
+        arch = find_model(name)
+        yield {"name": name, "params": count_params(arch).total, "format": arch.native_format}
 
 
 def as_document(arch: Architecture) -> dict[str, Any]:
@@ -154,10 +170,13 @@ def _format_words(arch: Architecture) -> str:
 
 
 def _weight_bytes(arch: Architecture) -> Iterator[tuple[str, int]]:
-    """As vLLM holds them on one device, tables of positions included; the model's own format first. GGUF: its files tell."""
+    """As vLLM holds them on one device, tables of positions included; the model's own format first. A GGUF file's: as its
+    name tells, where there is no file to tell."""
     from inferry.planner.setup import Setup
     from inferry.planner.weights import weight_bytes
 
+    if arch.gguf_bits:
+        yield "gguf", weight_bytes(arch, Setup("llamacpp", weights="gguf"))
     formats = dict.fromkeys((arch.native_format, *_WEIGHTS))
     for weights in formats:
         if weights != "gguf":

@@ -100,36 +100,34 @@ def plan(
     from inferry.cli.facts_file import read_own_facts
     from inferry.cli.plan_learned import physics_here
     from inferry.cli.plan_model import planned_model
-    from inferry.cli.plan_options import check_numbers, engines_of, gpus_of, slo_of
+    from inferry.cli.plan_options import check_numbers, engines_for, engines_of, gpus_of, slo_of
+    from inferry.cli.plan_refusals import check_files, check_writable, refusals
     from inferry.planner.checkpoints import check_quantization
     from inferry.planner.recommend import recommend
     from inferry.planner.wish import Wish
 
-    check_numbers(users, rps, input_tokens, output_tokens, count, context, budget)
-    engines, names, bounds = engines_of(engine), gpus_of(gpu), slo_of(slo)
-    if write is not None and write.exists() and not force:  # before the work, not after it
-        raise ConfigError(
-            f"{write} is there already. Give another name to --write, or --force to overwrite it."
-        )
-    own = read_own_facts(facts, os.environ)
-    chosen = planned_model(model, own, os.environ)
-    if write is not None and not chosen.source:
-        raise ConfigError(
-            f"--write {write}: of which repository {model} is, the planner does not know. Name it whole, as org/name."
-        )
-    check_quantization(chosen.architecture, quant)
-    wish = Wish(input_tokens, output_tokens, users, rps, bounds, context, budget, engines, quant)
-    hardware = _hardware(names, count, own, here=here)
-    physics, launches = physics_here(os.environ, learning=not no_learning)
-    if not hardware:
-        from inferry.cli.plan_here import HereOptions, plan_here
+    with refusals(as_json=as_json):
+        check_numbers(users, rps, input_tokens, output_tokens, count, context, budget)
+        asked, names, bounds = engines_of(engine), gpus_of(gpu), slo_of(slo)
+        check_files(write, svg, force=force)
+        own = read_own_facts(facts, os.environ)
+        chosen = planned_model(model, own, os.environ)
+        engines = asked or engines_for(chosen.architecture, quant)
+        if write is not None:
+            check_writable(chosen, engines, write)
+        check_quantization(chosen.architecture, quant)
+        wish = Wish(input_tokens, output_tokens, users, rps, bounds, context, budget, engines, quant)
+        hardware = _hardware(names, count, own, here=here)
+        physics, launches = physics_here(os.environ, learning=not no_learning)
+        if not hardware:
+            from inferry.cli.plan_here import HereOptions, plan_here
 
-        refused = {"--svg": svg, "--compare-engines": compare_engines, "--budget": budget}
-        options = HereOptions(engines if engine else (), write, force, explain, as_json, quant, refused)
-        if not plan_here(chosen, wish, launches, options, _columns()):
-            raise typer.Exit(1)
-        return
-    found = recommend(chosen.architecture, hardware, wish, physics)
+            refused = {"--svg": svg, "--compare-engines": compare_engines, "--budget": budget}
+            options = HereOptions(asked, write, force, explain, as_json, quant, refused)
+            if not plan_here(chosen, wish, launches, options, _columns()):
+                raise typer.Exit(1)
+            return
+        found = recommend(chosen.architecture, hardware, wish, physics)
     job = _Job(chosen, wish, hardware, for_rent(own), physics, launches, as_json=as_json, explain=explain)
     if compare_engines:
         job.say_comparison()
@@ -296,10 +294,9 @@ class _Job:
         from inferry.planner.recommend import Recommendation
 
         if not isinstance(found, Recommendation):
-            raise ConfigError(f"{path} is not written: there is nothing that fits.")
-        write_file(
-            path, file_text(self.model.architecture, self.model.source, found.best, self.wish), force=force
-        )
+            typer.echo(f"{path} is not written: there is nothing that fits.", err=True)
+            return
+        write_file(path, file_text(self.model, found.best, self.wish), force=force)
         typer.echo(f"Wrote {path}. Next: inferry config check {path}", err=True)
 
 

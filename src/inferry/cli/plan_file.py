@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from inferry.cli.plan_text import duration, slo_text
+from inferry.cli.plan_model import PlannedModel
+from inferry.cli.plan_text import TITLES, duration, slo_text
 from inferry.core.errors import ConfigError
 from inferry.planner.architecture import Architecture
+from inferry.planner.checkpoints import GGUF_ENGINES
 from inferry.planner.recommend import Option
 from inferry.planner.setup import EngineName, Setup
 from inferry.planner.wish import Wish
@@ -18,9 +20,11 @@ _KV_WORDS: dict[EngineName, str] = {
     "sglang": "fp8_e4m3",
     "tensorrt_llm": "fp8",
     "tgi": "fp8_e4m3fn",
+    "ollama": "q8_0",
 }
 _NO_NAME = re.compile(r"[^a-z0-9._-]+")
-WRITABLE: tuple[EngineName, ...] = ("vllm", "sglang", "tensorrt_llm", "tgi")
+_GIVEN_LIMITS: tuple[EngineName, ...] = ("vllm", "sglang", "tensorrt_llm", "tgi")
+"""Those that are told how much memory to use and how many tokens to compute per step."""
 
 
 def write_file(path: Path, text: str, *, force: bool) -> None:
@@ -35,21 +39,17 @@ def write_file(path: Path, text: str, *, force: bool) -> None:
         raise ConfigError(f"{path} can't be written: {error.strerror or error}") from error
 
 
-def file_text(arch: Architecture, model: str, option: Option, wish: Wish) -> str:
-    """The whole file. `model`: a source as in deployment files (hf:..., file:...).
+def file_text(model: PlannedModel, option: Option, wish: Wish) -> str:
+    """The whole file. Raises ConfigError where the option's weights are none that a file could name.
 
     Replicas of one host each see GPUs of their own.
     """
-    sized, setup = option.sized, option.sized.setup
-    if setup.engine not in WRITABLE:
-        raise ConfigError(
-            f"--write: the planner writes files for {', '.join(name.replace('_', '-') for name in WRITABLE)}; "
-            f"for {setup.engine}, 'inferry engines command {setup.engine}' shows the settings."
-        )
+    arch, sized, setup = model.architecture, option.sized, option.sized.setup
+    served = _served(model, option)
     name = name_of(arch.name)
     here = min(sized.replicas, max(sized.candidate.hardware.device.devices_per_host_max // setup.devices, 1))
     lines = [*_head(arch, option, wish, here), "gateway:", "  listen: 127.0.0.1:8000", "", "deployments:"]
-    lines += [f"  {name}:    # clients send this as \"model\"", *_deployment(model, option, wish, here)]
+    lines += [f'  {name}:    # clients send this as "model"', *_deployment(served, option, here)]
     return "\n".join(lines) + "\n"
 
 
@@ -61,9 +61,9 @@ def name_of(model: str) -> str:
 
 def _head(arch: Architecture, option: Option, wish: Wish, here: int) -> list[str]:
     sized, found = option.sized, option.sized.at_load
-    load = "as much as it does"
+    load = "as much load as it carries"
     if wish.users is not None:
-        load = f"{wish.users} users at once"
+        load = f"{wish.users} user{'s' if wish.users > 1 else ''} at once"
     elif wish.requests_per_s is not None:
         load = f"{wish.requests_per_s:g} requests/s"
     lines = [
@@ -76,23 +76,41 @@ def _head(arch: Architecture, option: Option, wish: Wish, here: int) -> list[str
     if not option.good:
         lines.append("# This does NOT keep what was asked; it came nearest.")
     if here < sized.replicas:
-        hosts = -(-sized.replicas // here)
+        full, rest = divmod(sized.replicas, here)
         lines.append(
-            f"# The plan has {sized.replicas} replicas; one host takes {here}: start this on {hosts} hosts."
+            f"# The plan has {sized.replicas} replicas; one host takes {here}: start this on {_hosts(full)}"
+            + (f", and on one more with 'replicas: {rest}' and as many of the gpus." if rest else ".")
         )
     if note := sized.candidate.source.note:
         lines.append(f"# Quality: {note}.")
     return lines
 
 
-def _deployment(model: str, option: Option, wish: Wish, replicas: int) -> list[str]:
+def _hosts(count: int) -> str:
+    return "1 host" if count == 1 else f"{count} hosts"
+
+
+def _served(model: PlannedModel, option: Option) -> str:
+    """How the deployment names its model."""
+    source, engine = option.sized.candidate.source, option.sized.setup.engine
+    if engine == "ollama" and model.ollama and (model.architecture.made_of or source.format == "gguf"):
+        return model.ollama
+    if source.to_find or (engine in GGUF_ENGINES and not model.gguf):
+        raise ConfigError(
+            f"--write: no file is known here that has {model.architecture.name} in {source.format} for {TITLES[engine]}: find or "
+            "make it, and plan it by its own name or path. The plan itself holds for such a file."
+        )
+    return model.source if source.repo is None else f"hf:{source.repo}"
+
+
+def _deployment(served: str, option: Option, replicas: int) -> list[str]:
     sized, setup = option.sized, option.sized.setup
     source = sized.candidate.source
     rows: list[tuple[str, str]] = [
         (f"engine: {setup.engine.replace('_', '-')}", ""),
-        (f"model: {model if source.repo is None else f'hf:{source.repo}'}", ""),
+        (f"model: {served}", ""),
         (f"replicas: {replicas}", ""),
-        (f"gpus: [{', '.join(map(str, range(replicas * setup.devices)))}]", f"{setup.devices} for each replica"),
+        *_gpus(option, replicas),
         *_split(setup),
         (
             f"context_tokens: {setup.max_model_tokens}",
@@ -100,9 +118,10 @@ def _deployment(model: str, option: Option, wish: Wish, replicas: int) -> list[s
         ),
         (f"parallel: {setup.max_sequences}", "at once; as many as keep the SLO and fit into the KV cache"),
     ]
-    if setup.max_batched_tokens is not None:
+    told = setup.engine in _GIVEN_LIMITS
+    if told and setup.max_batched_tokens is not None:
         rows.append((f"batched_tokens: {setup.max_batched_tokens}", "per step; memory was planned with it"))
-    if setup.memory_fraction is not None:
+    if told and setup.memory_fraction is not None:
         rows.append(
             (
                 f"memory_fraction: {setup.memory_fraction:g}",
@@ -120,8 +139,19 @@ def _deployment(model: str, option: Option, wish: Wish, replicas: int) -> list[s
     return [f"    {key}{f'    # {reason}' if reason else ''}" for key, reason in rows]
 
 
+def _gpus(option: Option, replicas: int) -> Sequence[tuple[str, str]]:
+    """Ollama and llama.cpp put a model on the GPUs that they see; Apple's chips have no numbers."""
+    setup = option.sized.setup
+    if setup.engine == "llamacpp" or option.sized.candidate.hardware.device.kind != "gpu":
+        return []
+    numbers = ", ".join(map(str, range(replicas * setup.devices)))
+    return [(f"gpus: [{numbers}]", f"{setup.devices} for each replica")]
+
+
 def _split(setup: Setup) -> Sequence[tuple[str, str]]:
-    rows = []
+    rows: list[tuple[str, str]] = []
+    if setup.engine not in _GIVEN_LIMITS:
+        return rows
     if setup.tensor_parallel > 1:
         rows.append((f"tensor_parallel: {setup.tensor_parallel}", "GPUs that share each layer"))
     if setup.pipeline_parallel > 1:

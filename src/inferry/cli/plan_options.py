@@ -9,6 +9,8 @@ from typing import get_args
 
 from inferry.core.errors import ConfigError
 from inferry.core.suggest import did_you_mean
+from inferry.planner.architecture import Architecture
+from inferry.planner.checkpoints import GGUF_ENGINES
 from inferry.planner.load import Slo
 from inferry.planner.setup import EngineName
 from inferry.planner.wish import SLO_DEFAULT
@@ -23,7 +25,7 @@ TOKENS_MAX = 10_000_000
 
 
 def slo_of(text: str | None) -> Slo:
-    """`ttft=200ms,itl=40ms`; a number without a unit is in milliseconds. None: the default, which the answer tells."""
+    """`ttft=200ms,itl=40ms`; what it leaves out is not bounded. None: the default, which the answer tells."""
     if text is None:
         return SLO_DEFAULT
     found: dict[str, float] = {}
@@ -38,6 +40,10 @@ def slo_of(text: str | None) -> Slo:
             raise ConfigError(
                 f"--slo {text}: '{amount}' is no time above zero. Write it as in ttft=200ms,itl=40ms"
             )
+        if match[2] is None:
+            raise ConfigError(
+                f"--slo {text}: '{amount}' has no unit. Write {key}={amount}ms or {key}={amount}s"
+            )
         field = _SLO_KEYS[key]
         if field in found:
             raise ConfigError(f"--slo {text}: {key} is there twice.")
@@ -46,18 +52,31 @@ def slo_of(text: str | None) -> Slo:
 
 
 def engines_of(words: Sequence[str] | None) -> tuple[EngineName, ...]:
-    """`--engine vllm,sglang` or the option several times."""
-    if not words:
-        return DEFAULT_ENGINES
+    """`--engine vllm,sglang` or the option several times; empty where none was named."""
     chosen = []
-    for word in _listed(words):
+    if words is not None and not _listed(words):
+        raise ConfigError(f"--engine needs a name, of: {', '.join(ENGINES)}")
+    for word in _listed(words or ()):
         if word not in ENGINES:
             raise ConfigError(f"--engine {word}: not known to the planner.{did_you_mean(word, ENGINES)}")
         chosen.append(ENGINES[word])
     return tuple(dict.fromkeys(chosen))
 
 
+def engines_for(arch: Architecture, quant: str) -> tuple[EngineName, ...]:
+    """Where none was named: those that are made for the model's files."""
+    if arch.made_of:
+        return ("ollama", *DEFAULT_ENGINES)
+    if arch.native_format == "gguf":
+        return ("llamacpp",)
+    return GGUF_ENGINES if quant == "gguf" else DEFAULT_ENGINES
+
+
 def gpus_of(words: Sequence[str] | None) -> tuple[str, ...]:
+    if words is not None and not _listed(words):
+        raise ConfigError(
+            "--gpu needs a name; 'inferry hardware --catalog' has them. Without it: all with a price."
+        )
     return tuple(dict.fromkeys(_listed(words or ())))
 
 

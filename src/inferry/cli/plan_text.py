@@ -68,9 +68,9 @@ def answer_text(
 
 def asked(arch: Architecture, wish: Wish) -> str:
     """What was understood, defaults among it."""
-    load = "as much as it does"
+    load = "as much load as it carries"
     if wish.users is not None:
-        load = f"{wish.users:,} users at once, each asking again when answered"
+        load = f"{wish.users:,} user{'s' if wish.users > 1 else ''} at once, each asking again when answered"
     elif wish.requests_per_s is not None:
         load = f"{wish.requests_per_s:g} requests/s"
     chosen = " (our default; yours: --slo ttft=...,itl=...)" if wish.slo == SLO_DEFAULT else ""

@@ -23,6 +23,8 @@ class InferryError(Exception):
     retryable: ClassVar[bool] = False
     elsewhere: bool = False
     """Another deployment may well take the request that this one did not."""
+    exit_code: int = 1
+    """Of a command that ends with it."""
 
     def __init__(
         self,

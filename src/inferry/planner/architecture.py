@@ -148,6 +148,8 @@ class Architecture:
     """Weights per scale of a quantized checkpoint, where it says one."""
     gguf_bits: float | None = None
     """Per weight of a GGUF file that only its name is known of."""
+    made_of: str = ""
+    """The repository whose weights Ollama's file of that name was made of."""
     vision_params: int = 0
     vision_hidden: int = 0
     """The vision tower's own width; 0: not known."""

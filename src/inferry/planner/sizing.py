@@ -10,6 +10,7 @@ from .answers import MemoryPlan, Performance
 from .architecture import Architecture
 from .candidates import Candidate, Supports
 from .capacity import NO_CAPACITY, Capacity, capacity_of, queue_grows, strain
+from .checkpoints import GGUF_ENGINES
 from .device import Device
 from .limits import limits_of
 from .load import Load
@@ -180,8 +181,9 @@ def _held(arch: Architecture, candidate: Candidate, wish: Wish, physics: Physics
         tried = replace(setup, max_sequences=sequences)
         memory = physics.memory(arch, device, tried)
         if physics.sequence(arch, device, tried, context) <= KV_MARGIN * memory.kv:
-            mean_live = wish.input_tokens + wish.output_tokens // 2
-            held = max(int(memory.kv * KV_MARGIN / physics.sequence(arch, device, tried, mean_live)), 1)
+            # llama.cpp and Ollama set room for the longest request aside for each place, others as tokens come.
+            live = context if setup.engine in GGUF_ENGINES else wish.input_tokens + wish.output_tokens // 2
+            held = max(int(memory.kv * KV_MARGIN / physics.sequence(arch, device, tried, live)), 1)
             return replace(tried, max_sequences=min(held, sequences or held))
     return memory
 

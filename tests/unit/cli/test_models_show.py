@@ -94,6 +94,22 @@ def test_a_name_shows_parts_bytes_and_source() -> None:
     assert "config.json" in text
 
 
+def test_without_a_model_the_known_ones_are_listed() -> None:
+    """Each with its size and format, for people and programs."""
+    text = shown()
+    assert "openai/gpt-oss-120b" in text
+    assert "116.8 B" in text
+    listed = {each["name"]: each for each in json.loads(shown("--json"))}
+    assert listed["Qwen/Qwen3-8B"]["params"] == 8_190_735_360
+
+
+def test_an_ollama_name_is_a_file_of_its_own() -> None:
+    """`llama3.1:8b` is the instruct model in 4 bit, as Ollama's library has it (4.9 GB); the note names the repository."""
+    text = shown("llama3.1:8b")
+    assert "4.61 GiB" in text
+    assert "meta-llama/Llama-3.1-8B-Instruct as a GGUF file" in text
+
+
 def test_json_holds_the_same() -> None:
     """One object with numbers, not words."""
     document = json.loads(shown("openai/gpt-oss-120b", "--json"))
@@ -165,4 +181,4 @@ def test_a_part_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_the_page_shows_what_is_printed() -> None:
     """The example in docs/models.md is the verb's own output."""
     page = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
-    assert shown("qwen3:30b-a3b") in page
+    assert shown("Qwen/Qwen3-30B-A3B") in page

@@ -140,7 +140,7 @@ def test_a_file_that_is_there_stays(run: Run) -> None:
     Path("inferry.yaml").write_text("mine")
     argv = ("plan", MODEL, "--gpu", "rtx4090", *LOAD, "--write", "inferry.yaml")
     shown = run(*argv)
-    assert (shown.code, shown.out) == (1, "")
+    assert (shown.code, shown.out) == (2, "")
     assert "--force" in shown.err
     assert Path("inferry.yaml").read_text() == "mine"
     assert run(*argv, "--force").code == 0
@@ -201,7 +201,11 @@ def test_engines_are_compared_for_the_model(run: Run) -> None:
         (("--slo", "ttft=1s,ttft=2s"), "ttft is there twice"),
         (("--engine", "vlm"), "Did you mean 'vllm'?"),
         (("--quant", "fp9"), "Did you mean 'fp8'?"),
-        (("--quant", "nvfp4"), "no checkpoint of meta-llama/Llama-3.1-8B-Instruct in that format is known"),
+        (("--gpu", ""), "--gpu needs a name"),
+        (("--slo", "ttft=200"), "'200' has no unit. Write ttft=200ms or ttft=200s"),
+        (("--svg", "nowhere/a.svg"), "--svg nowhere/a.svg: there is no folder nowhere"),
+        (("--write", "nowhere/a.yaml"), "--write nowhere/a.yaml: there is no folder nowhere"),
+        (("--engine", "llamacpp", "--write", "a.yaml"), "for llama.cpp: it serves GGUF files"),
         (("--context", "100"), "shorter than --input 500 and --output 200 together"),
         (("--input", "99999999"), "at most 10,000,000 tokens"),
         (("--here", "--gpu", "t4"), "--here and --gpu: say one of them"),
@@ -210,9 +214,17 @@ def test_engines_are_compared_for_the_model(run: Run) -> None:
 def test_what_can_not_be_meant_is_told_with_the_way_out(run: Run, argv: tuple[str, ...], told: str) -> None:
     """The option, its value, and what to write instead; never an answer to another question."""
     shown = run("plan", MODEL, *argv)
-    assert (shown.code, shown.out) == (1, "")
+    assert (shown.code, shown.out) == (2, "")
     assert shown.err.startswith("error: ")
     assert told in shown.err
+
+
+def test_programs_can_tell_what_was_not_planned(run: Run) -> None:
+    """Exit code 2 and one JSON object with the words; 1 is an answer: it does not do what is asked."""
+    shown = run("plan", MODEL, "--gpu", "rtx409", "--json")
+    assert shown.code == 2
+    assert json.loads(shown.out)["verdict"] == "not_planned"
+    assert "Did you mean 'rtx4090'?" in json.loads(shown.out)["error"]
 
 
 def test_a_model_of_ones_own_is_read_from_its_config(run: Run) -> None:
@@ -229,7 +241,7 @@ def test_a_model_of_ones_own_is_read_from_its_config(run: Run) -> None:
     assert f"model: file:{folder.absolute()}" in Path("a.yaml").read_text()
     (folder / "config.json").write_text("[]")
     refused = run("plan", "./mine", "--gpu", "l4")
-    assert refused.code == 1
+    assert refused.code == 2
     assert "config.json" in refused.err
 
 

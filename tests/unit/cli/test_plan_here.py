@@ -130,7 +130,7 @@ def test_what_launches_taught_is_shown_beside(run: Run, here: Here, model: Path,
     [
         (("--engine", "sglang"), "this model is for llamacpp"),
         (("--svg", "a.svg"), "--svg: this machine has no GPU"),
-        (("--quant", "fp8"), "no checkpoint"),
+        (("--quant", "fp8"), "is quantized already, to gguf"),
     ],
 )
 def test_what_a_cpu_can_not_be_asked_is_told(
@@ -139,7 +139,7 @@ def test_what_a_cpu_can_not_be_asked_is_told(
     """The option and the way out, no answer to another question."""
     here.set()
     shown = run("plan", str(model), "--here", *SHORT, *argv)
-    assert (shown.code, shown.out) == (1, "")
+    assert (shown.code, shown.out) == (2, "")
     assert told in shown.err
 
 
@@ -161,7 +161,7 @@ def test_formats_without_a_cpu_kernel_are_refused(run: Run, here: Here) -> None:
     """FP8 weights run on GPUs; the way out is named."""
     here.set()
     shown = run("plan", "Qwen/Qwen3-8B-FP8", "--here")
-    assert shown.code == 1
+    assert shown.code == 2
     assert "not supported on CPUs. llama.cpp runs GGUF files there" in shown.err
 
 
@@ -169,7 +169,7 @@ def test_a_gpu_that_nobody_knows_is_named(run: Run, here: Here, model: Path) -> 
     """Its CPU is no stand-in for it."""
     here.set(gpus=(GpuHere(0, "Future GPU 9", 2**34, 0),))
     shown = run("plan", str(model), "--here", *SHORT)
-    assert shown.code == 1
+    assert shown.code == 2
     assert "does not know this machine's Future GPU 9" in shown.err
 
 

@@ -74,7 +74,20 @@ def test_a_path_without_a_model_is_told_as_a_path(tmp_path: Path) -> None:
 def test_a_gguf_file_gets_a_plan_on_a_gpu(run: Run, tmp_path: Path) -> None:
     """From the file to a deployment file that names it, with what the engine's support for it is worth."""
     path = write_gguf(tmp_path / "m.gguf")
-    argv = ("plan", str(path), "--gpu", "l4", "--users", "2", "--engine", "vllm", "--write", "a.yaml")
+    argv = (
+        "plan",
+        str(path),
+        "--gpu",
+        "l4",
+        "--users",
+        "2",
+        "--input",
+        "100",
+        "--engine",
+        "vllm",
+        "--write",
+        "a.yaml",
+    )
     shown = run(*argv)
     assert shown.code == 0
     said = " ".join(shown.out.split())
@@ -86,7 +99,7 @@ def test_a_gguf_file_gets_a_plan_on_a_gpu(run: Run, tmp_path: Path) -> None:
 def test_a_name_without_a_repository_is_planned_but_not_written(run: Run) -> None:
     """`Qwen3-8B-FP8` tells sizes and format; whose repository is to be served, only a whole name tells."""
     shown = run("plan", "Qwen3-8B-FP8", "--gpu", "l4", "--write", "a.yaml")
-    assert (shown.code, shown.out) == (1, "")
+    assert (shown.code, shown.out) == (2, "")
     assert "Name it whole, as org/name" in shown.err
     assert run("plan", "Qwen3-8B-FP8", "--gpu", "l4").code == 0
 
@@ -100,3 +113,29 @@ def test_a_file_in_parts_counts_as_a_whole(tmp_path: Path) -> None:
     assert found.format == "q4_0"
     assert found.weights_bytes == first.stat().st_size + second.stat().st_size
     assert (found.arch.stored_bytes, found.copies_bytes) == (3 * each, 2 * each)
+
+
+def test_an_ollama_name_is_planned_and_written_for_ollama(run: Run) -> None:
+    """The 20 GB file of a model of 65 GB on one card of 32; with vLLM it is the repository that it was made of."""
+    shown = run("plan", "qwen3:32b", "--gpu", "rtx5090", "--users", "2", "--write", "a.yaml")
+    assert shown.code == 0
+    assert "Take 1 x rtx5090" in shown.out
+    assert "never compared with measurements" in " ".join(shown.out.split())
+    text = Path("a.yaml").read_text()
+    assert "engine: ollama" in text
+    assert "model: qwen3:32b" in text
+    assert run("config", "check", "a.yaml").code == 0
+    argv = (
+        "plan",
+        "llama3.1:8b",
+        "--gpu",
+        "rtx4090",
+        "--users",
+        "2",
+        "--engine",
+        "vllm",
+        "--write",
+        "b.yaml",
+    )
+    assert run(*argv).code == 0
+    assert "model: hf:meta-llama/Llama-3.1-8B-Instruct\n" in Path("b.yaml").read_text()

@@ -81,6 +81,28 @@ def test_a_gguf_name_tells_its_bits_per_weight(said: str, bits: float | None) ->
     assert find_model(said).gguf_bits == bits
 
 
+@pytest.mark.parametrize(
+    ("said", "repo", "gigabytes"),
+    [
+        ("llama3.1:8b", "meta-llama/Llama-3.1-8B-Instruct", 4.9),
+        ("llama3.1", "meta-llama/Llama-3.1-8B-Instruct", 4.9),
+        ("llama3.1:8b-instruct-q8_0", "meta-llama/Llama-3.1-8B-Instruct", 8.5),
+        ("llama3.2:1b", "meta-llama/Llama-3.2-1B-Instruct", 1.3),
+        ("llama3.2:latest", "meta-llama/Llama-3.2-3B-Instruct", 2.0),
+        ("qwen3:32b", "Qwen/Qwen3-32B", 20.2),
+        ("gpt-oss:20b", "openai/gpt-oss-20b", 14.0),
+        ("llama4", "meta-llama/Llama-4-Scout-17B-16E-Instruct", 67.0),
+        ("deepseek-r1:671b", "deepseek-ai/DeepSeek-R1-0528", 404.0),
+    ],
+)
+def test_an_ollama_name_is_the_file_that_ollama_has(said: str, repo: str, gigabytes: float) -> None:
+    """The instruct model, quantized as its tag says: sizes as Ollama's library shows them, to 6 %."""
+    found = find_model(said)
+    assert (found.name, found.made_of) == (said, repo)
+    bytes_ = weight_bytes(found, Setup("llamacpp", weights=found.native_format))
+    assert bytes_ / 1e9 == pytest.approx(gigabytes, rel=0.06)
+
+
 def test_an_8_bit_file_weighs_what_it_weighs() -> None:
     """llama.cpp's own table has Q8_0 of Llama 3.1 8B at 7.95 GiB."""
     arch = find_model("llama3.1:8b-instruct-q8_0")

@@ -16,6 +16,7 @@ from typing import Any
 from inferry.core.errors import ConfigError
 from inferry.core.suggest import did_you_mean
 from inferry.planner.architecture import Architecture, WeightFormat
+from inferry.planner.facts.ollama_names import OllamaModel, ollama_model
 from inferry.planner.model_config import architecture_from_config
 from inferry.planner.model_names import NameReading, name_keys, readings
 
@@ -32,7 +33,10 @@ _GROUP_SIZES: Mapping[WeightFormat, int] = {
 
 def find_model(name: str) -> Architecture:
     """`name`: a repository, or any spelling that people use for it (`llama3.1:8b`, `Qwen3-8B-FP8`). Case and
-    organization don't matter. Raises ConfigError with a suggestion."""
+    organization don't matter. One of Ollama's is the GGUF file that Ollama has under it, where that is known. Raises
+    ConfigError with a suggestion."""
+    if (ollama := ollama_model(name)) is not None:
+        return _as_file(find_model(ollama.repo), name, ollama)
     keys = _keys()
     for reading in readings(name):
         known = keys.get(reading.key)
@@ -64,6 +68,31 @@ def _architecture(known: str) -> Architecture:
     if "of" in entry and "source" not in entry:
         source = f"as {entry['of']}: {source}"
     return architecture_from_config(known, model_config(known), source=source)
+
+
+def _as_file(found: Architecture, name: str, ollama: OllamaModel) -> Architecture:
+    """MXFP4 (gpt-oss) stays so in GGUF files; all else is quantized to the tag's bits."""
+    if found.native_format == "mxfp4":
+        said = "in mxfp4, as its makers have it"
+        return replace(
+            found,
+            name=name,
+            made_of=ollama.repo,
+            notes=(*found.notes, f"Ollama's name for {ollama.repo}, {said}"),
+        )
+    said = f"as a GGUF file of {ollama.gguf_bits:.2f} bits per weight"
+    return replace(
+        found,
+        name=name,
+        native_format="gguf",
+        quantized_parts="linear",
+        attention_format=None,
+        linear_mixer_format=None,
+        group_size=None,
+        gguf_bits=ollama.gguf_bits,
+        made_of=ollama.repo,
+        notes=(*found.notes, f"Ollama's name for {ollama.repo} {said}"),
+    )
 
 
 def _as_read(found: Architecture, name: str, known: str, reading: NameReading) -> Architecture:
