@@ -57,6 +57,10 @@ def calibrate(
     )
 
 
+def _say(words: str) -> None:
+    typer.echo(words, err=True)
+
+
 def _measure(quick: bool, engine: str | None, model: str | None) -> Calibration:
     from msgspec.structs import replace
 
@@ -64,6 +68,11 @@ def _measure(quick: bool, engine: str | None, model: str | None) -> Calibration:
     from inferry.fleet.calibration_file import read_calibration, write_calibration
 
     home = inferry_home(os.environ)
+    if engine is not None:
+        from inferry.cli.calibrate_engine import check_engine
+
+        check_engine(engine)
+    _say("Measuring memory bandwidth and FLOP/s ...")
     # Engines bring a torch of their own.
     pythons = tuple(sorted((home / "engines").glob("*/bin/python")))
     calibration = measure_machine(os.environ, quick=quick, pythons=pythons)
@@ -75,9 +84,9 @@ def _measure(quick: bool, engine: str | None, model: str | None) -> Calibration:
     if engine is not None and model is not None:
         from inferry.cli.calibrate_engine import calibrate_engine
 
-        typer.echo(f"Starting {engine} with {model} ...", err=True)
+        _say(f"Starting {engine} with {model} ...")
         bandwidth = calibration.cpu.bandwidth_bytes_per_s.value
-        new = calibrate_engine(engine, model, home, os.environ, bandwidth, quick=quick)
+        new = calibrate_engine(engine, model, home, os.environ, bandwidth, quick=quick, say=_say)
         same = (new.engine, new.weights, new.model)
         engines = (*(each for each in engines if (each.engine, each.weights, each.model) != same), new)
     calibration = replace(calibration, engines=engines)

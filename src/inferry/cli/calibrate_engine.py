@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,17 +45,28 @@ class Running:
 
 
 def calibrate_engine(
-    engine: str, model: str, home: Path, environ: Mapping[str, str], bandwidth: float, *, quick: bool
+    engine: str,
+    model: str,
+    home: Path,
+    environ: Mapping[str, str],
+    bandwidth: float,
+    *,
+    quick: bool,
+    say: Callable[[str], None] = lambda words: None,
 ) -> EngineCalibration:
-    """Blocks until the engine has started, was probed and has ended. Raises ConfigError, StartFailed."""
+    """Blocks until the engine has started, was probed and has ended; `say` is told how far it is. Raises ConfigError,
+    StartFailed."""
     plan = plan_for(engine, model, home, environ)
     log_to_file(home / NAME / "events.jsonl")
 
     async def probe() -> tuple[Running, list[Taken]]:
         async with running(plan, home, environ) as engine_here:
-            taken = await take_rounds(
-                engine_here.endpoint, NAME, SHAPES, ROUNDS_QUICK if quick else ROUNDS, random.Random(1)
-            )
+            rounds = ROUNDS_QUICK if quick else ROUNDS
+
+            def on_round(number: int) -> None:
+                say(f"Ready after {engine_here.start_s:.0f} s; probing, round {number} of {rounds} ...")
+
+            taken = await take_rounds(engine_here.endpoint, NAME, SHAPES, rounds, random.Random(1), on_round)
             return engine_here, taken
 
     here, taken = asyncio.run(probe())
@@ -83,6 +94,14 @@ def calibrate_engine(
     )
 
 
+def check_engine(engine: str) -> None:
+    """Raises ConfigError."""
+    if engine not in ("llamacpp", "vllm"):
+        raise ConfigError(
+            f"--engine {engine}: engines that can be calibrated on a CPU are llamacpp and vllm."
+        )
+
+
 def plan_for(
     engine: str,
     model: str,
@@ -98,10 +117,7 @@ def plan_for(
     from inferry.cli.serving import make_serving
     from inferry.cli.weights import check_engines, fetch_models
 
-    if engine not in ("llamacpp", "vllm"):
-        raise ConfigError(
-            f"--engine {engine}: engines that can be calibrated on a CPU are llamacpp and vllm."
-        )
+    check_engine(engine)
     keys: dict[str, Any] = {
         "engine": engine,
         "model": model,

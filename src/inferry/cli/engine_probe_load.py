@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -37,14 +37,23 @@ class Taken:
 
 
 async def take_rounds(
-    endpoint: Endpoint, model: str, shapes: Sequence[Shape], rounds: int, rng: random.Random
+    endpoint: Endpoint,
+    model: str,
+    shapes: Sequence[Shape],
+    rounds: int,
+    rng: random.Random,
+    on_round: Callable[[int], None] = lambda number: None,
 ) -> list[Taken]:
     """Every shape once a round, so that a busy moment of the machine hits all alike. Raises ConfigError."""
     limits = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_S, limits=limits) as client:
         sender = _Sender(client, endpoint, model, rng)
         await sender.take(Shape(shapes[0].input_tokens, 4, 1))  # opens what is lazy
-        return [await sender.take(shape) for _ in range(rounds) for shape in shapes]
+        taken = []
+        for number in range(rounds):
+            on_round(number + 1)
+            taken += [await sender.take(shape) for shape in shapes]
+        return taken
 
 
 def probes_of(taken: Sequence[Taken]) -> list[Probe]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from .answers import Interval, Performance
+from .answers import Performance
 from .architecture import Architecture
 from .capacity import strain
 from .host_memory import host_memory_bytes
-from .host_speed import HostSpeed, host_model, predict_on_host
+from .host_speed import OTHER, OWN, HostSpeed, host_model, predict_on_host
 from .kv_cache import kv_bytes_per_token
 from .learned_physics import corrected_speed
 from .learning import NOTHING_LEARNED, Corrections
@@ -22,11 +22,6 @@ SLOTS_MAX = 64
 """At once, at most: probes have up to four, and a CPU's tokens/s hardly grow beyond a few more."""
 MEMORY_SHARE = 0.95
 """Of what is free; predictions of memory were within 2 % of measured starts (docs/calibrate.md), and others need some."""
-TTFT_SPREAD, SPREAD = 0.3, 0.15
-"""Relative half-widths of ranges for the model of the calibration: the largest errors in docs/calibrate.md were 28 % of
-TTFT and 10 % of rates."""
-OTHER_TIMES_SPREAD, OTHER_RATES_SPREAD = 0.4, 0.2
-"""For another model of the same format: times of one were predicted 25 to 60 % too high there, rates 18 % too low."""
 _GIB = 1024**3
 
 
@@ -123,19 +118,9 @@ def _closed_loops(subject: HostSubject, most: int, wish: Wish) -> Iterator[tuple
 def _speed(subject: HostSubject, load: Load, slots: int) -> Performance:
     assert subject.speed is not None
     shape = host_model(subject.arch, subject.weights_bytes)
-    found = corrected_speed(predict_on_host(shape, subject.speed, load, slots=slots), subject.learned)
-    times, rates = (SPREAD, SPREAD) if subject.own else (OTHER_TIMES_SPREAD, OTHER_RATES_SPREAD)
-    return replace(
-        found,
-        ttft_ms=_range(found.ttft_ms, max(times, TTFT_SPREAD)),
-        itl_ms=_range(found.itl_ms, times),
-        output_tokens_per_s=_range(found.output_tokens_per_s, rates),
-        requests_per_s=_range(found.requests_per_s, rates),
-    )
-
-
-def _range(interval: Interval, spread: float) -> Interval:
-    return replace(interval, low=interval.value * (1 - spread), high=interval.value * (1 + spread))
+    spreads = OWN if subject.own else OTHER
+    found = predict_on_host(shape, subject.speed, load, slots=slots, spreads=spreads)
+    return corrected_speed(found, subject.learned)
 
 
 def _memory(subject: HostSubject, slots: int, context_tokens: int, wish: Wish) -> int:

@@ -11,6 +11,9 @@ from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from inferry.cli import calibrate_machine, gpu_speed
+from inferry.cli.hardware_cpu import CpuHere
+from inferry.cli.hardware_gpus import GpuHere, GpusHere
+from inferry.cli.hardware_here import MachineHere, device_list
 from inferry.cli.machine_speed import reading
 from inferry.cli.main import app
 from inferry.core.errors import ConfigError
@@ -149,6 +152,22 @@ def test_measured_rates_replace_the_makers() -> None:
     assert measured.flops_per_s["fp8"] == device.flops_per_s["fp8"]
 
 
+def test_a_gpu_plan_keeps_the_makers_rates() -> None:
+    """The planner's constants were fitted on makers' peaks: measured rates in their place would count a card's distance
+    from its peak twice."""
+    name = "NVIDIA H100 80GB HBM3"
+    rates = Rates(Reading(2.9e12, 0.01, 20), {"bf16": Reading(7e14, 0.01, 20)})
+    cpu = Rates(Reading(4e10, 0.01, 15), {"fp32": Reading(2e11, 0.01, 15)})
+    known = Calibration(
+        host=Fingerprint("EPYC", 2, 2**34, (name,)), wall_s=1e9, cpu=cpu, others_busy=0.0, gpus={name: rates}
+    )
+    gpus = GpusHere((GpuHere(0, name, 81_559 * 2**20, 0),), None)
+    machine = MachineHere(CpuHere("EPYC", "amd", 2, (), 2**34, None), gpus, known)
+    gpu = device_list(machine)[0]
+    assert gpu.bandwidth_bytes_per_s == find_device("h100-80g").bandwidth_bytes_per_s
+    assert gpu.flops_per_s == find_device("h100-80g").flops_per_s
+
+
 class FakeTensor:
     nbytes = gpu_speed.COPY_BYTES
 
@@ -197,6 +216,16 @@ def test_gpus_are_measured_once_per_kind() -> None:
     assert list(found) == ["L4"]
     assert found["L4"]["bandwidth"][0] == pytest.approx(2 * gpu_speed.COPY_BYTES / 2e-3)
     assert found["L4"]["bf16"] == [pytest.approx(2 * gpu_speed.MATRIX**3 / 2e-3)] * gpu_speed.REPEATS
+
+
+def test_an_engine_that_can_t_be_calibrated_is_refused_at_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is measured, with those that can."""
+    monkeypatch.setattr(calibrate_machine, "measure_machine", lambda *_, **__: pytest.fail("measured"))
+    said = CliRunner().invoke(app, ["calibrate", "--engine", "nonsense", "--model", "file:m.gguf"])
+    assert isinstance(said.exception, ConfigError)
+    assert "llamacpp and vllm" in said.exception.message
 
 
 @pytest.mark.slow

@@ -53,6 +53,12 @@ def test_a_first_launch_that_went_mad_is_believed_by_half() -> None:
     assert learn([launch(0, 10.0)], SUBJECT).factor("itl_ms") == pytest.approx(3**-0.5)
 
 
+def test_a_line_beyond_all_numbers_teaches_nothing() -> None:
+    """A damaged line whose ratio is too small for a number costs itself, not the plan."""
+    found = learn([launch(0, 5e-324, predicted=1e308), launch(1, 80.0)], SUBJECT)
+    assert found.by_quantity["itl_ms"].launches == 1
+
+
 def test_the_newest_weigh_more() -> None:
     """A machine that changed for good is followed: later launches outweigh as many earlier ones."""
     before = [launch(n, 100.0) for n in range(20)]
