@@ -95,7 +95,7 @@ def headline(option: Option, wish: Wish) -> str:
     verb = "Take" if option.good else "Nearest:"
     price = "" if option.cost is None else f" for {option.cost.usd_per_hour:.2f} USD/h"
     what = f"{verb} {sized.devices} x {sized.candidate.hardware.device.name}{price}: {way(option)}."
-    if not wish.has_load:
+    if not wish.has_load and sized.capacity.concurrency:
         return f"{what} It {carries(option, wish)}."
     return what
 

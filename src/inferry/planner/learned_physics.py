@@ -79,6 +79,7 @@ def corrected_speed(found: Performance, learned: Corrections) -> Performance:
     return replace(
         found,
         ttft_ms=_times(found.ttft_ms, learned.factor("ttft_ms")),
+        ttft_wait_ms=found.ttft_wait_ms * learned.factor("ttft_ms"),
         itl_ms=_times(found.itl_ms, itl),
         output_tokens_per_s=_times(found.output_tokens_per_s, rate),
         requests_per_s=_times(found.requests_per_s, rate),

@@ -32,8 +32,8 @@ def why(best: Option, others: Sequence[Option], wish: Wish) -> str:
         )
     if not sized.keeps_slo and sized.strain_alone > 1:
         return (
-            f"Nothing here keeps the SLO; this comes nearest, {_over(sized.strain)}. No number of such replicas keeps it: even "
-            f"one request alone is {_over(sized.strain_alone)}."
+            f"Nothing here keeps the SLO, and no number of such replicas would: even one request alone is "
+            f"{_over(sized.strain_alone)}. This comes nearest, {_over(sized.strain)}."
         )
     if not sized.keeps_slo:
         return f"Nothing here keeps the SLO; this comes nearest, {_over(sized.strain)}."

@@ -8,11 +8,12 @@ import pytest
 
 from inferry.planner.answers import MemoryPlan, Performance
 from inferry.planner.architecture import Architecture
+from inferry.planner.capacity import ttft_quantile_ms
 from inferry.planner.device import Device
 from inferry.planner.facts.device_catalog import find_device
 from inferry.planner.facts.model_catalog import find_model
-from inferry.planner.learned_physics import family_of, learned_physics, subject_of
-from inferry.planner.learning import Launch, learn
+from inferry.planner.learned_physics import corrected_speed, family_of, learned_physics, subject_of
+from inferry.planner.learning import Correction, Corrections, Launch, learn
 from inferry.planner.load import Load
 from inferry.planner.memory import plan_memory
 from inferry.planner.performance import predict
@@ -166,3 +167,12 @@ def test_what_arrives_is_served_however_fast() -> None:
 def test_families_are_told_by_name(model: str, family: str) -> None:
     """The letters that a model's own name begins with."""
     assert family_of(model) == family
+
+
+def test_the_wait_within_ttft_follows_it() -> None:
+    """Half the TTFT is half the wait: what nine of ten requests see stays in proportion to the mean."""
+    learned = Corrections({"ttft_ms": Correction(0.5, 3, 0, None, None)})
+    before = speed(find_model(LLAMA), TRUE, SETUP, LOAD)
+    before = replace(before, ttft_wait_ms=0.9 * before.ttft_ms.value)
+    after = corrected_speed(before, learned)
+    assert ttft_quantile_ms(after, 0.9) == pytest.approx(0.5 * ttft_quantile_ms(before, 0.9))
