@@ -67,18 +67,37 @@ def _engine(each: EngineCalibration) -> str:
 
 
 def _learned(launches: Sequence[Launch]) -> list[str]:
-    lines = [f"Learned from {len(launches)} launches."] if launches else ["No launch was recorded yet."]
+    lines = (
+        [f"Learned from {len(launches)} launch{'' if len(launches) == 1 else 'es'}."]
+        if launches
+        else ["No launch was recorded yet."]
+    )
     for subject in _subjects(launches):
         found = learn(launches, subject).by_quantity
         if found:
-            lines.append(f"  {subject.model} with {subject.engine} on {subject.device}")
+            cache = "" if subject.setup is None else f", {subject.setup.kv} cache"
+            lines.append(
+                f"  {subject.model} ({subject.weights}{cache}) with {subject.engine} on {subject.device}"
+            )
             lines += [f"    {describe(name, each)}" for name, each in found.items()]
     return lines
 
 
 def _subjects(launches: Sequence[Launch]) -> list[Subject]:
-    newest = {(each.engine, each.device, each.model, each.weights): each for each in launches}
+    """Each model in each of its formats, in the setup of its newest launch."""
+    newest = {
+        (each.engine, each.device, each.model, each.weights, each.setup and each.setup.kv): each
+        for each in launches
+    }
     return [
-        Subject(each.engine, each.device, each.model, each.family, each.engine_version, each.weights)
+        Subject(
+            each.engine,
+            each.device,
+            each.model,
+            each.family,
+            each.engine_version,
+            each.weights,
+            each.setup,
+        )
         for each in newest.values()
     ]

@@ -31,6 +31,7 @@ from inferry.planner.calibration import (
 from inferry.planner.facts.device_catalog import find_device
 from inferry.planner.host_speed import HostSpeed, Probe
 from inferry.planner.learning import Launch
+from inferry.planner.setup import Setup
 
 HOST = Fingerprint("EPYC", 2, 2**34)
 SPEED = HostSpeed(4e10, 2e-5, 4e10, 9e10, 0.8, 2e10, 1e11, 6e10, 0.01)
@@ -216,6 +217,21 @@ def test_gpus_are_measured_once_per_kind() -> None:
     assert list(found) == ["L4"]
     assert found["L4"]["bandwidth"][0] == pytest.approx(2 * gpu_speed.COPY_BYTES / 2e-3)
     assert found["L4"]["bf16"] == [pytest.approx(2 * gpu_speed.MATRIX**3 / 2e-3)] * gpu_speed.REPEATS
+
+
+def test_what_a_gpu_launch_taught_is_shown_of_its_setup(home: Path) -> None:
+    """Formats are told, and what isn't KV cache as a difference in bytes."""
+    gib = 1024.0**3
+    plain = Launch(
+        wall_s=1e9, engine="vllm", device="l4", model="m", weights="bf16", setup=Setup("vllm"),
+        predicted={"rest_bytes": 10 * gib}, measured={"rest_bytes": 11 * gib},
+    )  # fmt: skip
+    append_launch(home, plain)
+    append_launch(home, replace(plain, setup=Setup("vllm", kv="fp8"), measured={"rest_bytes": 12 * gib}))
+    words = CliRunner().invoke(app, ["calibrate", "--show"]).stdout
+    assert "  m (bf16, fp8 cache) with vllm on l4\n    rest_bytes: +1.8" in words
+    assert "  m (bf16, bf16 cache) with vllm on l4\n    rest_bytes: +0.9" in words
+    assert "GiB from 1 launch and 1 other model; off by 9% without it" in words
 
 
 def test_an_engine_that_can_t_be_calibrated_is_refused_at_once(
