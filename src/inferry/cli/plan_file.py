@@ -10,6 +10,7 @@ from inferry.cli.plan_model import PlannedModel
 from inferry.cli.plan_text import TITLES, duration, slo_text
 from inferry.core.errors import ConfigError
 from inferry.planner.architecture import Architecture
+from inferry.planner.capacity import ttft_quantile
 from inferry.planner.checkpoints import GGUF_ENGINES
 from inferry.planner.recommend import Option
 from inferry.planner.setup import EngineName, Setup
@@ -60,7 +61,8 @@ def name_of(model: str) -> str:
 
 
 def _head(arch: Architecture, option: Option, wish: Wish, here: int) -> list[str]:
-    sized, found = option.sized, option.sized.at_load
+    sized, found, share = option.sized, option.sized.at_load, wish.slo.percentile
+    tail = ttft_quantile(found, share)
     load = "as much load as it carries"
     if wish.users is not None:
         load = f"{wish.users} user{'s' if wish.users > 1 else ''} at once"
@@ -69,8 +71,8 @@ def _head(arch: Architecture, option: Option, wish: Wish, here: int) -> list[str
     lines = [
         "# Written by 'inferry plan'. Check it with 'inferry config check', see its commands with 'inferry up --dry-run'.",
         f"# {arch.name} for {load}, {wish.input_tokens} tokens in and {wish.output_tokens} out: {slo_text(wish.slo)}.",
-        f"# Planned: {sized.devices} x {sized.candidate.hardware.device.name}; predicted at that load: first token "
-        f"{duration(found.ttft_ms.value)} ({duration(found.ttft_ms.low)} to {duration(found.ttft_ms.high)}), then "
+        f"# Planned: {sized.devices} x {sized.candidate.hardware.device.name}; predicted at that load: "
+        f"{share:.0%} have their first token by {duration(tail.value)} ({duration(tail.low)} to {duration(tail.high)}), then "
         f"{duration(found.itl_ms.value)} per token ({duration(found.itl_ms.low)} to {duration(found.itl_ms.high)}).",
     ]
     if not option.good:
