@@ -153,7 +153,8 @@ def predict_on_host(
     else:
         ttft, itl = speed.request_s + running * prompt, step
     waiting = at_once - running
-    ttft += waiting / running * cycle
+    # In a closed loop by Little's law; a burst is taken in waves, of which the first waits for none.
+    ttft += cycle * (waiting / running if load.all_at_once is None else _waves_before(at_once, running))
     rate = running / cycle
     return Performance(
         ttft_ms=_interval(1e3 * ttft, spreads.ttft),
@@ -167,6 +168,12 @@ def predict_on_host(
         else ("bandwidth" if parts["weights"] > parts["compute"] else "compute"),
         parts_ms={name: 1e3 * seconds for name, seconds in parts.items()},
     )
+
+
+def _waves_before(requests: float, slots: float) -> float:
+    """How many waves a request waits for, in the mean."""
+    full, rest = divmod(requests, slots)
+    return (slots * full * (full - 1) / 2 + rest * full) / requests
 
 
 def fit_host_speed(

@@ -88,8 +88,13 @@ def test_more_is_never_less() -> None:
 
 
 def test_who_has_no_slot_waits() -> None:
-    """Beyond the slots, requests wait for as long as those before them take, and the rate stays."""
+    """Beyond the slots, requests wait for as long as those before them take, and the rate stays; a burst is taken in waves."""
     full = predict_on_host(SMALL, SPEED, Load(64, 64, concurrency=4), slots=4)
+    wave, waves = (
+        predict_on_host(SMALL, SPEED, Load(64, 64, all_at_once=n), slots=4).ttft_ms.value for n in (4, 10)
+    )
+    cycle_ms = 4e3 / full.requests_per_s.value
+    assert waves == pytest.approx(wave + (4 * 0 + 4 * 1 + 2 * 2) / 10 * cycle_ms, rel=0.02)
     more = predict_on_host(SMALL, SPEED, Load(64, 64, concurrency=8), slots=4)
     assert (more.running, more.queued, more.limited_by) == (4, 4, "slots")
     assert more.output_tokens_per_s.value == pytest.approx(full.output_tokens_per_s.value)

@@ -27,7 +27,8 @@ def test_a_model_starts_as_it_did() -> None:
     own, other = start_rate(seen, "vllm", "l4", "a"), start_rate(seen, "vllm", "l4", "c")
     assert own is not None
     assert other is not None
-    assert (own.start_s(100), own.launches, own.own) == (pytest.approx(11), 3, True)
+    assert own.start_s(100) == pytest.approx(11)
+    assert (own.launches, own.own) == (3, True)
     assert (other.models, other.own) == (2, False)
     assert start_rate(seen, "vllm", "h100-80g", "a") is None
     assert start_rate([start("a", 0, 10)], "vllm", "l4", "a") is None
