@@ -235,22 +235,23 @@ class _Job:
         if self.explain:
             from inferry.cli.plan_explain import explain_text
 
-            typer.echo("\n" + explain_text(arch, self.wish, found.best, _columns()))
+            typer.echo("\n" + explain_text(arch, self.wish, found.best, self.physics, _columns()))
         return found.best.good
 
     def _say_no_fit(self, found: NothingFits) -> None:
         from inferry.cli.plan_json import no_fit_json
-        from inferry.cli.plan_no_fit import no_fit_text, not_supported_text
+        from inferry.cli.plan_no_fit import engines_that_run_it, no_fit_text, not_supported_text
         from inferry.planner.answers import DoesNotFit
         from inferry.planner.fitting import check_fit
         from inferry.planner.sizing import KV_MARGIN
 
         arch = self.model.architecture
         if found.nearest is None:
+            others = engines_that_run_it(arch, self.hardware, self.wish, self.physics.supports)
             if self.as_json:
-                _echo_json(no_fit_json(arch, self.wish, None, found.unsupported))
+                _echo_json({**no_fit_json(arch, self.wish, None, found.unsupported), "other_engines": others})
             else:
-                typer.echo(not_supported_text(arch, found.unsupported, _columns()))
+                typer.echo(not_supported_text(arch, found.unsupported, others, _columns()))
             return
         device = found.nearest.candidate.hardware.device
         answer = check_fit(
@@ -266,7 +267,8 @@ class _Job:
         if self.as_json:
             _echo_json(no_fit_json(arch, self.wish, answer, ()))
         else:
-            typer.echo(no_fit_text(arch, device, answer, _columns(), colour=_colour()))
+            hardware = found.nearest.candidate.hardware
+            typer.echo(no_fit_text(arch, hardware, answer, _columns(), colour=_colour()))
 
     def say_comparison(self) -> None:
         from inferry.cli.plan_compare import compare_json, compare_text

@@ -38,7 +38,7 @@ def compare_text(
     """Figures first, where the planner models the engine's speed; then facts, topic by topic."""
     width = min(columns, WIDTH_MAX + 30)
     rows = comparison(hardware[0].device if len(hardware) == 1 else None)
-    parts = [_figures(rows, arch, hardware, wish, physics)]
+    parts = [table(_figures(rows, arch, hardware, wish, physics), width)]
     topics: list[tuple[str, dict[str, str]]] = [
         ("MATURITY", {row.title: row.maturity for row in rows}),
         ("HARDWARE", {row.title: row.hardware for row in rows}),
@@ -51,7 +51,9 @@ def compare_text(
         (_LABELS.get(name, name).upper(), {row.title: row.features.get(name, "not known") for row in rows})
         for name in rows[0].features
     ]
-    topics.append(("VERSION AND SOURCE", {row.title: f"{row.version}; {row.source}" for row in rows}))
+    topics.append(
+        ("VERSION AND SOURCE", {row.title: f"facts as of {row.version}; {row.source}" for row in rows})
+    )
     lead = max(len(row.title) for row in rows) + 4
     for name, told in topics:
         parts.append(
@@ -89,7 +91,7 @@ def compare_json(
 
 def _figures(
     rows: Sequence[EngineRow], arch: Architecture, hardware: Sequence[Hardware], wish: Wish, physics: Physics
-) -> str:
+) -> list[tuple[str, ...]]:
     shown: list[tuple[str, ...]] = [
         ("PREDICTED", "DEVICES", "USD/H", f"TTFT {wish.slo.percentile:.0%}", "ITL", "TOKENS/S", "BEST WAY")
     ]
@@ -111,7 +113,7 @@ def _figures(
                 words,
             )
         )
-    return table(shown)
+    return shown
 
 
 def _best_with(
@@ -119,7 +121,7 @@ def _best_with(
 ) -> Option | str:
     """Its best option, or why there is none."""
     if engine not in DEFAULT_ENGINES:
-        return "no figures: the planner has no measurements of its speed under load"
+        return f"never compared with measurements; computed figures: --engine {engine}"
     found = recommend(arch, hardware, replace(wish, engines=(engine,)), physics)
     if isinstance(found, NothingFits):
         return found.unsupported[0] if found.nearest is None and found.unsupported else "does not fit"

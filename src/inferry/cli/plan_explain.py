@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from inferry.cli.plan_bar import gib
 from inferry.cli.plan_text import TITLES, WIDTH_MAX, duration, money, price_words, table, wrapped
 from inferry.planner.architecture import Architecture
 from inferry.planner.capacity import ttft_quantile
 from inferry.planner.load import Load
 from inferry.planner.recommend import Option
-from inferry.planner.sizing import KV_MARGIN
+from inferry.planner.sizing import KV_MARGIN, Physics
 from inferry.planner.wish import Wish
 
 NOTHING_MS = 0.005
 
 
-def explain_text(arch: Architecture, wish: Wish, option: Option, columns: int) -> str:
+def explain_text(arch: Architecture, wish: Wish, option: Option, physics: Physics, columns: int) -> str:
     width = min(columns, WIDTH_MAX)
     parts = [
         _facts(arch, option, width),
         _memory(arch, option, width),
         _speed(option, wish, width),
-        _choice(option, wish, width),
+        _choice(arch, option, wish, physics, width),
     ]
     if option.cost is not None:
         parts.append(_cost(option, wish, width))
@@ -92,7 +94,7 @@ def _memory(arch: Architecture, option: Option, width: int) -> str:
         ),
         ("KV cache", f"{memory.kv_tokens:,} tokens", f"whole blocks; {KV_MARGIN:.0%} of it is promised"),
     ]
-    return f"{table(rows)}\n{wrapped('How well this is known: docs/accuracy.md has each engine start that it was checked on.', width, '  ')}"
+    return f"{table(rows, width)}\n{wrapped('How well this is known: docs/accuracy.md has each engine start that it was checked on.', width, '  ')}"
 
 
 def _speed(option: Option, wish: Wish, width: int) -> str:
@@ -117,7 +119,7 @@ def _speed(option: Option, wish: Wish, width: int) -> str:
         f"{_rates(load, wish)}; output tokens/s = requests/s x {wish.output_tokens}. "
         f"Ranges: the errors on models left out of the fit."
     )
-    return f"{table(rows)}\n{wrapped(words, width, '  ')}"
+    return f"{table(rows, width)}\n{wrapped(words, width, '  ')}"
 
 
 def _first_token(option: Option, wish: Wish) -> str:
@@ -143,10 +145,11 @@ def _rates(load: Load, wish: Wish) -> str:
     return f"Requests/s = requests in flight / (TTFT + ITL x {wish.output_tokens - 1})"
 
 
-def _choice(option: Option, wish: Wish, width: int) -> str:
+def _choice(arch: Architecture, option: Option, wish: Wish, physics: Physics, width: int) -> str:
     sized = option.sized
     words = [
-        f"One replica {_carried(option, wish)}: above that, TTFT or ITL is over its bound, or requests wait for a place.",
+        f"Capacity: at most {sized.capacity.concurrency} at once on one replica keep TTFT and ITL within the SLO and find a "
+        f"place. {_binding(arch, option, wish, physics)}",
         f"Longest request {sized.setup.max_model_tokens:,} tokens: "
         + (
             "as --context says."
@@ -171,6 +174,28 @@ def _carried(option: Option, wish: Wish) -> str:
     if wish.requests_per_s is not None:
         return f"keeps the SLO up to {capacity.requests_per_s:.3g} requests/s"
     return f"keeps the SLO up to {capacity.concurrency} at once"
+
+
+def _binding(arch: Architecture, option: Option, wish: Wish, physics: Physics) -> str:
+    """What one request more would break."""
+    sized, slo = option.sized, wish.slo
+    more = sized.capacity.concurrency + 1
+    setup = replace(sized.setup, max_sequences=more)
+    found = physics.speed(arch, sized.candidate.hardware.device, setup, wish.at_once(more))
+    told, broken = [], []
+    for name, value, allowed in (
+        ("TTFT", ttft_quantile(found, slo.percentile).value, slo.ttft_ms),
+        ("ITL", found.itl_ms.value, slo.itl_ms),
+    ):
+        if allowed is not None:
+            told.append(f"{name} {duration(value)} of {duration(allowed)}")
+            broken += [name] if value > allowed else []
+    what = (
+        f"{' and '.join(broken)} would break the SLO"
+        if broken
+        else "what binds is the place: the KV cache, or how many the engine takes at once"
+    )
+    return f"With {more}: {', '.join(told)}: {what}." if told else f"With {more}: {what}."
 
 
 def _cost(option: Option, wish: Wish, width: int) -> str:

@@ -28,6 +28,8 @@ TITLES: dict[EngineName, str] = {
     "llamacpp": "llama.cpp",
 }
 WIDTH_MAX = 110
+NARROW = 80
+"""Terminals below it get a row as lines, where the table would not fit."""
 
 
 def answer_text(
@@ -49,12 +51,12 @@ def answer_text(
     parts.append(
         memory_bar(best.sized.memory, best.sized.candidate.hardware.device.name, width, colour=colour)
     )
-    parts.append(_predicted(best, wish))
-    parts.append(_settings(best))
+    parts.append(_predicted(best, wish, width))
+    parts.append(_settings(best, width))
     if best.cost is not None or best.sized.candidate.hardware.device.power_w is not None:
-        parts.append(_cost(best))
+        parts.append(_cost(best, width))
     if found.others:
-        parts.append(_alternatives(found, wish))
+        parts.append(_alternatives(found, wish, width))
     notes = [
         text
         for text in (cheaper_changed(best, found.others), spare(best, wish), *warnings(best, arch, wish))
@@ -117,7 +119,9 @@ def way(option: Option) -> str:
     each = f" on {setup.devices} devices each ({degrees(setup)})" if setup.devices > 1 else ""
     replicas = f"{sized.replicas} replica{'s' if sized.replicas > 1 else ''}"
     source = sized.candidate.source
-    made = " (made while loading)" if source.at_load else f" (of {source.repo})" if source.repo else ""
+    made = f" (of {source.repo})" if source.repo else ""
+    if source.at_load or source.to_find:
+        made = " (made while loading)" if source.at_load else " (to be found or made)"
     return f"{replicas} of {TITLES[setup.engine]}{each}, weights {setup.weights}{made}, KV cache {setup.kv}"
 
 
@@ -139,7 +143,8 @@ def relief_words(relief: Relief, wish: Wish) -> str:
     match relief.change:
         case "less_load":
             if wish.users is not None:
-                return f"Less load: {sized.capacity.concurrency * sized.replicas:,} users on {hardware}."
+                users = sized.capacity.concurrency * sized.replicas
+                return f"Less load: {users:,} user{'s' if users > 1 else ''} on {hardware}."
             return (
                 f"Less load: {sized.capacity.requests_per_s * sized.replicas:.3g} requests/s on {hardware}."
             )
@@ -157,7 +162,7 @@ def relief_words(relief: Relief, wish: Wish) -> str:
             return f"Within the budget: {hardware}{price} carry {users:,} requests at once."
 
 
-def _predicted(option: Option, wish: Wish) -> str:
+def _predicted(option: Option, wish: Wish, width: int) -> str:
     sized, found = option.sized, option.sized.at_load
     all_of_them = "" if sized.replicas == 1 else ", of all replicas"
     load = "AT THIS LOAD" if wish.has_load else "AT ITS CAPACITY"
@@ -174,7 +179,7 @@ def _predicted(option: Option, wish: Wish) -> str:
     if wish.has_load:
         use = f"{sized.utilisation:.0%}" if sized.capacity.concurrency else "-"
         rows.append(("used, of the capacity", use, carries(option, wish), ""))
-    return table(rows)
+    return table(rows, width)
 
 
 def predicted_row(
@@ -194,7 +199,7 @@ def predicted_row(
     return name, told(interval.value), spread, limit
 
 
-def _settings(option: Option) -> str:
+def _settings(option: Option, width: int) -> str:
     setup, memory = option.sized.setup, option.sized.memory
     rows = [
         ("SETTINGS", "", ""),
@@ -206,10 +211,10 @@ def _settings(option: Option) -> str:
         ("memory fraction", f"{setup.memory_fraction:g}", ""),
         ("KV cache", f"{memory.kv_tokens:,} tokens", "per replica, predicted"),
     ]
-    return table(rows)
+    return table(rows, width)
 
 
-def _cost(option: Option) -> str:
+def _cost(option: Option, width: int) -> str:
     cost, sized = option.cost, option.sized
     rows: list[tuple[str, str, str]] = [("COST AND ENERGY", "", "")]
     price = sized.candidate.hardware.device.price
@@ -240,10 +245,10 @@ def _cost(option: Option) -> str:
         rows.append(
             ("energy, at most", f"{energy / 1000:.3g} kWh", "per million output tokens, at the power limit")
         )
-    return table(rows)
+    return table(rows, width)
 
 
-def _alternatives(found: Recommendation, wish: Wish) -> str:
+def _alternatives(found: Recommendation, wish: Wish, width: int) -> str:
     rows = [
         (
             "ALTERNATIVES",
@@ -277,19 +282,20 @@ def _alternatives(found: Recommendation, wish: Wish) -> str:
                 "the one above" if option is found.best else differs(found.best, option),
             )
         )
-    shown = [table(rows)]
+    shown = [table(rows, width)]
     notes = {
         each.sized.candidate.source.note for each in found.others if not each.sized.candidate.source.native
     }
-    shown += [f"  * {note}" for note in sorted(notes)]
+    shown += [wrapped(note, width, "  * ") if width < NARROW else f"  * {note}" for note in sorted(notes)]
     return "\n".join(shown)
 
 
 # --- small words --------------------------------------------------------------------------------------
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Columns as wide as their widest cell; the first row is the heading."""
+def table(rows: Sequence[tuple[str, ...]], width: int = WIDTH_MAX) -> str:
+    """Columns as wide as their widest cell; the first row is the heading. Where `width` is narrow and too little for
+    that, each row is its first cell and, indented, the others after their headings."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for number, row in enumerate(rows):
@@ -300,6 +306,19 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
             *(cell.ljust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
         ]
         lines.append("  ".join(cells).rstrip())
+    if width < NARROW and max(map(len, lines)) > width:
+        return _as_lines(rows, width)
+    return "\n".join(lines)
+
+
+def _as_lines(rows: Sequence[tuple[str, ...]], width: int) -> str:
+    heading = rows[0]
+    lines = [heading[0]]
+    for row in rows[1:]:
+        told = [
+            f"{name} {cell}".strip() for name, cell in zip(heading[1:], row[1:], strict=True) if cell.strip()
+        ]
+        lines += [wrapped(row[0], width, "  "), wrapped(", ".join(told), width, "      ")]
     return "\n".join(lines)
 
 
