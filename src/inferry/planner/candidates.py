@@ -52,6 +52,8 @@ def candidates(
         for source in weight_sources(arch, engine, wish.quantization):
             if source.original and by_repository:
                 source = replace(source, published=True)
+            if wish.quantization == "native" and not source.native:
+                continue
             for kv in _kv_formats(engine, source.format, wish):
                 answer = supports(engine, hardware.device, source.format, kv)
                 if (

@@ -67,5 +67,7 @@ def test_ollama_names_are_files_and_others_take_the_repository() -> None:
     assert by_engine["ollama"].as_it_is
     assert by_engine["vllm"].source.repo == "Qwen/Qwen3-32B"
     assert not by_engine["vllm"].as_it_is
+    native, _ = ways("qwen3:32b", "rtx5090", 1, Wish(engines=("ollama", "vllm"), quantization="native"))
+    assert {each.setup.engine for each in native} == {"ollama"}
     alone, _ = ways("qwen3:32b", "h100-80g", 1, Wish(engines=("vllm",)))
     assert alone[0].as_it_is
