@@ -108,7 +108,8 @@ def carries(option: Option, wish: Wish) -> str:
     if not sized.capacity.concurrency:
         return "carries nothing within the SLO: one request alone misses it"
     if wish.requests_per_s is not None:
-        return f"carries {sized.capacity.requests_per_s * sized.replicas:,.3g} requests/s within the SLO"
+        rate = sized.capacity.requests_per_s * sized.replicas
+        return f"carries {f'{rate:.3g}' if rate < 100 else f'{rate:,.0f}'} requests/s within the SLO"
     total = sized.capacity.concurrency * sized.replicas
     return f"carries {total:,} request{'' if total == 1 else 's'} at once within the SLO"
 

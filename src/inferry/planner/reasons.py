@@ -9,6 +9,7 @@ from .device import Device
 from .facts.engine_support import engine_support
 from .recommend import Option
 from .setup import Setup
+from .sizing import REPLICAS_MAX
 from .speed_facts import groups_of, shipped_speed_constants
 from .wish import Wish
 
@@ -27,7 +28,7 @@ def why(best: Option, others: Sequence[Option], wish: Wish) -> str:
     if sized.queue_grows:
         served = sized.replicas * sized.at_load.requests_per_s.value
         return (
-            f"Nothing here serves that load; this comes nearest: of {wish.requests_per_s:g} requests/s it serves {served:.3g}, "
+            f"Nothing here serves that load; this comes nearest: of {_number(wish.requests_per_s)} requests/s it serves {_number(served)}, "
             "and the queue grows for as long as it runs."
         )
     if not sized.keeps_slo and sized.strain_alone > 1:
@@ -154,6 +155,8 @@ def warnings(option: Option, arch: Architecture, wish: Wish) -> tuple[str, ...]:
     found += [f"{engine_support()[engine].title}, {note}." for note in sized.candidate.notes]
     if sized.setup.weights == "gguf" and engine not in ("llamacpp", "ollama"):
         found.append("GGUF is llama.cpp's own format: --engine llamacpp plans with it.")
+    if sized.replicas == REPLICAS_MAX and not option.good:
+        found.append(f"A deployment takes {REPLICAS_MAX} replicas at most: share the load out over several.")
     if sized.devices > device.devices_per_host_max:
         found.append(
             f"{sized.devices} devices are more than the {device.devices_per_host_max} of one host: run the file on each host with its share "
@@ -184,7 +187,12 @@ def unmeasured(device: Device, setup: Setup, wish: Wish) -> list[str]:
 def _over(strain: float) -> str:
     if strain < 2:
         return f"{strain - 1:.0%} over the bound"
-    return f"at {strain:.2g} times the bound" if strain < 100 else f"at {strain:,.0f} times the bound"
+    return f"at {_number(strain)} times the bound"
+
+
+def _number(value: float) -> str:
+    """Three figures where it is small, whole where it is large."""
+    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"
 
 
 def _sentence(parts: Sequence[str]) -> str:

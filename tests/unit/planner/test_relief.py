@@ -103,3 +103,13 @@ def test_what_no_number_of_devices_keeps_is_said() -> None:
     best = best_of((Hardware(device("cheap")),), wish)
     assert "no number of such replicas would: even one request alone" in why(best, (), wish)
     assert spare(best, wish) == ""
+
+
+def test_large_figures_are_written_out() -> None:
+    """No powers of ten for people; and that a deployment has a largest number of replicas."""
+    flood = replace(WISH, users=None, requests_per_s=1_000_000.0)
+    best = best_of((Hardware(device("cheap")),), flood)
+    said = " ".join((why(best, (), flood), *warnings(best, ARCH, flood)))
+    assert "of 1,000,000 requests/s" in said
+    assert "e+" not in said
+    assert "256 replicas at most" in said
