@@ -25,7 +25,7 @@ NEARLY_FULL = 0.85
 def why(best: Option, others: Sequence[Option], wish: Wish) -> str:
     """One sentence: what makes it better than the next ones."""
     sized = best.sized
-    if sized.queue_grows:
+    if sized.queue_grows and wish.requests_per_s is not None:
         served = sized.replicas * sized.at_load.requests_per_s.value
         return (
             f"Nothing here serves that load; this comes nearest: of {_number(wish.requests_per_s)} requests/s it serves {_number(served)}, "
