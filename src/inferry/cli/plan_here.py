@@ -44,6 +44,11 @@ def plan_here(
 ) -> bool:
     """Says the plan; True where it keeps what was asked. Raises ConfigError for what a CPU can't be asked."""
     _check(options)
+    if model.path is None and (made_of := model.architecture.made_of):
+        raise ConfigError(
+            f"--here: Ollama keeps the file of {model.architecture.name} to itself, and this machine has no GPU. Plan a "
+            f"GGUF file of it, or the repository that it was made of: {made_of}."
+        )
     answer = answer_here(model, wish, launches, machine_here(os.environ), options.engines)
     if options.as_json:
         import json

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from inferry.cli.plan_no_fit import way_words
 from inferry.cli.plan_text import relief_words
 from inferry.planner.answers import DoesNotFit, Interval, MemoryPlan
 from inferry.planner.architecture import Architecture
@@ -58,7 +59,7 @@ def no_fit_json(
         if answer is None
         else [
             {
-                "words": way.words,
+                "words": way_words(way, answer),
                 "device": way.device_name,
                 "setup": _setup(way.setup),
                 "memory": _memory(way.memory),

@@ -53,7 +53,7 @@ def why(best: Option, others: Sequence[Option], wish: Wish) -> str:
         if best.sized.candidate.as_it_is:
             parts.append("leaves the model as its makers published it")
         else:
-            parts.append("does it only with quantization: the model as it is does not do it here")
+            parts.append("does it only with quantization (the model as it is does not do it here)")
     if best.sized.at_load.limited_by != "arrivals":
         parts.append(f"is limited by {best.sized.at_load.limited_by}")
     return _sentence(parts)

@@ -165,6 +165,14 @@ def test_formats_without_a_cpu_kernel_are_refused(run: Run, here: Here) -> None:
     assert "not supported on CPUs. llama.cpp runs GGUF files there" in shown.err
 
 
+def test_an_ollama_name_is_no_file_for_a_cpu(run: Run, here: Here) -> None:
+    """Its file is Ollama's; the repository that it was made of is the way out."""
+    here.set()
+    shown = run("plan", "llama3.2:1b", "--here")
+    assert shown.code == 2
+    assert "made of: meta-llama/Llama-3.2-1B-Instruct" in shown.err
+
+
 def test_a_gpu_that_nobody_knows_is_named(run: Run, here: Here, model: Path) -> None:
     """Its CPU is no stand-in for it."""
     here.set(gpus=(GpuHere(0, "Future GPU 9", 2**34, 0),))

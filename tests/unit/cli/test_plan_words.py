@@ -33,6 +33,9 @@ def test_ways_out_name_the_options_that_ask_for_them(run: Run) -> None:
     argv = (SEVENTY_B, "--gpu", "h100-80g", "--count", "1", "--engine", "vllm")
     text = told(run, *argv, "--quant", "native", code=1)
     assert "if you find or make a checkpoint: --quant awq" in text
+    assert "if you find or make a checkpoint: --quant awq" in told(
+        run, *argv, "--quant", "native", "--json", code=1
+    )
     assert "weights awq (to be found or made)" in told(run, *argv, "--users", "4", "--quant", "awq", code=0)
 
 
