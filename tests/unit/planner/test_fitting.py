@@ -179,7 +179,9 @@ def test_formats_together_where_neither_is_enough() -> None:
         find_model("meta-llama/Llama-3.1-8B-Instruct"), find_device("rtx4090"), Setup("vllm"), 131_072, 1
     )
     both = [way for way in answer.ways_out if way.setup.weights != "bf16" and way.setup.kv == "fp8"]
-    assert [way.words for way in both] == ["weights in fp8 (quantized while loading), and a KV cache in fp8"]
+    assert [way.words for way in both] == [
+        "weights in fp8 (nvidia/Llama-3.1-8B-Instruct-FP8), and a KV cache in fp8"
+    ]
 
 
 def test_a_smaller_load_is_told_to_the_engine() -> None:
