@@ -83,7 +83,7 @@ def candidates(
                         expert_parallel=parallel.expert,
                         max_sequences=PLACES if engine in GGUF_ENGINES else None,
                     )
-                    if source.at_load and not _loads(arch, hardware.device, setup):
+                    if source.at_load and not can_load(arch, hardware.device, setup):
                         yield NotSupported(
                             f"{engine_support()[engine].title}, weights in {source.format} made while loading: it loads "
                             f"them in 16 bit first, which {setup.devices} x {hardware.device.name} can't hold"
@@ -120,7 +120,7 @@ def _beside(engine: EngineName, device: Device, answer: Supported) -> Iterator[s
         )
 
 
-def _loads(arch: Architecture, device: Device, setup: Setup) -> bool:
+def can_load(arch: Architecture, device: Device, setup: Setup) -> bool:
     """Whether the device holds the weights as they are loaded, where the engine quantizes them only afterwards: SGLang
     (model_loader, process_weights_after_loading). vLLM does it layer by layer (pull requests 29196 and 31914)."""
     if setup.engine != "sglang":

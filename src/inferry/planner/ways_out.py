@@ -10,6 +10,7 @@ from typing import Protocol
 
 from .answers import MemoryPlan, WayOut
 from .architecture import Architecture, WeightFormat
+from .candidates import can_load
 from .checkpoints import weight_sources
 from .device import Device
 from .facts.engine_support import Supported, supports
@@ -184,7 +185,7 @@ def _smaller_weights(arch: Architecture, now: Change) -> Iterator[Change]:
     known = {
         source.format: source.repo
         for source in weight_sources(arch, now.setup.engine, "any")
-        if not source.native
+        if not source.native and (not source.at_load or _loads_as(arch, now, source.format))
     }
     for weights in dict.fromkeys((*known, *FOUR_BIT)):
         repo = known.get(weights)
@@ -198,6 +199,10 @@ def _smaller_weights(arch: Architecture, now: Change) -> Iterator[Change]:
         change = replace(now, words=f"weights in {weights}{where}", setup=replace(now.setup, weights=weights))
         if _runs(change, fast=True):
             yield change
+
+
+def _loads_as(arch: Architecture, now: Change, weights: WeightFormat) -> bool:
+    return can_load(arch, now.device, replace(now.setup, weights=weights))
 
 
 def _more_devices(arch: Architecture, now: Change) -> Iterator[Change]:

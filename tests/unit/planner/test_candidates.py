@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from inferry.planner.answers import DoesNotFit
 from inferry.planner.candidates import Candidate, candidates
 from inferry.planner.facts.device_catalog import find_device
 from inferry.planner.facts.engine_support import supports
 from inferry.planner.facts.model_catalog import find_model
+from inferry.planner.fitting import check_fit
+from inferry.planner.setup import EngineName, Setup
 from inferry.planner.wish import Hardware, Wish
+
+ENGINES: tuple[EngineName, ...] = ("vllm", "sglang")
 
 
 def ways(model: str, device: str, count: int, wish: Wish) -> tuple[list[Candidate], list[str]]:
@@ -35,6 +40,18 @@ def test_weights_made_while_loading_need_room_for_the_whole_ones() -> None:
     assert any("8 x h100-80g can't hold" in each for each in why)
     repos = {each.setup.engine for each in looked_at if each.source.repo and each.setup.devices == 8}
     assert repos == {"vllm", "sglang"}
+
+
+def test_ways_out_need_that_room_as_well() -> None:
+    """30B in 16 bit are 57 GiB, an L40S has 45: SGLang could not make FP8 of them, vLLM can."""
+    arch, device = find_model("Qwen/Qwen3-30B-A3B"), find_device("l40s")
+    words = {}
+    for engine in ENGINES:
+        found = check_fit(arch, device, Setup(engine), context_tokens=4096)
+        assert isinstance(found, DoesNotFit)
+        words[engine] = " ".join(way.words for way in found.ways_out)
+    assert "quantized while loading" in words["vllm"]
+    assert "quantized while loading" not in words["sglang"]
 
 
 def test_a_slow_format_is_planned_for_who_asks_and_told_to_who_does_not() -> None:
