@@ -83,6 +83,11 @@ def _head(arch: Architecture, option: Option, wish: Wish, here: int) -> list[str
             f"# The plan has {sized.replicas} replicas; one host takes {here}: start this on {_hosts(full)}"
             + (f", and on one more with 'replicas: {rest}' and as many of the gpus." if rest else ".")
         )
+    if sized.setup.engine in GGUF_ENGINES and here > 1:
+        lines.append(
+            f"# Each replica sees all of the GPUs, and {TITLES[sized.setup.engine]} chooses among them: see with nvidia-smi that "
+            f"each has {sized.setup.devices} of its own, as planned."
+        )
     if note := sized.candidate.source.note:
         lines.append(f"# Quality: {note}.")
     return lines
@@ -147,7 +152,8 @@ def _gpus(option: Option, replicas: int) -> Sequence[tuple[str, str]]:
     if setup.engine == "llamacpp" or option.sized.candidate.hardware.device.kind != "gpu":
         return []
     numbers = ", ".join(map(str, range(replicas * setup.devices)))
-    return [(f"gpus: [{numbers}]", f"{setup.devices} for each replica")]
+    shared = setup.engine == "ollama" and replicas > 1
+    return [(f"gpus: [{numbers}]", "seen by all replicas" if shared else f"{setup.devices} for each replica")]
 
 
 def _split(setup: Setup) -> Sequence[tuple[str, str]]:

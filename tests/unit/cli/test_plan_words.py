@@ -73,6 +73,26 @@ def test_replicas_over_hosts_add_up(run: Run) -> None:
     assert full * here + rest == planned > here
 
 
+def test_replicas_of_ollama_share_the_gpus_that_they_see(run: Run) -> None:
+    """Nothing gives each its own: the file says what to look at."""
+    argv = (
+        "plan",
+        "llama3.1:8b",
+        "--gpu",
+        "rtx4090",
+        "--users",
+        "30",
+        "--engine",
+        "ollama",
+        "--write",
+        "a.yaml",
+    )
+    assert run(*argv).code == 0
+    text = Path("a.yaml").read_text()
+    assert "gpus: [0, 1]    # seen by all replicas" in text
+    assert "Ollama chooses among them" in text
+
+
 def test_apple_chips_get_no_numbers_of_gpus(run: Run, tmp_path: Path) -> None:
     """Ollama by Metal, in a file that is right."""
     shown = run("plan", "llama3.1:8b", "--gpu", "m3-ultra", "--users", "2", "--write", "a.yaml")
