@@ -46,7 +46,7 @@ format: $(VENV)/.dev  ## Format the code and fix what can be fixed
 
 # Two locks with versions and hashes: what `make up` runs on, and that plus what development needs. uv is
 # only the resolver; pip installs.
-EXTRAS := --extra local --extra postgres --extra redis --extra filters --extra prompt-truth --extra otel
+EXTRAS := --extra local --extra postgres --extra redis --extra filters --extra prompt-truth --extra otel --extra calibrate
 
 lock: $(VENV)/.dev  ## Resolve the dependencies anew into locks/
 	$(PIP) install --quiet uv

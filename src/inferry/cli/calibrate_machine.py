@@ -60,7 +60,7 @@ def measure_machine(
     """Takes some 5 s, `quick` 2 s. `pythons`: interpreters that may have torch. Raises ConfigError without numpy."""
     if importlib.util.find_spec("numpy") is None:
         raise ConfigError(
-            "inferry calibrate needs numpy, which is not installed here. Install it with: pip install numpy"
+            "inferry calibrate needs numpy, which is not installed here. Install it with: pip install 'inferry[calibrate]'"
         )
     host = fingerprint()
     watch = Busyness(PROC)
