@@ -92,6 +92,6 @@ def test_a_plan_takes_them(folder: Path, run: Run) -> None:
     shown = run(*asked, "--facts", str(path))
     assert "1 x ours for 0.25 USD/h" in " ".join(shown.out.split())
     unknown = run(*asked)
-    assert unknown.code == 1
+    assert unknown.code == 2
     assert "'ours' is no device of the catalog" in unknown.err
     assert "--facts" in unknown.err
