@@ -48,11 +48,6 @@ def machine_here(environ: Mapping[str, str]) -> MachineHere:
     return MachineHere(read_cpu(), read_gpus(), calibration)
 
 
-def devices_here(environ: Mapping[str, str], own: Iterable[Device] = ()) -> list[Device]:
-    """This machine's devices, see `device_list`. Raises ConfigError if a stored calibration is damaged."""
-    return device_list(machine_here(environ), own)
-
-
 def device_list(machine: MachineHere, own: Iterable[Device] = ()) -> list[Device]:
     """One per GPU that is known, in the driver's order, then the CPU, or the Apple chip. `own`: users' devices, which
     come before the catalog's. GPUs that nobody knows are left out: see `unknown_gpus`."""

@@ -167,15 +167,6 @@ def _choice(arch: Architecture, option: Option, wish: Wish, physics: Physics, wi
     return "\n".join(["CHOICE", *(wrapped(each, width, "  ") for each in words)])
 
 
-def _carried(option: Option, wish: Wish) -> str:
-    capacity = option.sized.capacity
-    if not capacity.concurrency:
-        return "keeps the SLO at no load, not even with one request alone"
-    if wish.requests_per_s is not None:
-        return f"keeps the SLO up to {capacity.requests_per_s:.3g} requests/s"
-    return f"keeps the SLO up to {capacity.concurrency} at once"
-
-
 def _binding(arch: Architecture, option: Option, wish: Wish, physics: Physics) -> str:
     """What one request more would break."""
     sized, slo = option.sized, wish.slo

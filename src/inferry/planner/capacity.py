@@ -16,8 +16,6 @@ FINE, NEAR = 1.03, 0.985
 LOWEST = 1e-3
 """Of the highest load: an open loop that misses the SLO even there, misses it at any."""
 
-LoadOf = Callable[[float], Load]
-
 
 @dataclass(frozen=True, slots=True)
 class Capacity:

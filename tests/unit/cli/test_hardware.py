@@ -20,8 +20,8 @@ from inferry.cli.hardware_here import (
     MachineHere,
     cpu_device,
     device_list,
-    devices_here,
     is_measured,
+    machine_here,
     unknown_gpus,
 )
 from inferry.engines.machine import Driver, Gpu
@@ -217,13 +217,13 @@ def test_the_cpu_is_read_from_proc(tmp_path: Path) -> None:
 def test_a_cpu_is_estimated_until_it_is_measured(tmp_path: Path) -> None:
     """The estimate says so; after `inferry calibrate` the measured rates come, but not those of another machine."""
     here = {"INFERRY_HOME": str(tmp_path)}
-    estimate = devices_here(here)[-1]
+    estimate = device_list(machine_here(here))[-1]
     assert not is_measured(estimate)
     assert "estimated" in estimate.source
     rates = Rates(Reading(31e9, 0.02, 5), {"fp32": Reading(0.2e12, 0.02, 5)})
     calibration = Calibration(host=fingerprint(), wall_s=1_790_000_000.0, cpu=rates, others_busy=0.0)
     write_calibration(tmp_path, calibration)
-    measured = devices_here(here)[-1]
+    measured = device_list(machine_here(here))[-1]
     assert is_measured(measured)
     assert measured.bandwidth_bytes_per_s == 31e9
     assert measured.flops_per_s["fp32"] == 0.2e12
@@ -233,7 +233,7 @@ def test_a_cpu_is_estimated_until_it_is_measured(tmp_path: Path) -> None:
         host=type(calibration.host)("another CPU", 1, 1), wall_s=0.0, cpu=rates, others_busy=0.0
     )
     write_calibration(tmp_path, other)
-    assert not is_measured(devices_here(here)[-1])
+    assert not is_measured(device_list(machine_here(here))[-1])
 
 
 def test_a_mac_is_its_chip() -> None:
