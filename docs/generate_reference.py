@@ -38,6 +38,7 @@ from inferry.core.prompt_truth_settings import PromptTruth
 from inferry.core.public_names import PublicName, Shadow, Share
 from inferry.core.rollout_settings import Rollout
 from inferry.core.routing_settings import Routing
+from inferry.core.scaling_settings import Scaling, ScalingMove, ScalingRule, ScalingSchedule, ScalingSlo
 from inferry.core.server_engines import Speculative
 
 PAGE = Path(__file__).with_name("deployment-file.md")
@@ -106,6 +107,10 @@ def reference() -> str:
         ("health: outliers", Outliers),
         ("restart", Restart),
         ("rollout", Rollout),
+        ("scaling", Scaling),
+        ("scaling: slo", ScalingSlo),
+        ("scaling: up", ScalingMove),
+        ("scaling: down", ScalingMove),
         ("failover", Failover),
         ("queue", Queue),
         ("price", Price),
@@ -113,6 +118,8 @@ def reference() -> str:
         ("speculative", Speculative),
     ):
         parts.append(_table(f"`deployments: NAME: {key}:`", _properties(section), section))
+    for title, entry in (("rules", ScalingRule), ("schedule", ScalingSchedule)):
+        parts.append(_table(f"`scaling: {title}:`, an entry", _properties(entry), entry))
     return "\n\n".join([BEGIN, *parts, END])
 
 
@@ -160,6 +167,8 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(key: str, schema: dict[str, Any]) -> str:
+    if _is_amount(schema):
+        return "whole number, or a share such as `50%`"
     is_size, schema = _is_size(schema), _plain(schema)
     if "$ref" in schema or "allOf" in schema:
         return "keys, see below"
@@ -176,7 +185,8 @@ def _value(key: str, schema: dict[str, Any]) -> str:
         each = schema.get("additionalProperties")
         is_number = isinstance(each, dict) and each.get("type") == "number"
         return f"names, each with a {'number' if is_number else 'text'}"
-    name, unit = _TYPES[schema["type"]], _UNITS.get(key.rpartition("_")[2])
+    name = _TYPES[schema["type"]]
+    unit = None if key.endswith("_per_s") and key != "per_s" else _UNITS.get(key.rpartition("_")[2])
     if is_size:
         return "a size such as `8 GiB`, or a number of bytes"
     if unit is not None:
@@ -206,7 +216,13 @@ def _default(key: str, schema: dict[str, Any], required: set[str]) -> str:
 
 def _is_size(schema: dict[str, Any]) -> bool:
     """Whether a number of bytes may also be written with its unit."""
-    return {each.get("type") for each in schema.get("anyOf", ())} >= {"string", "integer"}
+    options = schema.get("anyOf", ())
+    return {each.get("type") for each in options} >= {"string", "integer"} and not _is_amount(schema)
+
+
+def _is_amount(schema: dict[str, Any]) -> bool:
+    """Whether a number of replicas may also be written as a share of them."""
+    return any(str(each.get("pattern", "")).endswith("%$") for each in schema.get("anyOf", ()))
 
 
 def _size(count_bytes: int) -> str:
@@ -217,6 +233,8 @@ def _size(count_bytes: int) -> str:
 
 
 def _bounds(schema: dict[str, Any]) -> str:
+    if _is_amount(schema):
+        schema = next(each for each in schema["anyOf"] if each.get("type") == "integer")
     is_size, schema = _is_size(schema), _plain(schema)
     if is_size:
         return f"{_size(schema['minimum'])} to {_size(schema['maximum'])}"

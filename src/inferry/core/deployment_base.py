@@ -17,6 +17,7 @@ from inferry.core.model_ref import parse_model_ref
 from inferry.core.prompt_truth_settings import PromptTruth
 from inferry.core.rollout_settings import Rollout
 from inferry.core.routing_settings import Routing
+from inferry.core.scaling_settings import Scaling
 from inferry.core.section import Section, bound_bytes, room_for
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -108,6 +109,9 @@ class ManagedBase(DeploymentBase):
     """A deployment whose engines Inferry starts itself."""
 
     replicas: int = Field(1, ge=1, le=256, description="Engine processes that serve this model.")
+    scaling: Scaling | None = Field(
+        None, description="When it gets more or fewer of them. Left out: never by itself."
+    )
     restart: Restart = Field(default_factory=lambda: Restart())
     rollout: Rollout = Field(default_factory=lambda: Rollout())
     start_timeout_s: float = Field(
@@ -154,6 +158,26 @@ class ManagedBase(DeploymentBase):
     def _idle_unload_needs_on_demand(self) -> ManagedBase:
         if self.idle_unload_s is not None and not self.on_demand:
             raise ValueError("'idle_unload_s' needs 'load: on_demand': nothing would load it again")
+        return self
+
+    @model_validator(mode="after")
+    def _begins_within_bounds(self) -> ManagedBase:
+        scaling = self.scaling
+        if scaling is None:
+            return self
+        if not scaling.min and (not self.on_demand or self.idle_unload_s is None):
+            raise ValueError(
+                "'scaling.min: 0' needs 'load: on_demand' and 'idle_unload_s': a request brings it back, and so long "
+                "without one takes it away"
+            )
+        if "replicas" not in self.model_fields_set:
+            # Past pydantic: the section is frozen, and `replicas` still counts as left out.
+            vars(self)["replicas"] = max(scaling.min, 1)
+        elif not max(scaling.min, 1) <= self.replicas <= scaling.max:
+            raise ValueError(
+                f"'replicas' is {self.replicas}, and scaling goes from {scaling.min} to {scaling.max}: it begins "
+                "with 'replicas', so set it in between, or leave it out"
+            )
         return self
 
 
