@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test check slow format lock clean
+.PHONY: help up setup test check lint slow format lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -28,11 +28,13 @@ test: $(VENV)/.dev  ## Run the default tests
 	  || echo "Without the sample model, the tests with a real engine are skipped."
 	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
-check: $(VENV)/.dev  ## Format, lint, types, import contracts, fast tests, documented commands
+lint: $(VENV)/.dev  ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+check: lint  ## The same, with fast tests and documented commands
 	$(BIN)/python -m pytest -q tests/unit tests/docs $(PARALLEL)
 
 slow: $(VENV)/.dev  ## Run the slow suites: chaos and minutes of real engines
