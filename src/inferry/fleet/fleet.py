@@ -7,6 +7,8 @@ import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TypeVar
 
+import structlog
+
 from inferry.core.clock import Clock
 from inferry.core.errors import ConfigError
 from inferry.core.replica import ReplicaLoad, ReplicaProgress, ReplicaView
@@ -20,12 +22,15 @@ from inferry.fleet.lora import LiveLora
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import HttpProber, Prober
 from inferry.fleet.reconciler import Reconciler
+from inferry.fleet.resize import Resizing
 from inferry.fleet.rollout import Surroundings
 from inferry.fleet.threads import cores_available
 from inferry.policy.rollout import Served
 from inferry.runtime.base import Runtime
 
 __all__ = ["DeploymentPlan", "Fleet"]
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -73,7 +78,9 @@ class Fleet:
         self._say: Callable[[str], None] = lambda line: None
         self.lifecycle = Lifecycle(self._reconciler, self._scales, self._do)
         """What people ask for by hand."""
-        self.loading = Loading(self._reconciler, self._do)
+        self.loading = Loading(self._reconciler, self._scales, self._do)
+        self.resizing = Resizing(self._reconciler, self._scales, self.lifecycle, self._do, self._begin)
+        """What deployments' own scaling asks for."""
         self._group: asyncio.TaskGroup | None = None
         self._changing = asyncio.Lock()
         self._changes: set[asyncio.Task[object]] = set()
@@ -200,15 +207,30 @@ class Fleet:
     async def _do(self, work: Callable[[Surroundings], Coroutine[None, None, T]], drain_s: float) -> T:
         """Run it to its end, even if the caller leaves. Raises ConfigError when the fleet does not run, or is
         stopped meanwhile."""
+        change = self._begun(work, drain_s)
+        await asyncio.wait([change])
+        if change.cancelled():
+            raise ConfigError("Inferry is shutting down; the change was not completed.")
+        return change.result()
+
+    def _begin(self, work: Callable[[Surroundings], Coroutine[None, None, None]], drain_s: float) -> None:
+        """Run it to its end, which nobody waits for; a fault of ours in it is logged."""
+
+        def tell(change: asyncio.Task[None]) -> None:
+            if not change.cancelled() and (error := change.exception()) is not None:
+                log.error("change_broke", exc_info=error)
+
+        self._begun(work, drain_s).add_done_callback(tell)
+
+    def _begun(
+        self, work: Callable[[Surroundings], Coroutine[None, None, T]], drain_s: float
+    ) -> asyncio.Task[T]:
         group = self._require_running()
         around = Surroundings(Leaving(self._gateway, drain_s), group, self._clock, self._say)
         change = asyncio.create_task(work(around))
         self._changes.add(change)
         change.add_done_callback(self._changes.discard)
-        await asyncio.wait([change])
-        if change.cancelled():
-            raise ConfigError("Inferry is shutting down; the change was not completed.")
-        return change.result()
+        return change
 
     def _require_running(self) -> asyncio.TaskGroup:
         if self._group is None or self._stopping.is_set():

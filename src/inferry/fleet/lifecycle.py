@@ -129,7 +129,7 @@ class Lifecycle:
     async def rollout(self, name: str, drain_s: float) -> Done:
         """The same for a whole deployment, with a canary first: its programs or files are others than before."""
         there = self._deployment(name)
-        return await self._replace(there, list(there.members.values()), name, "rollout", drain_s)
+        return await self._replace(there, there.staying(), name, "rollout", drain_s)
 
     async def undo(self, name: str) -> str:
         """Have the rollout that is under way taken back; returns why it was, when it is over.
@@ -214,9 +214,11 @@ class Lifecycle:
         if target in sets:
             if member is not None:
                 raise LifecycleRefused(f"'{target}' names a deployment and a replica: rename the deployment.")
-            return sets[target], list(sets[target].members.values())
+            return sets[target], sets[target].staying()
         if member is None or of_replica is None:
             raise UnknownReplica(f"There is no deployment and no replica '{target}'.{_near(target, sets)}")
+        if member.is_leaving:
+            raise LifecycleRefused(f"'{target}' is on its way out: it finishes what it has, and ends.")
         return of_replica, [member]
 
     def _until(self, name: str) -> str:

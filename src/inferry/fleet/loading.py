@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inferry.fleet.hand_scale import HandScales, with_replicas
 from inferry.fleet.lifecycle import Doer
 from inferry.fleet.member import Member
 from inferry.fleet.reconciler import Reconciler
@@ -12,8 +13,9 @@ from inferry.fleet.rollout import Surroundings
 class Loading:
     """The fleet's replicas, as far as loading and unloading goes. Verbs raise ConfigError when it does not run."""
 
-    def __init__(self, reconciler: Reconciler, do: Doer) -> None:
+    def __init__(self, reconciler: Reconciler, scales: HandScales, do: Doer) -> None:
         self._reconciler = reconciler
+        self._scales = scales
         self._do = do
 
     def is_loaded(self, name: str) -> bool:
@@ -49,7 +51,9 @@ class Loading:
 
     async def unload(self, name: str, because: str) -> None:
         """No new requests for it; returns when its replicas have finished those that they hold, within
-        `drain_max_s`, and have ended. Those that were drained by hand stay so."""
+        `drain_max_s`, and have ended. Those that were drained by hand stay so.
+
+        One that is scaled begins with its least number when it is loaded again."""
 
         async def work(around: Surroundings) -> None:
             there = self._reconciler.sets.get(name)
@@ -59,10 +63,13 @@ class Loading:
                 there.is_loaded = False
                 await there.retire(_running(there), around.leaving, because)
                 there.start_ids_anew()
+                self._scales.fall_asleep(name)
+                if self._scales.scaling(name) is not None:
+                    there.change(with_replicas(there.plan, self._scales.number(name)), there.threads)
 
         await self._do(work, 0.0)
 
 
 def _running(there: ReplicaSet) -> list[Member]:
-    """All but those that were drained by hand."""
-    return [member for member in there.members.values() if not member.is_parked]
+    """All but those that were drained by hand, or are on their way out."""
+    return [member for member in there.staying() if not member.is_parked]

@@ -24,6 +24,8 @@ class Member:
         """Which GPUs of its deployment's are its own; it keeps them through restarts."""
         self.is_parked = False
         """Drained by hand: it keeps its place, and is not replaced, until somebody says so."""
+        self.is_leaving = False
+        """On its way out for good: it has no place any more, and is nobody's to drain or replace."""
         self._running: asyncio.Task[None] | None = None
         self._ending: asyncio.Task[None] | None = None
 

@@ -69,6 +69,10 @@ class ReplicaSet:
         """One entry per replica that is wanted now: its endpoint if others run it."""
         return seats(self.plan) if self.is_loaded else []
 
+    def staying(self) -> list[Member]:
+        """All but those that are on their way out."""
+        return [member for member in self.members.values() if not member.is_leaving]
+
     def parked(self) -> list[Member]:
         """Those that were drained by hand."""
         return [member for member in self.members.values() if member.is_parked]
@@ -78,7 +82,7 @@ class ReplicaSet:
         return [
             member
             for member in self.members.values()
-            if not member.is_parked and needs_replacing(member.plan, plan)
+            if not (member.is_parked or member.is_leaving) and needs_replacing(member.plan, plan)
         ]
 
     def others_ready(self, member: Member) -> bool:
@@ -93,13 +97,13 @@ class ReplicaSet:
         """One more member by `plan`, however many there are."""
         return self._add(endpoint)
 
-    def surplus(self) -> list[Member]:
-        """Members that `plan` does not want: first those without an engine, then the youngest."""
-        members = list(self.members.values())
+    def surplus(self, order: Callable[[Sequence[Member]], Sequence[Member]] | None = None) -> list[Member]:
+        """Members that `plan` does not want: first those without an engine, then the youngest, or by `order`."""
+        members = self.staying()
         if isinstance(self.plan.adapter, RemoteAdapter):
             wanted = set(self.plan.adapter.endpoints())
             return [member for member in members if member.endpoint not in wanted]
-        members.reverse()
+        members = members[::-1] if order is None else list(order(members))
         members.sort(key=lambda member: not _has_no_engine(member))  # stable
         # Not `self.seats()`: drained ones keep their places while its model is not loaded.
         return members[: max(len(members) - len(seats(self.plan)), 0)]
@@ -123,7 +127,7 @@ class ReplicaSet:
         if not deployment.standby and not any(member.view.standby for member in members):
             return
         roles = decide_roles(
-            [Standing(member.id, member.view.state, member.view.standby) for member in members],
+            [Standing(member.id, _state(member), member.view.standby) for member in members],
             deployment.replicas,
             deployment.standby,
         )
@@ -139,7 +143,13 @@ class ReplicaSet:
         next_plan: DeploymentPlan | None = None,
     ) -> None:
         """No new requests for them; when they hold none any more, end and forget them: see fleet/leaving.py.
-        `next_plan`: what those run that could take requests over; None: the same."""
+        `next_plan`: what those run that could take requests over; None: the same.
+
+        Whoever does not want to wait need not hold `changing` meanwhile: from the first moment on, they are no part of
+        what is wanted. Those that leave already leave only once.
+        """
+        for member in members:
+            member.is_leaving = True
 
         async def go(member: Member) -> None:
             await self._empty(member, leaving, because, next_plan)
@@ -205,9 +215,9 @@ class ReplicaSet:
     def _missing(self) -> list[Endpoint | None]:
         wanted = self.seats()
         if isinstance(self.plan.adapter, RemoteAdapter):
-            there = {member.endpoint for member in self.members.values()}
+            there = {member.endpoint for member in self.staying()}
             return [endpoint for endpoint in wanted if endpoint not in there]
-        return wanted[len(self.members) :]
+        return wanted[len(self.staying()) :]
 
     def _add(self, endpoint: Endpoint | None) -> Member:
         index = self._free_indexes.pop(0) if self._free_indexes else next(self._indexes)
@@ -246,6 +256,11 @@ def needs_replacing(old: DeploymentPlan, new: DeploymentPlan) -> bool:
 def same_model(old: DeploymentPlan, new: DeploymentPlan) -> bool:
     """Whether answers that one began may be ended by the other."""
     return old.model_path == new.model_path and old.deployment.model == new.deployment.model
+
+
+def _state(member: Member) -> ReplicaState:
+    """One that leaves does so from the moment when that is decided."""
+    return ReplicaState.DRAINING if member.is_leaving else member.view.state
 
 
 def _has_no_engine(member: Member) -> bool:

@@ -137,7 +137,7 @@ class Rollout:
         there = self._there
         if isinstance(self._plan.adapter, RemoteAdapter):
             return there.seats()
-        staying = len(there.members) - len(self._old)
+        staying = len(there.staying()) - len(self._old)
         return [None] * max(len(there.seats()) - staying, 0)
 
     def _step_size(self) -> int:
