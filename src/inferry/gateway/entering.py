@@ -43,6 +43,8 @@ class Entering(Trying):
         if other is None:
             return False
         self._gateway.metrics.count_fallback(course.name, left.name, other.name)
+        if self.entry is not None and self.entry.admitted is not None:
+            left.demand.observe_leaving()
         self._let_go()
         if self.attempts:  # for its first replica there, nobody else does
             other.retry_budget.begin(self._gateway.now_s())

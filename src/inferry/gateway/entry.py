@@ -214,6 +214,7 @@ class Entry:
             self._applicant.on_refused(answer.error)
             return
         self.admitted = answer
+        self.deployment.demand.arrived += 1
         if self.deployment.awaits_model:
             self._park()
         else:

@@ -220,6 +220,8 @@ class Gateway:
             )
             self._judge_stream(account, outcome)
         self.metrics.observe(outcome)
+        if deployment is not None and account.entry is not None and account.entry.admitted is not None:
+            deployment.demand.observe(outcome)
         if account.course is not None and outcome.deployment is not None:
             self.metrics.observe_named(account.course.name, outcome.deployment)
         if account.entry is not None and account.entry.findings is not None:
@@ -310,6 +312,8 @@ class Gateway:
             metrics=self.metrics,
             journal_waiting=0 if self._log is None else self._log.journal.waiting,
             waiting={each.name: each.waiting for each in self.deployments.values()},
+            stranded={each.name: len(each.stranded) for each in self.deployments.values()},
+            demand={each.name: each.demand for each in self.deployments.values()},
             in_flight={slot.id: slot.in_flight for slot in slots},
             sent={slot.id: slot.served for slot in slots},
             failed=self.watch.failures(),

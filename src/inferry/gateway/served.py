@@ -15,6 +15,7 @@ from inferry.core.health_settings import Health
 from inferry.core.limits import Limits
 from inferry.core.request import Route
 from inferry.engines.continuation import NOWHERE, Continuation
+from inferry.gateway.demand import Demand
 from inferry.gateway.estimates import TokenEstimates
 from inferry.gateway.filters.filter_set import FilterSet
 from inferry.gateway.parked import Parked, ParkedRequest, left_file
@@ -78,6 +79,7 @@ class ServedDeployment:
         self.turns = Turns(spec.queue, None)
         self.parked = Parked(spec.name, on_load_wanted)
         self.estimates = TokenEstimates()
+        self.demand = Demand()
         self._live_lora: Mapping[str, str] = {}
         self.retry_budget = RetryBudget()
         self.stranded: dict[Stranded, None] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from inferry.gateway.demand import Demand
 from inferry.gateway.metrics import GatewayMetrics
 
 
@@ -20,6 +21,10 @@ class Snapshot:
     """Of those, attempts that failed, whatever became of the request."""
     waiting: dict[str, int] = field(default_factory=dict)
     """By deployment: requests that wait for a turn."""
+    stranded: dict[str, int] = field(default_factory=dict)
+    """By deployment: requests that have lost their replica, or found none, and wait for one."""
+    demand: dict[str, Demand] = field(default_factory=dict)
+    """By deployment."""
     barred: dict[str, int] = field(default_factory=dict)
     """1 for a replica that it has set aside; over several processes, how many have."""
     journal_waiting: int = 0
@@ -29,7 +34,7 @@ class Snapshot:
 
     def counters_only(self) -> Snapshot:
         """Of a process that has ended: what it counted stays, what it held is gone."""
-        return Snapshot(metrics=self.metrics, sent=self.sent, failed=self.failed)
+        return Snapshot(metrics=self.metrics, demand=self.demand, sent=self.sent, failed=self.failed)
 
 
 def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
@@ -43,8 +48,11 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
             (total.sent, each.sent),
             (total.failed, each.failed),
             (total.waiting, each.waiting),
+            (total.stranded, each.stranded),
             (total.barred, each.barred),
         ):
             for name, count in more.items():
                 into[name] = into.get(name, 0) + count
+        for name, demand in each.demand.items():
+            total.demand.setdefault(name, Demand()).add(demand)
     return total
