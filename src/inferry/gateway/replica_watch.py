@@ -7,6 +7,7 @@ The judges are in policy/: breaker.py, outliers.py, slow_start.py. Here their wo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 import structlog
 
@@ -31,6 +32,14 @@ SETTLED_S = 60.0
 """An outlier that was not set aside for so long is a first one again."""
 _UP = (ReplicaState.READY, ReplicaState.SUSPECT)
 OnProgress = Callable[[Mapping[str, ReplicaProgress]], None]
+
+
+class Log(Protocol):
+    """Who is told that a replica is set aside, and that it is back."""
+
+    def info(self, event: str, **fields: object) -> object: ...
+
+    def warning(self, event: str, **fields: object) -> object: ...
 
 
 class _Watched:
@@ -66,8 +75,10 @@ class ReplicaWatch:
         on_failure: Callable[[str, str], None],
         on_progress: OnProgress,
         active: Iterable[object],
+        logger: Log = log,
     ) -> None:
         """`on_failure(replica_id, reason)` hears each failure that a request met, `on_progress` what is under way."""
+        self._log = logger
         self._now_s = now_s
         self._tell_failure = on_failure
         self._tell_progress = on_progress
@@ -118,10 +129,19 @@ class ReplicaWatch:
             ttft_s = None
             if account.first_byte_s is not None and outcome.stream and not account.resumes:
                 ttft_s = account.first_byte_s - account.sent_s
-            watched.recent.add(now_s, failed=False, ttft_s=ttft_s)
-            watched.breaker.on_success(now_s)
-            if (watched.slot.barred or watched.slot.trial) and watched.breaker.state is BreakerState.CLOSED:
-                self._let_in_unless_aside(watched)
+            self._count_success(watched, ttft_s, now_s)
+
+    def on_success(self, replica_id: str, ttft_s: float | None) -> None:
+        """A request was answered there; `on_outcome` tells it of exchanges."""
+        watched = self._watched.get(replica_id)
+        if watched is not None:
+            self._count_success(watched, ttft_s, self._now_s())
+
+    def _count_success(self, watched: _Watched, ttft_s: float | None, now_s: float) -> None:
+        watched.recent.add(now_s, failed=False, ttft_s=ttft_s)
+        watched.breaker.on_success(now_s)
+        if (watched.slot.barred or watched.slot.trial) and watched.breaker.state is BreakerState.CLOSED:
+            self._let_in_unless_aside(watched)
 
     def _count_failure(self, replica_id: str, reason: str) -> None:
         watched = self._watched.get(replica_id)
@@ -214,9 +234,9 @@ class ReplicaWatch:
     def _bar(self, watched: _Watched, because: str) -> None:
         watched.because = because
         watched.deployment.balancer.bar(watched.slot)
-        log.warning("replica_set_aside", replica=watched.slot.id, because=because)
+        self._log.warning("replica_set_aside", replica=watched.slot.id, because=because)
 
     def _let_in_unless_aside(self, watched: _Watched) -> None:
         if watched.aside_until_s is None:
             watched.deployment.balancer.let_in(watched.slot)
-            log.info("replica_let_in_again", replica=watched.slot.id)
+            self._log.info("replica_let_in_again", replica=watched.slot.id)
