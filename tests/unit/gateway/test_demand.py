@@ -49,7 +49,7 @@ def test_latencies_and_tokens() -> None:
     """TTFT and ITL are those of streams, as far as they came; E2E is that of whole answers only: an answer that fails
     at once is not fast."""
     demand = Demand()
-    stream = {"stream": True, "ttft_s": 0.5, "prompt_tokens": 10, "completion_tokens": 16}
+    stream: dict[str, Any] = {"stream": True, "ttft_s": 0.5, "prompt_tokens": 10, "completion_tokens": 16}
     demand.observe(outcome(**stream))
     demand.observe(outcome(Ending.CANCELLED, 499, **stream))
     demand.observe(outcome(Ending.FAILED, 502, duration_s=0.001))
