@@ -13,7 +13,8 @@ failed     the fleet: ended by itself, or gave up           no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -180,3 +181,5 @@ class ReplicaLoad:
     """Requests put back for want of KV cache; counter."""
     gpus: tuple[GpuPower, ...] = ()
     """Those on which it computes; empty where nobody tells, and in what gateways hear: they don't route by it."""
+    own: Mapping[str, float] = field(default_factory=dict)
+    """The engine's own metrics that scaling rules name; empty in what gateways hear, for the same reason."""

@@ -201,6 +201,12 @@ class Scaling(Section):
         None, ge=0, le=1e9, description="What one replica costs, in the currency of your prices."
     )
 
+    @property
+    def own_metrics(self) -> frozenset[str]:
+        """Of the engine, those that rules name, by their Prometheus names."""
+        names = (rule.metric for rule in self.rules if rule.metric.startswith(ENGINE))
+        return frozenset(name.removeprefix(ENGINE) for name in names)
+
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
         if self.min > self.max:

@@ -53,6 +53,10 @@ class EngineMetrics:
     ttft_count: int | None = None
     ttft_sum_s: float | None = None
     """Of the engine's own histogram of times to first token."""
+    gpu_use: float | None = None
+    """0 to 1, where the engine itself knows: a simulated one."""
+    own: Mapping[str, float] = field(default_factory=dict)
+    """Others that were asked for, by the engine's names."""
 
 
 @dataclass(frozen=True, slots=True)

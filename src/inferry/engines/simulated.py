@@ -79,6 +79,10 @@ class SimulatedAdapter:
             tokens_generated=whole(sums, "vllm:generation_tokens_total"),
             tokens_prompt=whole(sums, "vllm:prompt_tokens_total"),
             kv_cache_use=sums.get("vllm:kv_cache_usage_perc"),
+            prefix_query_tokens=whole(sums, "vllm:prefix_cache_queries_total"),
+            prefix_hit_tokens=whole(sums, "vllm:prefix_cache_hits_total"),
+            preemptions=whole(sums, "vllm:num_preemptions_total"),
+            gpu_use=sums.get("simulated:gpu_use"),
         )
 
     def read_exit(self, code: int, log_tail: Sequence[str]) -> ExitReading:

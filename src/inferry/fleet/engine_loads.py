@@ -21,6 +21,7 @@ REPEAT_S = 3.0
 """The same figures, read again, are told again after so long: told once only, they would lose their weight."""
 
 _NO_GPUS: Mapping[int, GpuUse] = {}
+_NOTHING_OWN: Mapping[str, float] = {}
 
 
 class EngineLoads:
@@ -66,9 +67,9 @@ class EngineLoads:
         news, told = [], {}
         for view, reading in self._replicas():
             load = with_gpu(view, reading, use, asked_s)
-            if load is not None and load.gpus:
-                # Watts change with every look: told, they would make each one news.
-                load = replace(load, gpus=())
+            if load is not None and (load.gpus or load.own):
+                # Watts and counters change with every look: told, they would make each one news.
+                load = replace(load, gpus=(), own=_NOTHING_OWN)
             before = self._told.get(view.id)
             if load is not None and _is_news(before, load):
                 news.append(load)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import httpx
@@ -11,6 +12,7 @@ import structlog
 
 from inferry.core.replica import Endpoint
 from inferry.engines.adapter import EngineAdapter, EngineMetrics, ProbeReading, WarmupRequest
+from inferry.engines.own_metrics import own_metrics
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
 """Of any answer; a remote's list of models or a metrics page may be long, and a wrong port may never end."""
@@ -52,9 +54,9 @@ class Prober(Protocol):
         """None if it went well."""
 
     async def metrics(
-        self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float
+        self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float, own: Collection[str] = ()
     ) -> EngineMetrics | None:
-        """None if the engine has none, or can't be asked now."""
+        """None if the engine has none, or can't be asked now. `own`: more of them, by the engine's names."""
 
     async def close(self) -> None: ...
 
@@ -94,14 +96,16 @@ class HttpProber:
         return WarmUpTrouble(reason, missing=status == 404)
 
     async def metrics(
-        self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float
+        self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float, own: Collection[str] = ()
     ) -> EngineMetrics | None:
         if adapter.metrics_path is None:
             return None
         answer = await self._ask("GET", endpoint, adapter.metrics_path, None, timeout_s)
         if isinstance(answer, Unreachable) or answer[0] != 200:
             return None
-        return adapter.read_metrics(answer[1].decode(errors="replace"))
+        page = answer[1].decode(errors="replace")
+        metrics = adapter.read_metrics(page)
+        return replace(metrics, own=own_metrics(page, own)) if own else metrics
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -215,7 +215,9 @@ class ReplicaCare:
     async def count(self, timeout_s: float) -> None:
         """Read the engine's counters, if it can be asked now."""
         asked_wall_s = self._clock.wall_s()
-        metrics = await self._prober.metrics(self._adapter, self._endpoint, timeout_s)
+        metrics = await self._prober.metrics(
+            self._adapter, self._endpoint, timeout_s, self._record.own_metrics
+        )
         if metrics is not None:
             self._record.count_tokens(metrics, asked_wall_s)
             self._signs.on_counters(

@@ -91,6 +91,7 @@ class ReplicaKeeper:
         """While its engine starts: when it must be ready."""
         self._was_ever_ready = False
         self._crashes: deque[Crash] = deque(maxlen=CRASHES_MAX)
+        self._name_metrics()
 
     def change(self, plan: DeploymentPlan, threads: int) -> None:
         """Settings of a new file that fit the engine as it runs; a new start takes all of them."""
@@ -100,8 +101,13 @@ class ReplicaKeeper:
             began_s = (self._start_limit.when() or 0.0) - self._deployment.start_timeout_s
             self._start_limit.reschedule(began_s + plan.deployment.start_timeout_s)
         self._deployment, self._adapter, self._threads = plan.deployment, plan.adapter, threads
+        self._name_metrics()
         if self._care is not None:
             self._care.change(plan.deployment.health, plan.adapter)
+
+    def _name_metrics(self) -> None:
+        scaling = self._deployment.scaling
+        self.record.own_metrics = frozenset() if scaling is None else scaling.own_metrics
 
     def report_failure(self, reason: str) -> None:
         """The gateway could not use this replica; probe it now."""
@@ -145,7 +151,9 @@ class ReplicaKeeper:
         endpoint = self.record.view.endpoint
         if endpoint is not None:
             asked_wall_s = self._clock.wall_s()
-            metrics = await self._prober.metrics(self._adapter, endpoint, LAST_LOOK_S)
+            metrics = await self._prober.metrics(
+                self._adapter, endpoint, LAST_LOOK_S, self.record.own_metrics
+            )
             if metrics is not None:
                 self.record.count_tokens(metrics, asked_wall_s)
 

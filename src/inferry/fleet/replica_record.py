@@ -31,6 +31,8 @@ class ReplicaRecord:
         self._view = view
         self._clock = clock
         self._on_change = on_change
+        self.own_metrics: frozenset[str] = frozenset()
+        """Metrics of its engine that scaling rules name."""
         self.reading: ReplicaLoad | None = None
         """What its engine told of its load last; None: nothing in this life."""
         self.after_move: Callable[[], None] = lambda: None
@@ -124,6 +126,8 @@ class ReplicaRecord:
             prefix_query_tokens=metrics.prefix_query_tokens,
             prefix_hit_tokens=metrics.prefix_hit_tokens,
             preemptions=metrics.preemptions,
+            gpu_use=metrics.gpu_use,
+            own=metrics.own,
         )
         if metrics.tokens_generated is not None:
             self._view = replace(

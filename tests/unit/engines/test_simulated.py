@@ -32,11 +32,13 @@ def test_it_says_that_it_is_simulated() -> None:
 def test_vllm_names_are_read() -> None:
     """It speaks vLLM's metric names."""
     page = (
+        'simulated:gpu_use 0.75\nvllm:num_preemptions_total{engine="0"} 4\n'
         'vllm:num_requests_running{engine="0"} 2\nvllm:num_requests_waiting{engine="0"} 1\n'
         'vllm:generation_tokens_total{engine="0"} 99\nvllm:prompt_tokens_total{engine="0"} 7\nvllm:kv_cache_usage_perc{engine="0"} 0.25\n'
     )
     metrics = adapter().read_metrics(page)
     assert (metrics.running, metrics.waiting) == (2, 1)
+    assert (metrics.gpu_use, metrics.preemptions) == (0.75, 4)
     assert (metrics.tokens_generated, metrics.tokens_prompt, metrics.kv_cache_use) == (99, 7, 0.25)
     assert adapter().read_probe(200, b"").verdict is Verdict.READY
     assert adapter().read_probe(503, b"").verdict is Verdict.UNWELL

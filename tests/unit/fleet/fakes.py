@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,7 +130,7 @@ class FakeProber:
         return WarmUpTrouble(self.warm_up_trouble.pop(0)) if self.warm_up_trouble else None
 
     async def metrics(
-        self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float
+        self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float, own: Collection[str] = ()
     ) -> EngineMetrics | None:
         return EngineMetrics(tokens_generated=self.tokens_generated)
 

@@ -104,7 +104,8 @@ def test_a_replica_gets_the_gpus_of_its_process_group() -> None:
 
 
 def test_watts_are_for_those_who_ask() -> None:
-    """What GPUs draw is told with all else to who asks, until it is old; gateways hear none of it: it is no news."""
+    """What GPUs draw is told with all else to who asks, until it is old, and so are metrics that scaling rules name;
+    gateways hear none of it: it is no news."""
     stand = Stand()
     stand.reads(10.0, running=1, pid=71)
     use = {71: GpuUse(0.5, 0.9, (GpuPower(0, 400.0, users=1),))}
@@ -113,6 +114,12 @@ def test_watts_are_for_those_who_ask() -> None:
     stand.news(use)
     [[told]] = stand.told
     assert (told.gpu_use, told.gpus) == (0.5, ())
+    stand.replicas["chat-0"] = (view("chat-0"), ReplicaLoad("chat-0", 20.0, own={"vllm:x_total": 1.0}))
+    assert [load.own for _, load in stand.loads.readings() if load is not None] == [{"vllm:x_total": 1.0}]
+    stand.news()
+    assert [load.own for told in stand.told for load in told] == [{}]
+    stand.replicas["chat-0"] = (view("chat-0"), ReplicaLoad("chat-0", 21.0, own={"vllm:x_total": 2.0}))
+    assert stand.news() == []
     stand.clock.advance(REPEAT_S + 0.1)
     assert [load.gpu_use for _, load in stand.loads.readings() if load is not None] == [None]
 

@@ -135,10 +135,13 @@ async def test_warm_up_reports_what_went_wrong(prober: HttpProber, serve: Serve)
 
 
 async def test_metrics_or_nothing(prober: HttpProber, serve: Serve) -> None:
-    """A metrics page comes back under our names; an error page is no metrics."""
+    """A metrics page comes back under our names, and under its own what was asked for; an error page is no metrics."""
     metrics = await prober.metrics(ADAPTER, await serve(says(ok("vllm:generation_tokens_total 5\n"))), 2)
     assert metrics is not None
-    assert metrics.tokens_generated == 5
+    assert (metrics.tokens_generated, metrics.own) == (5, {})
+    asked = await prober.metrics(ADAPTER, await serve(says(ok("a:b 0.5\na:c 1\n"))), 2, {"a:b", "a:d"})
+    assert asked is not None
+    assert asked.own == {"a:b": 0.5}
     broken = "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
     assert await prober.metrics(ADAPTER, await serve(says(broken)), 2) is None
 
