@@ -19,8 +19,8 @@ from inferry.core.load_traces import TracedRequest, read_mooncake
 from inferry.policy.routing import Balancer, PolicyName
 from inferry.simulate.fleet import SimulatedFleet
 from inferry.simulate.replay import quantile
-from inferry.simulate.replica import EngineTiming
 from inferry.simulate.timeline import Timeline
+from inferry.simulate.timing import EngineTiming
 
 REPLICAS = 8
 SLOW = 2

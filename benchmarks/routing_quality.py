@@ -28,7 +28,7 @@ from benchmarks.routing_quality_http import Figures, Scale, engines, replay_at
 from inferry.core.load_traces import TracedRequest, read_mooncake
 from inferry.policy.routing import Balancer, PolicyName
 from inferry.simulate.replay import hit_ratio_bound, replay, saturation_speed
-from inferry.simulate.replica import EngineTiming
+from inferry.simulate.timing import EngineTiming
 
 REPLICAS = 8
 LOADS = (0.4, 0.8, 1.0)
@@ -158,7 +158,7 @@ def show_simulation(trace: Sequence[TracedRequest]) -> None:
     bound = hit_ratio_bound(trace)
     saturation = saturation_speed(trace, Balancer("round_robin"), replicas=REPLICAS, timing=TIMING)
     print(
-        f"\nSimulated: {len(trace)} requests, {REPLICAS} replicas with {TIMING.cache_tokens} cached tokens each; "
+        f"\nSimulated: {len(trace)} requests, {REPLICAS} replicas with {TIMING.kv_tokens} cached tokens each; "
         f"round_robin saturates at {saturation:.2f} times the trace's speed. Bound of hits: {bound:.4f}.\n"
     )
     print("| load | policy | hit ratio | of the bound | max/mean load | TTFT p50 | p90 | p99 |")

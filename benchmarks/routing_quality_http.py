@@ -17,7 +17,7 @@ from urllib.request import urlopen
 from benchmarks.gateway.contenders import free_port, stop, wait_ready
 from inferry.core.load_traces import TracedRequest
 from inferry.simulate.replay import quantile
-from inferry.simulate.replica import EngineTiming
+from inferry.simulate.timing import EngineTiming
 
 BLOCK_CHARS_PER_TOKEN = 17
 """A space and the 16 letters of the simulated engine's longest token: with 64 tokens per block of a trace, a block
@@ -76,7 +76,7 @@ def engines(count: int, scale: Scale, timing: EngineTiming, log: Path) -> Iterat
                     "--prefill-tokens-per-s",
                     str(timing.prefill_tokens_per_s / scale.tokens * scale.time),
                 ]
-                words += ["--cache-tokens", str(timing.cache_tokens // scale.tokens)]
+                words += ["--cache-tokens", str(timing.kv_tokens // scale.tokens)]
                 started.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out))
             for process, port in zip(started, ports, strict=True):
                 wait_ready(process, port, {})

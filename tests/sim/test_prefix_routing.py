@@ -18,7 +18,7 @@ from inferry.core.load_traces import TracedRequest, read_azure, read_mooncake
 from inferry.core.routing_settings import PolicyName, Routing
 from inferry.policy.routing import Balancer
 from inferry.simulate.replay import Replay, hit_ratio_bound, replay, saturation_speed
-from inferry.simulate.replica import EngineTiming
+from inferry.simulate.timing import EngineTiming
 
 TRACES = Path(os.environ.get("INFERRY_TEST_TRACES") or Path(__file__).parents[3] / "shared/data/traces")
 LOADS = (pytest.param(0.4, marks=pytest.mark.slow), 0.8, pytest.param(1.0, marks=pytest.mark.slow))
@@ -78,7 +78,7 @@ def test_no_other_policy_has_shorter_waits(name: str, load: float) -> None:
 @pytest.mark.parametrize(("assumed", "real"), [(3_000_000, 1_000_000), (10_000_000, 1_000_000)])
 def test_a_wrong_idea_of_the_caches_size_is_corrected(assumed: int, real: int) -> None:
     """Told too large a cache, it learns from what engines report: nearly the hits that the right size has."""
-    timing = EngineTiming(cache_tokens=real)
+    timing = EngineTiming(kv_tokens=real)
     hits = [
         replay(
             trace("synthetic"),

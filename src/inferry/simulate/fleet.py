@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 
 from inferry.core.load_traces import TracedRequest
 from inferry.core.replica import ReplicaState
 from inferry.policy.routing import Balancer, NoReplica, RouteFacts, Seen, Slot
-from inferry.simulate.replica import EngineTiming, SimulatedReplica, SimulatedRequest
+from inferry.simulate.replica import SimulatedReplica
+from inferry.simulate.replica_request import SimulatedRequest
 from inferry.simulate.timeline import Timeline
+from inferry.simulate.timing import EngineTiming
 
 
 class SimulatedFleet:
@@ -31,9 +32,7 @@ class SimulatedFleet:
         self._timeline = timeline
         self._under_way: dict[SimulatedRequest, tuple[Balancer, Slot, RouteFacts]] = {}
         self._replicas = {
-            f"simulated-{number}": SimulatedReplica(
-                f"simulated-{number}", each, timeline, self._on_first_token, self._on_end
-            )
+            f"simulated-{number}": SimulatedReplica(f"simulated-{number}", each, timeline, self)
             for number, each in enumerate(timings)
         }
         for balancer in balancers:
@@ -41,7 +40,7 @@ class SimulatedFleet:
                 balancer.put(id, ReplicaState.READY)
 
     @property
-    def replicas(self) -> Sequence[SimulatedReplica]:
+    def replicas(self) -> Sequence[SimulatedReplica[SimulatedRequest]]:
         return tuple(self._replicas.values())
 
     def expect(self, arrivals: Iterable[TracedRequest], speed: float = 1.0) -> None:
@@ -52,7 +51,7 @@ class SimulatedFleet:
             )
             self.requests.append(request)
             balancer = self._balancers[number % len(self._balancers)]
-            self._timeline.at(request.arrival_s, partial(self._arrive, request, balancer))
+            self._timeline.at(request.arrival_s, self._arrive, request, balancer)
 
     def _arrive(self, request: SimulatedRequest, balancer: Balancer) -> None:
         facts = RouteFacts(
@@ -63,11 +62,17 @@ class SimulatedFleet:
         self._under_way[request] = (balancer, slot, facts)
         self._replicas[slot.id].submit(request)
 
-    def _on_first_token(self, request: SimulatedRequest) -> None:
+    def first_token(self, request: SimulatedRequest) -> None:
         balancer, slot, facts = self._under_way[request]
         balancer.first_byte(slot, facts, request.ttft_s, self._timeline.now_s)
 
-    def _on_end(self, request: SimulatedRequest) -> None:
+    def token(self, request: SimulatedRequest) -> None:
+        """Only told where tokens are, one by one."""
+
+    def preempted(self, request: SimulatedRequest) -> None:
+        """Nobody outside the engine knows."""
+
+    def ended(self, request: SimulatedRequest) -> None:
         balancer, slot, facts = self._under_way.pop(request)
         now_s = self._timeline.now_s
         seen = Seen(

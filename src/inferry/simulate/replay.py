@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from inferry.core.load_traces import TracedRequest
 from inferry.policy.routing import Balancer
 from inferry.simulate.fleet import SimulatedFleet
-from inferry.simulate.replica import EngineTiming, SimulatedRequest
+from inferry.simulate.replica_request import SimulatedRequest
 from inferry.simulate.timeline import Timeline
+from inferry.simulate.timing import EngineTiming
 
 
 @dataclass(frozen=True, slots=True)

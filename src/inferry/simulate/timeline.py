@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from math import inf
+from typing import Protocol, TypeVar
 
-Action = Callable[[], None]
+
+class Timed(Protocol):
+    """Anything that comes at a time."""
+
+    @property
+    def at_s(self) -> float: ...
 
 
-@dataclass(slots=True)
-class Event:
-    """Something that will happen; `cancel` it while it has not."""
-
-    at_s: float
-    order: int
-    action: Action | None
-
-    def cancel(self) -> None:
-        self.action = None
-
-    def __lt__(self, other: Event) -> bool:
-        # Of one moment, what was planned first happens first: a run is the same each time.
-        return (self.at_s, self.order) < (other.at_s, other.order)
+T = TypeVar("T", bound=Timed)
 
 
 class Timeline:
@@ -30,22 +23,43 @@ class Timeline:
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self._events: list[Event] = []
+        # By time; at one moment, what was planned first happens first: a run is the same each time.
+        self._events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._planned = 0
+        self._cancelled: set[int] = set()
 
-    def at(self, at_s: float, action: Action) -> Event:
-        """Do `action` at that time, which has not passed."""
+    def at(self, at_s: float, action: Callable[..., None], *arguments: object) -> int:
+        """Do `action(*arguments)` at that time, which has not passed. Returns what `cancel` takes."""
         assert at_s >= self.now_s, f"{at_s} s has passed, it is {self.now_s} s"
         self._planned += 1
-        event = Event(at_s, self._planned, action)
-        heapq.heappush(self._events, event)
-        return event
+        heapq.heappush(self._events, (at_s, self._planned, action, arguments))
+        return self._planned
 
-    def run(self, until_s: float = float("inf")) -> None:
+    def cancel(self, planned: int) -> None:
+        """It will not happen. Only of what has neither happened nor been cancelled."""
+        self._cancelled.add(planned)
+
+    def run(self, until_s: float = inf) -> None:
         """Let everything happen up to `until_s`, what it leads to included."""
-        events = self._events
-        while events and events[0].at_s <= until_s:
-            event = heapq.heappop(events)
-            if event.action is not None:
-                self.now_s = event.at_s
-                event.action()
+        events, cancelled, pop = self._events, self._cancelled, heapq.heappop
+        while events and events[0][0] <= until_s:
+            at_s, planned, action, arguments = pop(events)
+            if planned in cancelled:
+                cancelled.remove(planned)
+                continue
+            self.now_s = at_s
+            action(*arguments)
+
+    def feed(self, arrivals: Iterable[T], arrive: Callable[[T], None]) -> None:
+        """Let each of `arrivals` come at its time, which don't go back; one is read when the one before has come."""
+        coming = iter(arrivals)
+
+        def come(one: T) -> None:
+            follows = next(coming, None)
+            if follows is not None:
+                self.at(follows.at_s, come, follows)
+            arrive(one)
+
+        first = next(coming, None)
+        if first is not None:
+            self.at(first.at_s, come, first)

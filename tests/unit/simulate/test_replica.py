@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from inferry.simulate.prefix_cache import SimulatedPrefixCache
-from inferry.simulate.replica import EngineTiming, SimulatedReplica, SimulatedRequest
+from inferry.simulate.replica import SimulatedReplica
+from inferry.simulate.replica_request import SimulatedRequest
 from inferry.simulate.timeline import Timeline
+from inferry.simulate.timing import EngineTiming
 
 TIMING = EngineTiming(
     prefill_tokens_per_s=1000.0,
@@ -14,16 +15,28 @@ TIMING = EngineTiming(
     step_s_per_sequence=0.01,
     step_tokens_max=500,
     sequences_max=2,
-    cache_tokens=1000,
+    kv_tokens=2000,
     block_tokens=100,
 )
 
 
-def run(*requests: SimulatedRequest, timing: EngineTiming = TIMING) -> SimulatedReplica:
+class Nobody:
+    """Hears, and does nothing."""
+
+    def first_token(self, request: SimulatedRequest) -> None: ...
+
+    def token(self, request: SimulatedRequest) -> None: ...
+
+    def ended(self, request: SimulatedRequest) -> None: ...
+
+    def preempted(self, request: SimulatedRequest) -> None: ...
+
+
+def run(*requests: SimulatedRequest, timing: EngineTiming = TIMING) -> SimulatedReplica[SimulatedRequest]:
     timeline = Timeline()
-    replica = SimulatedReplica("simulated-0", timing, timeline, lambda request: None, lambda request: None)
+    replica = SimulatedReplica("simulated-0", timing, timeline, Nobody())
     for request in requests:
-        timeline.at(request.arrival_s, lambda request=request: replica.submit(request))  # type: ignore[misc]
+        timeline.at(request.arrival_s, replica.submit, request)
     timeline.run()
     return replica
 
@@ -79,15 +92,3 @@ def test_a_cached_beginning_is_not_computed_again() -> None:
     assert again.ttft_s == pytest.approx(0.1 + 0.001)
     assert longer.ttft_s == pytest.approx(0.1 + 0.2)
     assert replica.uncached_tokens == 300 + 1 + 200
-
-
-def test_the_cache_keeps_what_was_used_last_and_beginnings_before_ends() -> None:
-    """Ten blocks fit; of the least recently used prompt, the end goes first."""
-    cache = SimulatedPrefixCache(1000, 100)
-    cache.add(range(10, 16))
-    cache.add(range(20, 24))
-    cache.add(range(10, 16))
-    cache.add(range(30, 33))
-    assert len(cache) == 10
-    assert cache.cached_tokens(range(20, 24), 400) == 100
-    assert cache.cached_tokens(range(10, 16), 1000) == 600

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from inferry.core.load_traces import TracedRequest
 from inferry.simulate.timeline import Timeline
 
 
@@ -13,10 +16,10 @@ def test_events_happen_in_order_and_equals_as_they_were_planned() -> None:
     def note(name: str) -> None:
         seen.append((timeline.now_s, name))
         if name == "b":
-            timeline.at(timeline.now_s, lambda: note("b again"))
+            timeline.at(timeline.now_s, note, "b again")
 
     for at_s, name in ((3.0, "d"), (1.0, "a"), (2.0, "b"), (2.0, "c")):
-        timeline.at(at_s, lambda name=name: note(name))  # type: ignore[misc]
+        timeline.at(at_s, note, name)
     timeline.run()
     assert seen == [(1.0, "a"), (2.0, "b"), (2.0, "c"), (2.0, "b again"), (3.0, "d")]
 
@@ -24,7 +27,7 @@ def test_events_happen_in_order_and_equals_as_they_were_planned() -> None:
 def test_a_cancelled_event_does_not_happen() -> None:
     """Nor does it move the time."""
     timeline = Timeline()
-    timeline.at(5.0, lambda: None).cancel()
+    timeline.cancel(timeline.at(5.0, lambda: None))
     timeline.run()
     assert timeline.now_s == 0.0
 
@@ -39,3 +42,19 @@ def test_a_run_can_stop_and_go_on() -> None:
     assert seen == [1.0, 2.0]
     timeline.run()
     assert seen == [1.0, 2.0, 3.0]
+
+
+def test_arrivals_are_read_one_ahead() -> None:
+    """A trace is never in memory as a whole: the next is read when the one before comes."""
+    timeline = Timeline()
+    read: list[float] = []
+    came: list[tuple[float, int]] = []
+
+    def trace() -> Iterator[TracedRequest]:
+        for at_s in (1.0, 1.0, 4.0):
+            read.append(at_s)
+            yield TracedRequest(at_s, 1, 1)
+
+    timeline.feed(trace(), lambda arrival: came.append((timeline.now_s, len(read))))
+    timeline.run()
+    assert came == [(1.0, 2), (1.0, 3), (4.0, 3)]
