@@ -1,0 +1,1 @@
+"""What autoscalers cost and keep, on public traces."""
