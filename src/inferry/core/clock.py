@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import time
+import zoneinfo
 from typing import Protocol
 
 
@@ -40,6 +41,17 @@ def wall_s_of(text: str) -> float:
     if moment.utcoffset():
         raise ValueError(f"'{text}' is not in UTC")
     return moment.timestamp()
+
+
+def week_minute(wall_s: float, timezone: str) -> int | None:
+    """Minutes since Monday 00:00 in a time zone (`Europe/Berlin`) at a wall reading; None: nobody here knows the zone."""
+    try:
+        # UTC needs no database of zones, which small containers do not have.
+        zone = datetime.UTC if timezone == "UTC" else zoneinfo.ZoneInfo(timezone)
+        there = datetime.datetime.fromtimestamp(wall_s, zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return None
+    return there.weekday() * 24 * 60 + there.hour * 60 + there.minute
 
 
 def local_text(wall_s: float, layout: str) -> str:

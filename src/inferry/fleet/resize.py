@@ -58,6 +58,13 @@ class Resizing:
         self._do = do
         self._begin = begin
 
+    def wanted(self, name: str) -> int:
+        """Replicas that it is to have now, standby ones not counted; 0: its model is not loaded, or it has left."""
+        there = self._reconciler.sets.get(name)
+        if there is None or not there.is_loaded or not isinstance(there.plan.deployment, ManagedBase):
+            return 0
+        return there.plan.deployment.replicas
+
     async def resize(
         self, name: str, replicas: int, because: str, drain_s: float, least_to_lose: LeastToLose
     ) -> Resized:
