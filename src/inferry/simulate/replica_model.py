@@ -117,7 +117,10 @@ class ReplicaModel(Generic[R]):
             self._look_at_queue(now_s)
         elif request.stage is Stage.COMPUTING:
             self._stop_computing(request)
-            self._end_plan_by(now_s)
+            if self._planned:
+                self._end_plan_by(now_s)
+            else:
+                self._look_at_queue(now_s)
         elif request.stage is Stage.ANSWERING:
             passed = self._passed_by(now_s)
             self.answer_tokens += passed
@@ -227,7 +230,7 @@ class ReplicaModel(Generic[R]):
         if self._computing or (self._waiting and not preempted):
             tokens, pairs = self._fill(max(self.timing.step_tokens_max - answering, 1), preempted)
         if not tokens and not answering:
-            self.next_s = max(self._waiting[0].due_s, self.now_s) if self._waiting else inf
+            self.next_s = self._idle_until_s(preempted)
             return
         timing = self.timing
         context = self._pool.context_tokens(self._steps)
@@ -239,9 +242,18 @@ class ReplicaModel(Generic[R]):
         if self._only_answers and self._whole_steps and not preempted:
             self._planned = self._steps_with_room(self._answering[0][0] - self._steps)
         self.next_s = self._began_s + self._lasts_s(self._planned)
+        if self._computing and self._only_answers:
+            self._end_plan_by(self._computing[0].due_s)
         if self._waiting and self._waiting[0].due_s > self.now_s:
             self._look_at_queue(self.now_s)
         # Else the first in the queue found no room, and finds none before somebody ends.
+
+    def _idle_until_s(self, preempted: bool) -> float:
+        """Nothing can be computed now. When may something be, unless somebody comes or leaves?"""
+        due_s = self._computing[0].due_s if self._computing else inf
+        if self._waiting and (preempted or self._waiting[0].due_s > self.now_s):
+            due_s = min(due_s, max(self._waiting[0].due_s, self.now_s))
+        return due_s
 
     def _look_at_queue(self, now_s: float) -> None:
         """Somebody new is the first in the queue, or nobody: whoever it is may come in when the step under way ends."""
@@ -252,7 +264,7 @@ class ReplicaModel(Generic[R]):
             if self._only_answers and self.running < self.timing.sequences_max:
                 self._end_plan_by(due_s)
             return
-        self.next_s = due_s
+        self.next_s = min(due_s, self._computing[0].due_s) if self._computing else due_s
         self.advance(now_s)
 
     def _end_plan_by(self, at_s: float) -> None:
@@ -296,7 +308,7 @@ class ReplicaModel(Generic[R]):
         taken, pairs = 0, 0.0
         for request in self._computing:
             part = min(request.left, room - taken)
-            if not part:
+            if not part or request.due_s > self.now_s:
                 break
             pairs += self._compute(request, part)
             taken += part
@@ -306,6 +318,9 @@ class ReplicaModel(Generic[R]):
             if request.due_s > self.now_s or not self._let(request):
                 break
             waiting.popleft()
+            if self.timing.place_s:
+                request.due_s = self.now_s + self.timing.place_s
+                continue
             part = min(request.left, room - taken)
             pairs += self._compute(request, part)
             taken += part

@@ -29,6 +29,8 @@ class EngineTiming:
     """Attention of prompts grows with the square: per pair of a prompt's token and one before it."""
     request_s: float = 0.0
     """From a request's arrival until the engine may begin with it: HTTP, tokenizer."""
+    place_s: float = 0.0
+    """From when a request has its place until the engine begins with it: it keeps others out meanwhile."""
     start_s: float = 120.0
     """From a replica's start until it serves."""
 
