@@ -1,0 +1,83 @@
+"""Several deployments, one budget of GPUs and money: who may have what of it.
+
+First everybody's wish for fewer is taken as done, so that what leaves makes room. (It makes room once it has left: a
+doer that must never exceed the budget for a moment adds only then.) Then more replicas are granted one by one: the
+more urgent first, of equals those earlier in the file; one replica each in turn, so that nobody takes all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from inferry.policy.scaling.figures import replicas, told
+
+_SLACK = 1e-9
+"""Sums of prices are binary fractions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one deployment has and wants; in the order of the file."""
+
+    deployment: str
+    was: int
+    to: int
+    gpus_per_replica: int = 0
+    price_per_hour: float = 0.0
+    """Of one replica."""
+    urgency: int = 0
+    """Higher goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    deployment: str
+    to: int
+    because: str
+    """What was cut, and why; empty where nothing was."""
+
+
+def share_out(
+    claims: Sequence[Claim], *, gpus_max: int | None = None, money_per_hour_max: float | None = None
+) -> list[Grant]:
+    """What each may have, in the order of `claims`. Nobody gets fewer than it has, but by its own wish: a budget that
+    was lowered below what runs already stops growth, and takes nothing away."""
+    granted = [min(claim.was, claim.to) for claim in claims]
+    gpus = sum(number * claim.gpus_per_replica for number, claim in zip(granted, claims, strict=True))
+    money = sum(number * claim.price_per_hour for number, claim in zip(granted, claims, strict=True))
+    order = sorted(range(len(claims)), key=lambda index: -claims[index].urgency)
+    refused: dict[int, str] = {}
+    for urgency in sorted({claim.urgency for claim in claims}, reverse=True):
+        open_ = [index for index in order if claims[index].urgency == urgency]
+        while open_ := [i for i in open_ if granted[i] < claims[i].to and i not in refused]:
+            for index in open_:
+                claim = claims[index]
+                if (
+                    gpus_max is not None
+                    and claim.gpus_per_replica
+                    and gpus + claim.gpus_per_replica > gpus_max
+                ):
+                    refused[index] = f"{gpus} of the host's {gpus_max} GPUs are taken"
+                elif (
+                    money_per_hour_max is not None
+                    and claim.price_per_hour
+                    and money + claim.price_per_hour > money_per_hour_max + _SLACK
+                ):
+                    refused[index] = (
+                        f"{told(money)} of the host's {told(money_per_hour_max)} per hour is spent"
+                    )
+                else:
+                    granted[index] += 1
+                    gpus += claim.gpus_per_replica
+                    money += claim.price_per_hour
+    return [
+        Grant(claim.deployment, granted[index], _told(claim, granted[index], refused.get(index, "")))
+        for index, claim in enumerate(claims)
+    ]
+
+
+def _told(claim: Claim, granted: int, why: str) -> str:
+    if granted == claim.to:
+        return ""
+    return f"{replicas(granted - claim.was)} of {claim.to - claim.was} more: {why}"

@@ -1,0 +1,48 @@
+"""Which replicas leave first, when there shall be fewer: those with the least to lose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from inferry.core.replica import ReplicaState
+
+_S = ReplicaState
+_RANK: dict[ReplicaState, int] = {
+    _S.FAILED: 0,
+    _S.PENDING: 1,
+    _S.STARTING: 2,
+    _S.WARMING: 3,
+    _S.SUSPECT: 4,
+    _S.READY: 5,
+}
+"""What serves nobody has nothing to lose, and the less the further it is from serving. Those that leave already are
+no candidates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A replica that may leave."""
+
+    id: str
+    state: ReplicaState
+    in_flight: int = 0
+    """Requests that it holds."""
+    age_s: float = 0.0
+    """Since it was started; the youngest has the least in its cache."""
+    standby: bool = False
+    cached_tokens: int | None = None
+    """What its prefix cache holds; None where it does not tell."""
+
+
+def least_to_lose(candidates: Iterable[Candidate]) -> list[str]:
+    """Their ids, the first to leave first: standby ones last (they are counted apart, and warm), then by state, by
+    requests under way, by what is cached where all tell that, and the youngest."""
+    rows = list(candidates)
+    all_tell = all(each.cached_tokens is not None for each in rows)
+
+    def loss(each: Candidate) -> tuple[bool, int, int, int, float, str]:
+        cached = each.cached_tokens if all_tell and each.cached_tokens is not None else 0
+        return each.standby, _RANK.get(each.state, -1), each.in_flight, cached, each.age_s, each.id
+
+    return [each.id for each in sorted(rows, key=loss)]
