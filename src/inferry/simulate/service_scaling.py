@@ -1,0 +1,109 @@
+"""The scaling of a simulated deployment: it is looked at as in production, and the same classes decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from inferry.core.scaling_settings import Scaling
+from inferry.fleet.scaler_look import Seen, observe
+from inferry.policy.scaling.decision import Autoscaler, ScalingDecision
+from inferry.policy.scaling.observation import Traffic
+from inferry.simulate.result import SimulatedDecision
+from inferry.simulate.service import Service
+from inferry.simulate.service_replicas import Replicas
+from inferry.simulate.timeline import Timeline
+
+READ_S = 0.5
+"""How old readings of engines are at a look: they are asked once a second."""
+GPU_WINDOW_S = 1.0
+"""A GPU's use is that of about the last second (NVML's sample is between 1/6 and 1 s)."""
+
+
+class ServiceScaler:
+    """One deployment's. Without an autoscaler, `wanted` stays what it was."""
+
+    def __init__(
+        self,
+        service: Service,
+        replicas: Replicas,
+        timeline: Timeline,
+        traffic: Callable[[], Traffic | None],
+        begin_wall_s: float,
+    ) -> None:
+        self.decisions: list[SimulatedDecision] = []
+        self.direction_changes = 0
+        self.gateways_silent_until_s = 0.0
+        self._service = service
+        self._replicas = replicas
+        self._timeline = timeline
+        self._traffic = traffic
+        self._begin_wall_s = begin_wall_s
+        self._autoscaler = _autoscaler_of(service)
+        self._direction = 0
+        self._alerts: frozenset[str] = frozenset()
+
+    @property
+    def wanted(self) -> int:
+        return self._replicas.wanted
+
+    def begin(self) -> None:
+        if self._autoscaler is not None:
+            self._plan(self._timeline.now_s + self._autoscaler.every_s)
+
+    def _plan(self, look_s: float) -> None:
+        now_s, timeline = self._timeline.now_s, self._timeline
+        read_s = max(look_s - READ_S, now_s)
+        timeline.at(max(read_s - GPU_WINDOW_S, now_s), self._replicas.begin_reading)
+        timeline.at(read_s, self._replicas.read)
+        timeline.at(look_s, self._look)
+
+    def _look(self) -> None:
+        autoscaler, now_s = self._autoscaler, self._timeline.now_s
+        assert autoscaler is not None
+        scaling = self._service.scaling
+        seen = Seen(
+            now_s=now_s,
+            wall_s=self._begin_wall_s + now_s,
+            wanted=self._replicas.wanted,
+            replicas=[(each.view, each.reading) for each in self._replicas.lives.values()],
+            traffic=None if now_s < self.gateways_silent_until_s else self._traffic(),
+            start_s=self._replicas.starts.start_s(self._service.name),
+            failing=self._replicas.starts.failing(self._service.name, now_s),
+        )
+        decision = autoscaler.decide(observe(seen, _NO_SCALING if scaling is None else scaling))
+        self._note(decision)
+        if decision.to != self._replicas.wanted and self._replicas.wanted:
+            self._replicas.scale_to(decision.to)
+        self._plan(now_s + autoscaler.every_s)
+
+    def _note(self, decision: ScalingDecision) -> None:
+        alerts = frozenset(each.rule for each in decision.alerts)
+        if decision.is_change:
+            direction = 1 if decision.to > decision.was else -1
+            self.direction_changes += direction == -self._direction
+            self._direction = direction
+        if decision.is_change or alerts - self._alerts:
+            self.decisions.append(
+                SimulatedDecision(
+                    decision.at_s,
+                    decision.was,
+                    decision.to,
+                    decision.rule,
+                    decision.because,
+                    tuple(f"{each.rule}: {each.because}" for each in decision.alerts),
+                )
+            )
+        self._alerts = alerts
+
+
+_NO_SCALING = Scaling.model_construct(max=1, schedule=[])
+
+
+def _autoscaler_of(service: Service) -> Autoscaler | None:
+    if service.autoscaler is not None:
+        return service.autoscaler()
+    if service.scaling is None:
+        return None
+    from inferry.policy.scaling.autoscaler import FileAutoscaler
+
+    return FileAutoscaler(service.scaling, gpus_per_replica=service.gpus_per_replica)
