@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 
 from inferry.simulate.failures import RANDOM, Failure
-from inferry.simulate.service_replicas import ReplicaLife
+from inferry.simulate.service_life import ReplicaLife
 from inferry.simulate.service_running import RunningService
 from inferry.simulate.timeline import Timeline
 
