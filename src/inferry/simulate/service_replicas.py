@@ -207,8 +207,9 @@ class Replicas:
         staying = self.staying
         for _ in range(wanted - len(staying)):
             self.add()
-        for life in self._least_to_lose(staying)[: len(staying) - wanted]:
-            self.drain(life)
+        if len(staying) > wanted:
+            for life in self._least_to_lose(staying)[: len(staying) - wanted]:
+                self.drain(life)
 
     def _least_to_lose(self, staying: Iterable[ReplicaLife]) -> list[ReplicaLife]:
         now_s = self._timeline.now_s
