@@ -36,11 +36,14 @@ class LatencyCounts:
 
     def since(self, before: LatencyCounts) -> LatencyCounts:
         """What came after `before` was taken of the same counts. Of counts that began anew meanwhile: all."""
-        gone = before.counts
-        left = {bucket: count - gone.get(bucket, 0) for bucket, count in self.counts.items()}
-        if any(count < 0 for count in left.values()) or not gone.keys() <= self.counts.keys():
-            return self.copy()
-        return LatencyCounts({bucket: count for bucket, count in left.items() if count})
+        gone, left = before.counts, {}
+        for bucket, count in self.counts.items():
+            more = count - gone.get(bucket, 0)
+            if more < 0:
+                return self.copy()
+            if more:
+                left[bucket] = more
+        return LatencyCounts(left) if gone.keys() <= self.counts.keys() else self.copy()
 
     def copy(self) -> LatencyCounts:
         return LatencyCounts(self.counts)

@@ -8,7 +8,7 @@ llm-d-autoscaling, pull request 1981.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from inferry.core.scaling_settings import ENGINE, LATENCIES, RATES, SHARES, ScalingRule
@@ -95,13 +95,13 @@ class Signals:
         if metric == "running":
             return self._running(seen)
         if metric in SHARES:
-            return self._mean(seen, lambda each: getattr(each, metric))
+            return self._mean(seen, [getattr(each, metric) for each in self._fresh])
         own = metric.removeprefix(ENGINE)
-        return self._mean(seen, lambda each: each.own.get(own))
+        return self._mean(seen, [each.own.get(own) for each in self._fresh])
 
-    def _mean(self, seen: Observation, of: Callable[[ReplicaReading], float | None]) -> Value:
+    def _mean(self, seen: Observation, numbers: Sequence[float | None]) -> Value:
         """Over the replicas that serve and told lately: half of them at least, or one could be taken for all."""
-        told = [number for each in self._fresh if (number := of(each)) is not None]
+        told = [number for number in numbers if number is not None]
         serving = len(seen.serving)
         if not serving:
             return Value(None, "no replica serves")
@@ -110,7 +110,7 @@ class Signals:
         return Value(sum(told) / len(told))
 
     def _running(self, seen: Observation) -> Value:
-        value = self._mean(seen, lambda each: each.running)
+        value = self._mean(seen, [each.running for each in self._fresh])
         if value.number is not None:
             self._ever_told.add("running")
         elif seen.serving and seen.traffic is not None and "running" not in self._ever_told:

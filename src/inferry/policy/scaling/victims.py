@@ -28,8 +28,8 @@ class Candidate:
     state: ReplicaState
     in_flight: int = 0
     """Requests that it holds."""
-    age_s: float = 0.0
-    """Since it was started; the youngest has the least in its cache."""
+    served_s: float = 0.0
+    """For how long it has served; the youngest has the least in its cache."""
     standby: bool = False
     cached_tokens: int | None = None
     """What its prefix cache holds; None where it does not tell."""
@@ -37,12 +37,12 @@ class Candidate:
 
 def least_to_lose(candidates: Iterable[Candidate]) -> list[str]:
     """Their ids, the first to leave first: standby ones last (they are counted apart, and warm), then by state, by
-    requests under way, by what is cached where all tell that, and the youngest."""
+    requests under way, by what is cached where all tell that, and the youngest; equals in the given order."""
     rows = list(candidates)
     all_tell = all(each.cached_tokens is not None for each in rows)
 
-    def loss(each: Candidate) -> tuple[bool, int, int, int, float, str]:
+    def loss(each: Candidate) -> tuple[bool, int, int, int, float]:
         cached = each.cached_tokens if all_tell and each.cached_tokens is not None else 0
-        return each.standby, _RANK.get(each.state, -1), each.in_flight, cached, each.age_s, each.id
+        return each.standby, _RANK.get(each.state, -1), each.in_flight, cached, each.served_s
 
     return [each.id for each in sorted(rows, key=loss)]
