@@ -133,6 +133,7 @@ class Flow:
         self._kept = 0.0
         self._late = 0.0
         self._refused = 0.0
+        self._full_per_s = service.requests_per_s()
 
     @property
     def coming(self) -> int:
@@ -173,7 +174,8 @@ class Flow:
             room = max(timing.step_tokens_max - batch, 1.0)
             most = serving * room / (step_s + room / prefill) / service.prompt_tokens
             slots = serving * service.slots - self._running * serving / (serving + draining)
-            began = min(self._waiting_count, most, max(slots, 0.0))
+            # Slots come free within the second, too: as many as full replicas finish.
+            began = min(self._waiting_count, most, max(slots, serving * self._full_per_s))
             share = began * service.prompt_tokens / (serving * prefill)
         stretched_s = step_s / max(1 - share, 0.01)
         self._step_s = stretched_s
@@ -190,6 +192,8 @@ class Flow:
         least_s = own_s * (1 + share / (2 * max(1 - share, 0.05))) + step_s / 2
         self._waiting_count -= count
         self._running += count
+        # They begin all through this second: on average in its middle.
+        middle_s, middle_tokens = self.now_s + 0.5, self._tokens + 0.5 / step_s
         left = count
         waiting = self._waiting
         while left > 1e-9 and waiting:
@@ -208,7 +212,7 @@ class Flow:
             if not in_time:
                 self._late += taken
             for queue, length, (_, part) in zip(self._answers, self._lengths, ANSWERS, strict=True):
-                queue.append((self._tokens + length, taken * part, arrived_s + ttft_s, in_time))
+                queue.append((middle_tokens + length, taken * part, middle_s, in_time))
 
     def _refuse(self, arrived_s: int) -> None:
         """Those who came up to then."""

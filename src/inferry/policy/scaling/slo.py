@@ -9,7 +9,6 @@ objective allows (adaptive conformal inference, Gibbs and Candès, NeurIPS 2021,
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from math import ceil, sqrt
 
@@ -33,8 +32,6 @@ DRAIN_S = 60.0
 """Requests that wait shall be served within this."""
 IDLE = 0.04
 """Fewer replicas only where this much more load would fit, too: or noise would move them up and down."""
-HOLD_S = 120.0
-"""And only if that has been so for so long."""
 
 
 class SloSizer:
@@ -48,7 +45,6 @@ class SloSizer:
         self._forecast = Forecast(settings.every_s)
         self._carried = Carried(settings.slo, capacity)
         self._units = UNITS
-        self._needs: deque[tuple[float, int]] = deque()
         self._inputs: dict[str, float | None] = {}
 
     @property
@@ -67,7 +63,8 @@ class SloSizer:
             why = "the gateways did not answer" if seen.traffic is None else "nothing to compare with yet"
             return Wish("slo", None, why)
         self._steer(signals)
-        self._carried.look(seen, signals.windows.last(self.windows_s[3]))
+        newest, few = (signals.windows.last(self.windows_s[number]) for number in (0, 2))
+        self._carried.look(seen, newest, few)
         per_s = self._carried.per_s
         if per_s is None:
             return Wish("slo", None, "what one replica carries isn't known yet: too few requests have ended")
@@ -86,7 +83,8 @@ class SloSizer:
             "spare_share": spare,
             "replica_requests_per_s": per_s,
         }
-        to, held = self._steady(seen, need, lower)
+        to = need if need > seen.wanted else min(lower, seen.wanted)
+        held = f"; {to} stay, or noise would move them" if to > need else ""
         how = f", {demand.how}" if demand.how else ""
         late = f", {told(behind)}/s to catch up" if behind > 0.01 * wanted_per_s else ""
         return Wish(
@@ -101,21 +99,6 @@ class SloSizer:
         assert seen.traffic is not None
         waiting = seen.traffic.waiting + sum(each.waiting or 0 for each in seen.serving)
         return max(waiting - len(seen.serving) * per_s, 0.0)
-
-    def _steady(self, seen: Observation, need: int, lower: int) -> tuple[int, str]:
-        """Up at once; down as far as has been enough all the time."""
-        needs = self._needs
-        while needs and needs[-1][1] <= lower:
-            needs.pop()
-        needs.append((seen.now_s, lower))
-        while needs[0][0] < seen.now_s - HOLD_S:
-            needs.popleft()
-        if need >= seen.wanted:
-            return need, ""
-        enough = needs[0][1]
-        if enough >= seen.wanted:
-            return seen.wanted, f"; {seen.wanted} stay: too near to it, or not for {HOLD_S:.0f} s yet"
-        return enough, "" if enough == need else f", and {enough} to be steady"
 
     def _steer(self, signals: Signals) -> None:
         """Requests out of the objectives make more to spare, those within them less."""

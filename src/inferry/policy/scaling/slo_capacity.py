@@ -20,6 +20,8 @@ LEAST, MOST = 0.25, 4.0
 """How far what is seen may take the figure from the planner's or the file's."""
 FRESH_MIN = 20
 """Requests that a sight takes at least."""
+FULL = 0.1
+"""The share of the requests that find no place, where all replicas are full."""
 GUESSED = 0.8
 """Without any figure: the load per replica at which latencies would reach this share of the objectives, if they grew
 with the load in proportion. They grow slower at first (a step has a fixed part), so that this is too little, not too
@@ -63,9 +65,9 @@ class Carried:
         """None: nothing is known yet."""
         self.source = "the file" if slo.requests_per_s else planned.source if planned is not None else "seen"
 
-    def look(self, seen: Observation, window: Window | None) -> None:
-        """`window`: the last minute or so."""
-        if window is None or seen.traffic is None or not seen.serving or window.replica_s <= 0:
+    def look(self, seen: Observation, newest: Window | None, window: Window | None) -> None:
+        """`newest`: since the last look. `window`: a few looks."""
+        if newest is None or window is None or not seen.serving or window.replica_s <= 0:
             return
         replicas = window.replica_s / window.span_s
         if abs(replicas - len(seen.serving)) > 0.02 * len(seen.serving):
@@ -78,7 +80,8 @@ class Carried:
             self.per_s = GUESSED * load / max(how.ratio, 0.3)
             self.source = "a guess by the latencies seen"
         late = how.ratio > 1
-        if window.failed > 0.02 * window.ended or seen.traffic.waiting > 2 * len(seen.serving):
+        if newest.failed > FULL * newest.ended and window.failed > FULL * window.ended:
+            # All of them were full all the time: bursts of seconds would say less than they carry.
             self._move(load * (0.95 if late else 1.0))
         elif late and load <= self.per_s:
             self._move(load * 0.95)
