@@ -14,46 +14,29 @@ hold it twice.
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from math import ceil, inf, sqrt
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from inferry.simulate.kv_pool import KvPool
+from inferry.simulate.replica_batch import ReplicaBatch, by_number
 from inferry.simulate.replica_request import ReplicaListener, SimulatedRequest, Stage
 from inferry.simulate.timing import EngineTiming
 
 R = TypeVar("R", bound=SimulatedRequest)
 
 
-class ReplicaModel(Generic[R]):
+class ReplicaModel(ReplicaBatch[R]):
     """`submit` and `leave` at any time, `advance` at `next_s`; times never go back."""
 
     def __init__(
         self, timing: EngineTiming, listener: ReplicaListener[R], *, whole_steps: bool = True
     ) -> None:
         """`whole_steps`: many steps at once where nothing happens in between; else one by one, each token told."""
-        self.timing = timing
+        super().__init__(timing, listener)
         self.now_s = 0.0
         """Of what happened last."""
         self.next_s = inf
-        self.prompt_tokens = 0
-        """Of requests that were let in, each once."""
-        self.cached_tokens = 0
-        """Of those, what needed no computing."""
-        self.uncached_tokens = 0
-        """What it computed before answers, or has begun to; of preempted requests each time."""
-        self.answer_tokens = 0
-        self.preemptions = 0
-        self._listener = listener
         self._whole_steps = whole_steps
-        self._pool = KvPool(timing.kv_tokens // timing.block_tokens, timing.block_tokens)
-        self._waiting: deque[R] = deque()
-        self._computing: deque[R] = deque()
-        self._answering: list[tuple[int, int, R]] = []
-        """A heap: by the step that ends each, then by number."""
-        self._steps = 0
-        """That have passed."""
-        self._let_in = 0
         self._slowness = 1.0
         self._busy_s = 0.0
         """Of steps that have passed."""
@@ -71,14 +54,6 @@ class ReplicaModel(Generic[R]):
 
     # --- what it tells at any time --------------------------------------------------------------------
 
-    @property
-    def running(self) -> int:
-        return len(self._computing) + len(self._answering)
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
     def busy_s(self, now_s: float) -> float:
         """Seconds in which it computed, since its begin."""
         if not self._planned:
@@ -89,10 +64,6 @@ class ReplicaModel(Generic[R]):
     def kv_use(self, now_s: float) -> float:
         """0 to 1: blocks that running requests hold; those that are only kept are free."""
         return min(self._pool.used(self._steps + self._passed_by(now_s)) / self._pool.blocks_max, 1.0)
-
-    def fits(self, prompt_tokens: int, answer_tokens: int) -> bool:
-        """Can it be answered here at all? Engines refuse what is longer than their memory."""
-        return prompt_tokens + answer_tokens <= self._pool.blocks_max * self._pool.block_tokens
 
     # --- what it is told ------------------------------------------------------------------------------
 
@@ -116,7 +87,7 @@ class ReplicaModel(Generic[R]):
             self._waiting.remove(request)
             self._look_at_queue(now_s)
         elif request.stage is Stage.COMPUTING:
-            self._stop_computing(request)
+            self._stop_computing(request, self._steps + self._passed_by(now_s))
             if self._planned:
                 self._end_plan_by(now_s)
             else:
@@ -131,7 +102,7 @@ class ReplicaModel(Generic[R]):
     def clear(self, now_s: float) -> list[R]:
         """It has crashed: all requests that it had, oldest first. It is as new; only its counts go on."""
         running = [*self._computing, *(entry[2] for entry in self._answering)]
-        lost = [*sorted(running, key=_number), *self._waiting]
+        lost = [*sorted(running, key=by_number), *self._waiting]
         for request in lost:
             request.stage = Stage.GONE
         self._busy_s = self.busy_s(now_s)
@@ -194,7 +165,7 @@ class ReplicaModel(Generic[R]):
         self._inside = False
 
     def _tell_tokens(self) -> None:
-        for request in sorted((entry[2] for entry in self._answering), key=_number):
+        for request in sorted((entry[2] for entry in self._answering), key=by_number):
             if request.stage is Stage.ANSWERING:  # else an earlier one's token made it leave
                 self._listener.token(request)
 
@@ -216,7 +187,7 @@ class ReplicaModel(Generic[R]):
             self._listener.token(request)
 
     def _end(self, request: R) -> None:
-        self._free_answer(request)
+        self._free_answer(request, self._steps)
         request.said = request.answer_tokens
         request.stage = Stage.GONE
         request.ended_s = self.now_s
@@ -301,8 +272,6 @@ class ReplicaModel(Generic[R]):
             return 0
         return self._begun_by(now_s if self._frozen_s is None else self._frozen_s) - 1
 
-    # --- room -----------------------------------------------------------------------------------------
-
     def _fill(self, room: int, preempted: bool) -> tuple[int, float]:
         """Give the next step prompt tokens, at most `room`; returns how many, and their pairs."""
         taken, pairs = 0, 0.0
@@ -325,106 +294,3 @@ class ReplicaModel(Generic[R]):
             pairs += self._compute(request, part)
             taken += part
         return taken, pairs
-
-    def _let(self, request: R) -> bool:
-        """Let it in with blocks for its prompt, and for what it had said before; False: there are not enough."""
-        pool = self._pool
-        tokens = max(request.prompt_tokens + request.said, 1)
-        wanted = -(-tokens // pool.block_tokens)
-        known = 0
-        if request.blocks:
-            if len(request.blocks) > wanted:
-                request.blocks = request.blocks[:wanted]
-            pool.evict(self._steps)
-            known = pool.known(request.blocks)
-        if not pool.has_room(self._steps, wanted - known + pool.unused(request.blocks, known)):
-            return False
-        pool.prompt_blocks += wanted
-        pool.hold(request.blocks, 0, known)
-        cached = min(known * pool.block_tokens, tokens - 1)
-        request.held = known
-        request.left = tokens - cached
-        request.stage = Stage.COMPUTING
-        self._let_in += 1
-        request.number = self._let_in
-        self._computing.append(request)
-        self.uncached_tokens += request.left
-        if not request.said:
-            request.cached_tokens = cached
-            self.cached_tokens += cached
-            self.prompt_tokens += request.prompt_tokens
-        return True
-
-    def _compute(self, request: R, part: int) -> float:
-        """So many of its tokens are in the next step; returns their pairs."""
-        before = request.prompt_tokens + request.said - request.left
-        request.left -= part
-        if request.held < len(request.blocks):
-            # Others that are let in find them from now on: layer by layer, they are there before they are read.
-            done = len(request.blocks)
-            if request.left:
-                done = min((before + part) // self._pool.block_tokens, done)
-            if done > request.held:
-                self._pool.evict(self._steps)
-                self._pool.hold(request.blocks, request.held, done)
-                request.held = done
-        return part * (before + part / 2)
-
-    def _make_room(self) -> bool:
-        """Blocks for the next step's tokens: while there are not enough, the youngest gives up its own."""
-        preempted = False
-        while not self._pool.has_room(self._steps):
-            preempted = True
-            if self._computing:
-                request = self._computing[-1]
-                self._stop_computing(request)
-            else:
-                request = max((entry[2] for entry in self._answering), key=_number)
-                self._stop_answering(request, self._steps)
-            request.stage = Stage.WAITING
-            self._waiting.appendleft(request)
-            self.preemptions += 1
-            self._listener.preempted(request)
-        return preempted
-
-    def _steps_with_room(self, steps: int) -> int:
-        """How many of so many steps find blocks; the first one does."""
-        if self._pool.has_room(self._steps + steps - 1):
-            return steps
-        enough, too_many = 1, steps
-        while too_many - enough > 1:
-            middle = (enough + too_many) // 2
-            if self._pool.has_room(self._steps + middle - 1):
-                enough = middle
-            else:
-                too_many = middle
-        return enough
-
-    def _prompt_blocks(self, request: R) -> int:
-        """What it was let in with."""
-        return -(-max(request.prompt_tokens + request.said, 1) // self._pool.block_tokens)
-
-    def _stop_computing(self, request: R) -> None:
-        self._computing.remove(request)
-        self._pool.evict(self._steps)
-        self._pool.prompt_blocks -= self._prompt_blocks(request)
-        self._pool.let_go(request.blocks, request.held)
-
-    def _stop_answering(self, request: R, steps: int) -> None:
-        """Before its end, after so many steps."""
-        self._answering = [entry for entry in self._answering if entry[2] is not request]
-        heapq.heapify(self._answering)
-        request.said = request.base + steps - request.prompt_tokens
-        self._free_answer(request)
-
-    def _free_answer(self, request: R) -> None:
-        pool = self._pool
-        pool.evict(self._steps)
-        pool.stop_growing(request.base)
-        pool.let_go(request.blocks, request.held)
-        if request.kept_blocks:
-            pool.keep(request.kept_blocks[request.held :])
-
-
-def _number(request: SimulatedRequest) -> int:
-    return request.number
