@@ -9,9 +9,7 @@ import asyncio
 import os
 import random
 import signal
-import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -26,17 +24,19 @@ from inferry.admin.lora_api import make_lora_router
 from inferry.admin.readings_api import local_only, make_readings_router
 from inferry.admin.run_record import RunRecord, new_socket_path, publish, run_folder, withdraw
 from inferry.admin.status import Status, StatusBoard
+from inferry.cli.autoscaling import Autoscaling
 from inferry.cli.bookkeeping import Bookkeeping
+from inferry.cli.children_environ import children_environ
 from inferry.cli.config import shown_model
 from inferry.cli.control_server import control_server, control_socket
 from inferry.cli.gateway_numbers import GatewayNumbers
 from inferry.cli.launch_foresight import launch_notes
 from inferry.cli.limit_counts import make_limit_bank
 from inferry.cli.models_on_demand import ModelsOnDemand
+from inferry.cli.place import Place
 from inferry.cli.reload import Reloader
 from inferry.cli.serving import make_serving
 from inferry.core.clock import SystemClock
-from inferry.core.config_file import LoadedFile
 from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import StartFailed
 from inferry.core.replica import ReplicaState, ReplicaView
@@ -56,32 +56,6 @@ from inferry.gateway.messages import (
 from inferry.gateway.tls import load_tls
 from inferry.gateway.workers import GatewayWorkers
 from inferry.runtime.local import LocalRuntime
-
-_NOT_FOR_ENGINES = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "INFERRY_KEY"}
-_ENGINES_NEED = {"HOME", "LD_LIBRARY_PATH", "PATH", "TMPDIR", "USER"}
-"""No secrets, and programs miss them; a file may well say `${HOME}/models/...`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where an instance runs: fixed before anything is started."""
-
-    loaded: LoadedFile
-    home: Path
-    listeners: list[socket.socket]
-    """One for each gateway process, all on the same port."""
-    host: str
-    admin_listeners: list[socket.socket]
-
-    @property
-    def port(self) -> int:
-        return int(self.listeners[0].getsockname()[1])
-
-    @property
-    def url(self) -> str:
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
-        scheme = "http" if self.loaded.config.gateway.tls is None else "https"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 class Stack:
@@ -115,8 +89,8 @@ class Stack:
         self._bank = make_limit_bank(
             place.loaded.config.gateway.shared_limits, clock, self._books.used_before
         )
-        children_environ = engine_environ(environ, place.loaded)
-        self.runtime = LocalRuntime(self._folder / "logs", children_environ)
+        for_children = children_environ(environ, place.loaded)
+        self.runtime = LocalRuntime(self._folder / "logs", for_children)
         self.fleet = Fleet(
             serving.plans,
             self.runtime,
@@ -136,7 +110,7 @@ class Stack:
         self.gateways = GatewayWorkers(
             place.listeners,
             setup=self._setup,
-            environ=children_environ,
+            environ=for_children,
             log_folder=self._folder / "logs",
             on_replica_failure=self.fleet.report_failure,
             on_leases=self._grant_leases,
@@ -160,6 +134,14 @@ class Stack:
         )
         self._notes = launch_notes(self.fleet, lambda: self.reloader.serving, place.home, clock)
         self._models = ModelsOnDemand(self.fleet, self.gateways, lambda: self.reloader.serving, clock)
+        self.scaling = Autoscaling(
+            self.fleet,
+            self.gateways,
+            lambda: self.reloader.serving,
+            self._loads.readings,
+            clock,
+            self._folder,
+        )
         self.fleet.lora.names = lambda: self.reloader.serving.config.names
         self.fleet.lora.on_change = lambda: self.gateways.tell(AdaptersChanged(self.fleet.lora.models()))
         self._socket_path = new_socket_path()
@@ -239,6 +221,7 @@ class Stack:
         )
         app.include_router(make_lora_router(self.fleet.lora))
         app.include_router(make_readings_router(self._loads.readings))
+        app.include_router(self.scaling.make_router())
         app.include_router(make_load_router(self._models.load, self._models.unload))
         control = control_server(local_only(app))
         admin = self._admin_server(app)
@@ -253,6 +236,7 @@ class Stack:
                 swapping = group.create_task(self._models.run())
                 telling = group.create_task(self._loads.run())
                 noting = group.create_task(self._notes.run())
+                scaling = group.create_task(self.scaling.run())
                 serving = group.create_task(self._serve())
                 group.create_task(control.serve(sockets=[listener]))
                 if admin is not None:
@@ -270,7 +254,7 @@ class Stack:
                     control.should_exit = True
                     if admin is not None:
                         admin.should_exit = True
-                    for task in (sampling, watching, keeping, counting, swapping, telling, noting):
+                    for task in (sampling, watching, keeping, counting, swapping, telling, noting, scaling):
                         task.cancel()
         finally:
             self.gateways.kill_now()
@@ -361,12 +345,14 @@ class Stack:
 
     def _replica_gone(self, replica_id: str) -> None:
         self._numbers.forget(replica_id)
+        self.scaling.scaler.on_gone(replica_id)
         self.gateways.tell(ReplicaGone(replica_id))
 
     def _view_changed(self, view: ReplicaView) -> None:
         self._numbers.on_view(view)
         self.gateways.tell(view)
         self._models.on_view(view)
+        self.scaling.scaler.on_view(view)
         self._books.look_at(view)
         if not self._at_once:  # engines that we kill ourselves are no news
             self._on_view(view)
@@ -390,10 +376,3 @@ class Stack:
 
     async def _grant_leases(self, name: str, wanted: LeasesWanted) -> object:
         return await self._bank.serve(name, wanted.wishes, wanted.returns)
-
-
-def engine_environ(environ: Mapping[str, str], loaded: LoadedFile) -> dict[str, str]:
-    """The environment for engines: ours, without what is for us alone. Variables that the file refers to may be
-    keys for others' endpoints; a model's hub token is not needed once the model is here."""
-    ours = (loaded.variables - _ENGINES_NEED) | _NOT_FOR_ENGINES
-    return {name: value for name, value in environ.items() if name not in ours}

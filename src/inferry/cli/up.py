@@ -17,7 +17,7 @@ from inferry.core.errors import ConfigError, StartFailed
 from inferry.core.home import inferry_home
 
 if TYPE_CHECKING:
-    from inferry.cli.stack import Place
+    from inferry.cli.place import Place
     from inferry.core.config_file import LoadedFile
 
 POLL_S = 0.1
@@ -53,7 +53,7 @@ def _start(file: Path, loaded: LoadedFile, port: int | None, detach: bool) -> No
     from inferry.admin.run_record import make_run_folder
     from inferry.cli.config_extras import check_extras
     from inferry.cli.models import rich_progress
-    from inferry.cli.stack import Place
+    from inferry.cli.place import Place
     from inferry.cli.weights import check_engines, fetch_models
     from inferry.core.gateway_settings import split_listen
     from inferry.gateway.server import bind_sockets

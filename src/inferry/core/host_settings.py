@@ -19,3 +19,15 @@ class Host(Section):
             "Left out: no bound.",
         )
     )
+    gpus_max: int | None = Field(
+        None,
+        ge=1,
+        le=65536,
+        description="GPUs of all replicas together, beyond which none is added by scaling. Left out: no bound.",
+    )
+    money_per_hour_max: float | None = Field(
+        None,
+        gt=0,
+        le=1e12,
+        description="The same of what replicas cost, by their scaling.replica_price_per_hour. Left out: no bound.",
+    )

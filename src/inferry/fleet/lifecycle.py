@@ -159,6 +159,23 @@ class Lifecycle:
         """The number of replicas by hand; None: the file's holds."""
         return self._scales.of(name)
 
+    async def auto(self, name: str) -> str:
+        """No number by hand any more: its scaling goes on, from where it is. Says so."""
+        there = self._deployment(name)
+        scaling = self._scales.scaling(name)
+        if scaling is None:
+            raise LifecycleRefused(
+                f"'{name}' is not scaled by itself: its deployment has no 'scaling' in the file. By hand: inferry scale "
+                f"{name} N"
+            )
+        if there.changing.locked():
+            raise self._busy(there)
+        by_hand = self._scales.release(name)
+        bounds = f"between {scaling.min} and {scaling.max}, as the file says"
+        if by_hand is None:
+            return f"'{name}' scales by itself already, {bounds}."
+        return f"'{name}' scales by itself again, from {by_hand} replica(s), {bounds}."
+
     def is_under_way(self, name: str) -> bool:
         """Whether replicas of this deployment are being replaced."""
         progress = self._deployment(name).rollout
@@ -191,14 +208,18 @@ class Lifecycle:
     async def _alone(self, there: ReplicaSet, doing: str) -> AsyncIterator[None]:
         name = there.plan.name
         if there.changing.locked():
-            raise LifecycleRefused(
-                f"Something else is under way at '{name}' ({there.doing}): try again when it is over, see "
-                f"'inferry rollout {name} status', or take a rollout back: inferry rollout {name} undo"
-            )
+            raise self._busy(there)
         if self._reconciler.sets.get(name) is not there:
             raise UnknownReplica(f"'{name}' has left the file.")
         async with there.held(doing):
             yield
+
+    def _busy(self, there: ReplicaSet) -> LifecycleRefused:
+        name = there.plan.name
+        return LifecycleRefused(
+            f"Something else is under way at '{name}' ({there.doing}): try again when it is over, see "
+            f"'inferry rollout {name} status', or take a rollout back: inferry rollout {name} undo"
+        )
 
     def _deployment(self, name: str) -> ReplicaSet:
         sets = self._reconciler.sets
@@ -222,8 +243,13 @@ class Lifecycle:
         return of_replica, [member]
 
     def _until(self, name: str) -> str:
-        if self._scales.of(name) is None:
+        by_hand, scaling = self._scales.of(name), self._scales.scaling(name)
+        if by_hand is None:
             return "The file says the same."
+        if scaling is not None:
+            beyond = not scaling.min <= by_hand <= scaling.max
+            outside = f", outside of its bounds ({scaling.min} to {scaling.max})" if beyond else ""
+            return f"By hand{outside}: its scaling rests until 'inferry scale {name} auto'."
         return f"The file says {self._scales.in_file(name)}: yours holds until that changes."
 
 

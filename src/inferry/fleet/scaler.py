@@ -13,20 +13,22 @@ One task (`run`). What decides is policy/scaling, the same in simulations; here 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from inferry.core.clock import Clock
 from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
+from inferry.core.host_settings import Host
 from inferry.core.replica import ReplicaLoad, ReplicaView
 from inferry.core.scaling_settings import Scaling
 from inferry.fleet.member import Member
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.resize import LeastToLose, Resized
+from inferry.fleet.scaler_budget import Holding, grants
 from inferry.fleet.scaler_event import EventKind, ScalingEvent
 from inferry.fleet.scaler_look import Seen, observe
 from inferry.fleet.scaler_starts import Starts
@@ -63,6 +65,7 @@ class ScalerSurroundings:
     by_hand: Callable[[str], int | None]
     resize: Callable[[str, int, str, float, LeastToLose], Awaitable[Resized]]
     drain_s: Callable[[], float]
+    host: Callable[[], Host]
     make: Callable[[DeploymentPlan, Scaling], Autoscaler]
     """The decider of a deployment, new."""
     leader: Callable[[], str] = lambda: ""
@@ -161,8 +164,8 @@ class Scaler:
             except Exception:  # a fault of ours at one deployment, and none of the others
                 log.exception("scaling_decision_broke", deployment=watch.name)
             watch.plan_next(self._clock.now_s())
-        for watch, decision in decisions:
-            await self._act(watch, decision)
+        for watch, decision, why in self._within_budget(decisions, replicas):
+            await self._act(watch, decision, why)
 
     def _pause_s(self) -> float:
         next_s = min((watch.due_s for watch in self._watches.values()), default=float("inf"))
@@ -249,14 +252,43 @@ class Scaler:
         self._note_alerts(watch, decision)
         return decision
 
-    async def _act(self, watch: Watch, decision: ScalingDecision) -> None:
+    def _within_budget(
+        self, decisions: Sequence[tuple[Watch, ScalingDecision]], replicas: Replicas
+    ) -> list[tuple[Watch, ScalingDecision, str]]:
+        """The same, each with why nothing of it can be paid for, or an empty word; what can be in part is cut."""
+        wishes = {
+            watch.name: (decision.to, bool((traffic := watch.seen[-1].traffic) and traffic.waiting))
+            for watch, decision in decisions
+            if decision.is_change and watch.by_hand is None
+        }
+        there = Counter(view.deployment for view, _ in replicas if not view.drained)
+        holdings = []
+        for plan in self._around.plans():
+            wanted = self._around.wanted(plan.name)
+            wish, waits = wishes.get(plan.name, (None, False))
+            holdings.append(Holding(plan, wanted, max(there[plan.name] - wanted, 0), wish, waits))
+        granted = grants(self._around.host(), holdings)
+        within = []
+        for watch, decision in decisions:
+            grant = granted.get(watch.name)
+            why = "" if grant is None or watch.name not in wishes else grant.because
+            if why and grant is not None and grant.to != decision.was:
+                decision = replace(decision, to=grant.to, because=f"{decision.because}; {why}")
+                why = ""
+            within.append((watch, decision, why))
+        return within
+
+    async def _act(self, watch: Watch, decision: ScalingDecision, why_not: str) -> None:
+        """`why_not`: nothing of it can be paid for."""
         if watch.by_hand is not None or not decision.is_change:
             watch.not_done = ""
             return
         because = f"scaled to {decision.to}: {decision.because}"
-        done = await self._around.resize(
-            watch.name, decision.to, because, self._around.drain_s(), self._least_to_lose
-        )
+        done = Resized(why_not=why_not)
+        if not why_not:
+            done = await self._around.resize(
+                watch.name, decision.to, because, self._around.drain_s(), self._least_to_lose
+            )
         if not done.why_not:
             event = self._event(watch, EventKind.CHANGE, decision.was, decision.to, decision=decision)
             event.came, event.leaving = done.came, done.leaving

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from inferry.core.replica import ReplicaState
 from inferry.fleet.member import Member
-
-_SERVES = (ReplicaState.READY, ReplicaState.SUSPECT)
+from inferry.policy.scaling.victims import Candidate, least_to_lose
 
 
 def by_loss(
     members: Sequence[Member], held: Callable[[str], int], served_s: Callable[[str], float]
 ) -> Sequence[Member]:
     """Whoever has the least to lose first. `held`: requests there; `served_s`: for how long it has served."""
-    newest_first = list(reversed(members))
-    return sorted(
-        newest_first,
-        key=lambda each: (each.view.state in _SERVES, held(each.id), served_s(each.id)),
+    by_id = {member.id: member for member in members}
+    order = least_to_lose(
+        Candidate(
+            member.id,
+            member.view.state,
+            in_flight=held(member.id),
+            served_s=served_s(member.id),
+            standby=member.view.standby,
+        )
+        for member in members
     )
+    return [by_id[each] for each in order]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inferry.cli.stack import engine_environ
+from inferry.cli.children_environ import children_environ
 from inferry.core.config_file import parse_text
 
 
@@ -24,4 +24,4 @@ def test_engines_get_no_secrets_of_ours() -> None:
         "CUDA_VISIBLE_DEVICES": "0",
     }
     loaded = parse_text(text, Path("inferry.yaml"), environ)
-    assert engine_environ(environ, loaded) == {"HOME": "/h", "PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0"}
+    assert children_environ(environ, loaded) == {"HOME": "/h", "PATH": "/bin", "CUDA_VISIBLE_DEVICES": "0"}
