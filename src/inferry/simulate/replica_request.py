@@ -9,12 +9,14 @@ from typing import Protocol, TypeVar
 
 
 class Stage(IntEnum):
-    """Where a request is: waiting -> computing -> answering -> gone; back to waiting where it is preempted."""
+    """Where a request is: waiting -> computing -> answering -> gone; back to waiting where it is preempted. Live, an
+    answer may be paused, and computes again when it goes on."""
 
     GONE = 0
     WAITING = 1
     COMPUTING = 2
     ANSWERING = 3
+    PAUSED = 4
 
 
 @dataclass(slots=True, eq=False)
