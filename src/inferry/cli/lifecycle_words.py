@@ -13,6 +13,7 @@ from inferry.core.home import inferry_home
 if TYPE_CHECKING:
     from inferry.admin.lifecycle_api import DoneView
     from inferry.admin.lifecycle_client import LifecycleClient
+    from inferry.admin.scaling_client import ScalingClient
 
 AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 Target = Annotated[
@@ -44,6 +45,14 @@ def client_of(port: int | None) -> LifecycleClient:
     from inferry.admin.run_record import find
 
     return LifecycleClient(find(inferry_home(os.environ), port, DEFAULT_FILE))
+
+
+def scaling_client_of(port: int | None) -> ScalingClient:
+    """The same, for its scaling."""
+    from inferry.admin.run_record import find
+    from inferry.admin.scaling_client import ScalingClient
+
+    return ScalingClient(find(inferry_home(os.environ), port, DEFAULT_FILE))
 
 
 def show(done: DoneView, as_json: bool) -> None:

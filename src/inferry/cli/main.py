@@ -35,6 +35,7 @@ from inferry.cli import (
     restart,
     rollout,
     scale,
+    simulate,
     status,
     up,
     usage,
@@ -71,6 +72,7 @@ app = typer.Typer(
 )
 app.command("init")(config.init)
 app.command("plan")(plan.plan)
+app.command("simulate")(simulate.simulate)
 app.command("up")(up.up)
 app.command("status")(status.status)
 app.command("chat")(chat.chat)
@@ -79,8 +81,7 @@ app.command("bench")(bench.bench)
 app.command("calibrate")(calibrate.calibrate)
 app.command("logs")(logs.logs)
 app.command("reload")(reload_verb.reload)
-# So that -1 is a number out of bounds, and no option that nobody knows.
-app.command("scale", context_settings={"ignore_unknown_options": True})(scale.scale)
+app.add_typer(scale.app, name="scale")
 app.command("drain")(drain.drain)
 app.command("undrain")(drain.undrain)
 app.command("restart")(restart.restart)

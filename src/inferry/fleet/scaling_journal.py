@@ -101,6 +101,11 @@ def read_journal(folder: Path, running: str | None = None) -> Past:
     return Past(tuple(found.values()), damaged)
 
 
+def journal_ports(runs: Path) -> list[int]:
+    """Those below `runs`, a folder of run folders, which are named by ports, that have a journal."""
+    return sorted({int(path.parent.name) for path in runs.glob(f"*/{NAME}") if path.parent.name.isdigit()})
+
+
 _DECODER = msgspec.json.Decoder(PastEvent)
 
 

@@ -144,7 +144,7 @@ def test_values_out_of_bounds(run: Run, words: list[str]) -> None:
 def test_a_negative_number_is_no_option(run: Run) -> None:
     """What is wrong is its bounds; a real option that nobody knows is still named."""
     shown = run("scale", "chat", "-1")
-    assert (shown.code, "Invalid value for 'N'" in shown.err) == (2, True)
+    assert (shown.code, "Invalid value for 'N|auto'" in shown.err) == (2, True)
     shown = run("scale", "chat", "2", "--nonsense")
     assert (shown.code, "--nonsense" in shown.err) == (2, True)
 
