@@ -1,0 +1,135 @@
+"""Simulated failures cost what they would cost in production, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from inferry.core.failover_settings import Failover
+from inferry.core.scaling_settings import Scaling
+from inferry.simulate.arrivals import Arrival
+from inferry.simulate.arrivals_drawn import drawn, exponential, fixed
+from inferry.simulate.experiment import run
+from inferry.simulate.failures import Failure, random_failures
+from inferry.simulate.service import Service
+from inferry.simulate.timing import EngineTiming
+
+FAST = EngineTiming(start_s=10)
+
+
+def load(rate: float, end_s: float, seed: int = 0) -> Iterator[Arrival]:
+    return drawn(rate, end_s, prompt=fixed(300), answer=exponential(200), seed=seed)
+
+
+def test_a_storm_of_crashes_loses_nothing_while_others_serve() -> None:
+    """A crash a minute somewhere: streams go on at another replica, and nobody is told of an error."""
+    storm = [Failure(20 + 60 * number, "crash") for number in range(9)]
+    result = run([Service(replicas=4, timing=FAST)], load(4, 600), failures=storm).only
+    assert result.crashes == 9
+    assert result.resumes > 10
+    assert result.completed == result.requests
+
+
+def test_who_loses_the_only_replica_waits_for_it_as_long_as_the_file_says() -> None:
+    """Restarted within failover.wait_max_s: streams go on. Later than that: they end in an error, as in production."""
+    crash = [Failure(30, "crash")]
+    soon = run([Service(timing=FAST)], load(2, 30), failures=crash).only
+    late = run([Service(timing=EngineTiming(start_s=120))], load(2, 30), failures=crash).only
+    assert soon.completed == soon.requests
+    assert soon.resumes > 0
+    assert sum(late.failed.values()) == soon.resumes + soon.retries
+
+
+def test_streams_that_may_not_be_resumed_end_with_their_replica() -> None:
+    """With failover.resume off, each stream under way at the crash fails, and only those."""
+    service = Service(replicas=2, timing=FAST, failover=Failover(resume=False))
+    result = run([service], load(4, 60), failures=[Failure(30, "crash")]).only
+    assert result.resumes == 0
+    assert list(result.failed) == ["engine_broke"]
+    assert 0 < result.failed["engine_broke"] < 20
+    assert result.completed + result.failed["engine_broke"] == result.requests
+
+
+def test_a_replica_that_hangs_is_left_after_hand_over_and_killed_when_stuck() -> None:
+    """A freeze of 5 s hands its streams over after 2 s; one of 60 s gets it killed after 10 s, too. All answers end
+    whole."""
+    short = run(
+        [Service(replicas=3, timing=FAST)], load(4, 60), failures=[Failure(20, "freeze", for_s=5)]
+    ).only
+    long = run(
+        [Service(replicas=3, timing=FAST)], load(4, 60), failures=[Failure(20, "freeze", for_s=60)]
+    ).only
+    assert (short.crashes, long.crashes) == (0, 1)
+    for result in (short, long):
+        assert result.resumes > 0
+        assert result.completed == result.requests
+
+
+def test_a_replica_that_is_far_slower_is_set_aside() -> None:
+    """Thirty times as slow for two minutes: the gateway's outlier detection keeps requests from it, as it does live."""
+    slow = [Failure(60, "slow", for_s=120, factor=30)]
+    result = run([Service(replicas=4, timing=FAST)], load(12, 240), failures=slow).only
+    assert result.set_aside > 0
+    assert result.completed == result.requests
+
+
+def test_crashes_one_after_the_other_stay_down_as_the_file_has_it() -> None:
+    """Five crashes within two minutes are a crash loop: it stays down, and its hours are not paid any more."""
+    storm = [Failure(20 + 11 * number, "crash", replica="chat-0") for number in range(8)]
+    timing = EngineTiming(start_s=1)
+    result = run([Service(replicas=2, timing=timing)], load(2, 600), failures=storm).only
+    assert result.crashes == 5
+    assert result.mean_replicas < 1.3
+    assert result.completed == result.requests
+
+
+def test_drawn_failures_are_as_many_as_their_rate_says() -> None:
+    """Two per replica and hour at 50 replicas for ten hours: a thousand, within four standard deviations."""
+    failures = list(random_failures(2.0, 50, 36_000, seed=1, kinds=("crash", "slow")))
+    assert abs(len(failures) - 1000) < 4 * 1000**0.5
+    assert {each.kind for each in failures} == {"crash", "slow"}
+    assert failures == list(random_failures(2.0, 50, 36_000, seed=1, kinds=("crash", "slow")))
+
+
+ON_DEMAND = Service(
+    replicas=0, timing=EngineTiming(start_s=40), load_wait_s=120, idle_unload_s=60, loaded_min_s=30
+)
+
+
+def test_a_request_that_finds_no_replica_wakes_the_model_and_is_answered() -> None:
+    """Scaled to zero and back: it waits for the load, is answered, and the replica leaves when nobody asks
+    (superlinked/sie#293 unloaded while it loaded)."""
+    arrivals = [Arrival(100.0, 300, 50), Arrival(110.0, 300, 50)]
+    result = run([ON_DEMAND], arrivals, until_s=600).only
+    assert result.completed == 2
+    assert result.ttft.p50_ms is not None
+    assert 28_000 < result.ttft.p50_ms < 42_000
+    assert 100 < result.replica_hours * 3600 < 120
+    assert [each.serving for each in result.timeline][-1] == 0
+
+
+def test_a_request_is_told_when_the_model_takes_too_long() -> None:
+    """load_wait_s shorter than the load: the request ends in model_not_loaded when it is over."""
+    service = Service(replicas=0, timing=EngineTiming(start_s=300), load_wait_s=20)
+    result = run([service], [Arrival(5.0, 300, 50)]).only
+    assert result.failed == {"model_not_loaded": 1}
+
+
+def test_the_scaler_leaves_a_model_that_sleeps_asleep_and_goes_on_when_it_is_woken() -> None:
+    """With min 0: 0 to 1 is load on demand, from 1 on the rules decide, and idle time brings it back to 0."""
+    scaling = Scaling.model_validate(
+        {"min": 0, "max": 4, "rules": [{"metric": "running", "target": 4}], "down": {"stabilize_s": 30}}
+    )
+    service = Service(
+        replicas=0,
+        timing=EngineTiming(start_s=10),
+        scaling=scaling,
+        load_wait_s=120,
+        idle_unload_s=60,
+    )
+    arrivals = (Arrival(200 + each.at_s, each.prompt_tokens, each.answer_tokens) for each in load(3, 200, 4))
+    result = run([service], arrivals, until_s=900, interval_s=20).only
+    assert result.completed == result.requests
+    wanted = [each.wanted for each in result.timeline]
+    assert set(wanted[:9]) == {0}
+    assert max(wanted) > 1
+    assert wanted[-1] == 0

@@ -1,0 +1,157 @@
+"""A simulated service holds what the gateway's classes promise: nothing is lost or counted twice, and it is repeatable."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from statistics import fmean
+
+import pytest
+
+from inferry.core.gateway_settings import Queue, Tenant
+from inferry.core.limits import Limits
+from inferry.core.outcome import Ending, Outcome
+from inferry.core.routing_settings import Routing
+from inferry.core.scaling_settings import Scaling, ScalingSlo
+from inferry.simulate.arrivals import Arrival, merged
+from inferry.simulate.arrivals_drawn import drawn, exponential, fixed, steps
+from inferry.simulate.experiment import run
+from inferry.simulate.failures import Failure
+from inferry.simulate.result import ServiceResult
+from inferry.simulate.service import Service
+from inferry.simulate.service_request import ServedRequest
+from inferry.simulate.timing import EngineTiming
+
+TARGET = Scaling.model_validate(
+    {"min": 1, "max": 6, "rules": [{"metric": "running", "target": 10}], "down": {"stabilize_s": 60}}
+)
+
+
+def load(rate: float, end_s: float, seed: int = 0, tenant: str = "", answer: int = 100) -> Iterator[Arrival]:
+    return drawn(rate, end_s, prompt=exponential(500), answer=exponential(answer), seed=seed, tenant=tenant)
+
+
+def over(result: ServiceResult) -> int:
+    rejected = sum(sum(each.values()) for each in result.rejected.values())
+    return result.completed + sum(result.failed.values()) + rejected
+
+
+def everything_at_once(seed: int, heard: Counter[int] | None = None) -> bytes:
+    def hear(request: ServedRequest, outcome: Outcome) -> None:
+        if heard is not None:
+            heard[id(request)] += 1
+            kept.append(request)
+
+    kept: list[ServedRequest] = []
+    service = Service(
+        replicas=3,
+        timing=EngineTiming(start_s=20, kv_tokens=40_000),
+        queue=Queue(running_max=12, waiting_max=20, wait_max_s=5),
+        limits=Limits(requests_in_flight=60),
+        routing=Routing(policy="power_of_two"),
+        scaling=TARGET,
+        slo=ScalingSlo(ttft_ms=1000, itl_ms=100),
+    )
+    tenants = {"a": Tenant(limits=Limits(tokens_per_minute=60_000)), "b": Tenant(weight=3)}
+    failures = [
+        Failure(30, "crash"),
+        Failure(40, "freeze", for_s=40),
+        Failure(50, "slow", for_s=30, factor=30),
+        Failure(60, "gateways"),
+        Failure(70, "metrics"),
+        Failure(80, "starts", for_s=60),
+        Failure(90, "crash"),
+    ]
+    arrivals = merged([load(3, 130, 1, "a"), load(3, 130, 2, "b")])
+    result = run([service], arrivals, seed=seed, gateways=3, failures=failures, tenants=tenants, heard=hear)
+    return result.to_json()
+
+
+def test_each_request_ends_exactly_once_whatever_happens() -> None:
+    """Failures, limits, queues, three gateways and scaling at once: as many ends as arrivals, one for each."""
+    heard: Counter[int] = Counter()
+    everything_at_once(7, heard)
+    arrivals = sum(1 for _ in merged([load(3, 130, 1, "a"), load(3, 130, 2, "b")]))
+    assert len(heard) == arrivals
+    assert set(heard.values()) == {1}
+
+
+def test_the_same_run_gives_the_same_bytes_and_another_seed_others() -> None:
+    """Same seed, same bytes."""
+    first = everything_at_once(7)
+    assert everything_at_once(7) == first
+    assert everything_at_once(8) != first
+
+
+def test_a_single_server_waits_as_queueing_theory_says() -> None:
+    """One at a time, Poisson arrivals, exponential work: the mean time in the system of M/M/1 is 1 / (mu - lambda)."""
+    times_s: list[float] = []
+    timing = EngineTiming(
+        prefill_tokens_per_s=1000, step_s=0.0, step_s_per_sequence=0.0, sequences_max=1, step_tokens_max=10**6
+    )
+    arrivals = drawn(0.7, 25_000, prompt=exponential(1000), answer=fixed(1), seed=3)
+    run([Service(timing=timing)], arrivals, heard=lambda request, outcome: times_s.append(outcome.duration_s))
+    assert fmean(times_s) == pytest.approx(1 / (1.0 - 0.7), rel=0.05)
+
+
+def test_what_is_not_limited_is_counted_in_whole() -> None:
+    """Figures of a calm service: all were answered, within the objectives, and the replicas' hours are the run's."""
+    slo = ScalingSlo(ttft_ms=2000, itl_ms=100)
+    result = run([Service(replicas=2, gpus_per_replica=4, slo=slo)], load(2, 300)).only
+    assert result.completed == result.requests == over(result)
+    assert result.attainment == 1.0
+    assert result.goodput_per_s == pytest.approx(result.requests / result.duration_s)
+    assert result.gpu_hours == pytest.approx(2 * 4 * result.duration_s / 3600)
+    assert sum(each.arrivals for each in result.timeline) <= result.requests
+    assert result.ttft.p50_ms is not None
+    assert result.ttft.p50_ms < 300
+
+
+def test_two_who_ask_for_more_than_there_is_get_equal_tokens() -> None:
+    """Fair shares: one tenant sends five times as many requests; both wait all the time, and get the same service."""
+    given: Counter[str] = Counter()
+
+    def hear(request: ServedRequest, outcome: Outcome) -> None:
+        if outcome.ending is Ending.COMPLETED and outcome.received_wall_s + outcome.duration_s > 60:
+            given[request.tenant] += outcome.completion_tokens or 0
+
+    service = Service(queue=Queue(running_max=8, waiting_max=2000, wait_max_s=600))
+    arrivals = merged([load(20, 240, 1, "many"), load(4, 240, 2, "few", answer=100)])
+    run([service], arrivals, until_s=240, heard=hear)
+    assert given["few"] == pytest.approx(given["many"], rel=0.1)
+
+
+def test_a_tenants_limit_holds_and_the_others_do_not_feel_it() -> None:
+    """60 requests a minute for one tenant: of its 5 a second, 60 in each 60 s are let in; nobody else is refused."""
+    times_s: list[float] = []
+
+    def hear(request: ServedRequest, outcome: Outcome) -> None:
+        if request.tenant == "small" and outcome.ending is Ending.COMPLETED:
+            times_s.append(request.arrival_s)
+
+    tenants = {"small": Tenant(limits=Limits(requests_per_minute=60))}
+    arrivals = merged([load(5, 180, 1, "small"), load(2, 180, 2, "other")])
+    result = run([Service(replicas=3)], arrivals, gateways=2, tenants=tenants, heard=hear).only
+    times_s.sort()
+    assert list(result.rejected) == ["small"]
+    assert list(result.rejected["small"]) == ["rate_limit_exceeded"]
+    assert all(later - first >= 59.0 for first, later in zip(times_s, times_s[60:], strict=False))
+    assert 120 <= len(times_s) <= 180
+
+
+def test_fewer_replicas_under_load_lose_no_stream() -> None:
+    """The load falls, replicas leave while they have streams: all of those end whole (ai-dynamo/dynamo#13559 cut them)."""
+    arrivals = drawn(steps([(0, 6.0), (200, 1.0)]), 600, prompt=fixed(300), answer=exponential(400), seed=5)
+    service = Service(replicas=6, scaling=TARGET, timing=EngineTiming(start_s=30))
+    result = run([service], arrivals, until_s=900).only
+    assert any(each.to < each.was for each in result.decisions)
+    assert result.completed == result.requests
+    assert result.resumes == 0
+
+
+def test_the_timeline_adds_up() -> None:
+    """Intervals have the arrivals and the ends of the run between them."""
+    result = run([Service(replicas=2)], load(2, 300), until_s=600, interval_s=50).only
+    assert len(result.timeline) == 12
+    assert sum(each.arrivals for each in result.timeline) == result.requests
+    assert sum(each.completed for each in result.timeline) == result.completed
