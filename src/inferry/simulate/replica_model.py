@@ -75,6 +75,7 @@ class ReplicaModel(ReplicaBatch[R]):
         request.stage = Stage.WAITING
         request.due_s = now_s + self.timing.request_s
         request.said = 0
+        request.first_token_s = None
         self._waiting.append(request)
         if len(self._waiting) == 1:
             self._look_at_queue(now_s)
@@ -101,8 +102,14 @@ class ReplicaModel(ReplicaBatch[R]):
 
     def clear(self, now_s: float) -> list[R]:
         """It has crashed: all requests that it had, oldest first. It is as new; only its counts go on."""
-        running = [*self._computing, *(entry[2] for entry in self._answering)]
-        lost = [*sorted(running, key=by_number), *self._waiting]
+        if self.next_s < now_s and not self._inside:
+            self.advance(now_s)
+        passed = self._passed_by(now_s)
+        answering = [entry[2] for entry in self._answering]
+        for request in answering:
+            request.said = request.base + self._steps + passed - request.prompt_tokens
+        self.answer_tokens += passed * len(answering)
+        lost = [*sorted([*self._computing, *answering], key=by_number), *self._waiting]
         for request in lost:
             request.stage = Stage.GONE
         self._busy_s = self.busy_s(now_s)
@@ -180,7 +187,7 @@ class ReplicaModel(ReplicaBatch[R]):
         heapq.heappush(
             self._answering, (self._steps + request.answer_tokens - request.said, request.number, request)
         )
-        if request.first_token_s is None:
+        if request.said == 1:
             request.first_token_s = self.now_s
             self._listener.first_token(request)
         elif not self._whole_steps:

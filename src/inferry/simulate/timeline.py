@@ -3,19 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from math import inf
-from typing import Protocol, TypeVar
-
-
-class Timed(Protocol):
-    """Anything that comes at a time."""
-
-    @property
-    def at_s(self) -> float: ...
-
-
-T = TypeVar("T", bound=Timed)
 
 
 class Timeline:
@@ -49,17 +38,3 @@ class Timeline:
                 continue
             self.now_s = at_s
             action(*arguments)
-
-    def feed(self, arrivals: Iterable[T], arrive: Callable[[T], None]) -> None:
-        """Let each of `arrivals` come at its time, which don't go back; one is read when the one before has come."""
-        coming = iter(arrivals)
-
-        def come(one: T) -> None:
-            follows = next(coming, None)
-            if follows is not None:
-                self.at(follows.at_s, come, follows)
-            arrive(one)
-
-        first = next(coming, None)
-        if first is not None:
-            self.at(first.at_s, come, first)

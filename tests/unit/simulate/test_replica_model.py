@@ -231,6 +231,9 @@ def test_a_crash_loses_all_and_gives_it_back_in_order() -> None:
     model.advance(1.0)
     assert (model.running, model.waiting) == (4, 0)
     assert model.clear(1.05) == requests
+    # The first prompt took 0.164 s, the others a step of 0.103 s with a token each; and seven steps since.
+    assert [request.said for request in requests] == [9, 8, 8, 8]
+    assert model.answer_tokens == 33
     assert (model.running, model.kv_use(1.05), model.next_s) == (0, 0.0, inf)
     assert model.busy_s(2.0) == pytest.approx(1.05)
     again = SimulatedRequest(2.0, 64, 2, (9, 8, 7, 6))
@@ -279,3 +282,16 @@ def test_what_is_longer_than_the_memory_does_not_fit() -> None:
     model = ReplicaModel(CALM, Journal())
     assert model.fits(100, 60)
     assert not model.fits(100, 61)
+
+
+def test_one_that_comes_to_another_replica_begins_there_anew() -> None:
+    """It is told when its first token is out there, whatever it had before."""
+    request = SimulatedRequest(0.0, 16, 50)
+    journal = Journal()
+    model, other = ReplicaModel(CALM, journal), ReplicaModel(CALM, journal)
+    model.submit(request, 0.0)
+    assert model.clear(0.5) == [request]
+    other.submit(request, 1.0)
+    assert request.first_token_s is None
+    other.advance(1.2)
+    assert request.first_token_s == pytest.approx(1.116)

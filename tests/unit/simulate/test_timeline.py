@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from inferry.core.load_traces import TracedRequest
 from inferry.simulate.timeline import Timeline
 
 
@@ -42,19 +39,3 @@ def test_a_run_can_stop_and_go_on() -> None:
     assert seen == [1.0, 2.0]
     timeline.run()
     assert seen == [1.0, 2.0, 3.0]
-
-
-def test_arrivals_are_read_one_ahead() -> None:
-    """A trace is never in memory as a whole: the next is read when the one before comes."""
-    timeline = Timeline()
-    read: list[float] = []
-    came: list[tuple[float, int]] = []
-
-    def trace() -> Iterator[TracedRequest]:
-        for at_s in (1.0, 1.0, 4.0):
-            read.append(at_s)
-            yield TracedRequest(at_s, 1, 1)
-
-    timeline.feed(trace(), lambda arrival: came.append((timeline.now_s, len(read))))
-    timeline.run()
-    assert came == [(1.0, 2), (1.0, 3), (4.0, 3)]
