@@ -13,7 +13,7 @@ from inferry.core.limits import Limits
 from inferry.core.routing_settings import Routing
 from inferry.core.scaling_settings import Scaling, ScalingSlo
 from inferry.gateway.served import ServedSpec
-from inferry.policy.scaling.decision import Autoscaler
+from inferry.policy.scaling.decision import Autoscaler, ReplicaCapacity
 from inferry.simulate.timing import EngineTiming
 
 
@@ -39,6 +39,8 @@ class Service:
     scaling: Scaling | None = None
     autoscaler: Callable[[], Autoscaler] | None = None
     """Decides; left out, what `scaling` says does."""
+    capacity: ReplicaCapacity | None = None
+    """For `scaling.slo`: what one replica carries; left out, it is learned."""
     load_wait_s: float | None = None
     """It is loaded on demand, and requests wait so long for it; None: it always is."""
     idle_unload_s: float | None = None

@@ -214,7 +214,13 @@ class Replicas:
     def _least_to_lose(self, staying: Iterable[ReplicaLife]) -> list[ReplicaLife]:
         now_s = self._timeline.now_s
         candidates = [
-            Candidate(each.id, each.state, len(each.held), now_s - each.began_s) for each in staying
+            Candidate(
+                each.id,
+                each.state,
+                in_flight=len(each.held),
+                served_s=0.0 if each.ready_s is None else now_s - each.ready_s,
+            )
+            for each in staying
         ]
         return [self.lives[id] for id in least_to_lose(candidates)]
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 from inferry.core.scaling_settings import Scaling
 from inferry.fleet.scaler_look import Seen, observe
+from inferry.policy.scaling.autoscaler import FileAutoscaler
 from inferry.policy.scaling.decision import Autoscaler, ScalingDecision
 from inferry.policy.scaling.observation import Traffic
+from inferry.policy.scaling.slo import SloSizer
 from inferry.simulate.result import SimulatedDecision
 from inferry.simulate.service import Service
 from inferry.simulate.service_replicas import Replicas
@@ -48,7 +50,7 @@ class ServiceScaler:
 
     def begin(self) -> None:
         if self._autoscaler is not None:
-            self._plan(self._timeline.now_s + self._autoscaler.every_s)
+            self._plan(self._timeline.now_s)
 
     def _plan(self, look_s: float) -> None:
         now_s, timeline = self._timeline.now_s, self._timeline
@@ -104,6 +106,5 @@ def _autoscaler_of(service: Service) -> Autoscaler | None:
         return service.autoscaler()
     if service.scaling is None:
         return None
-    from inferry.policy.scaling.autoscaler import FileAutoscaler
-
-    return FileAutoscaler(service.scaling, gpus_per_replica=service.gpus_per_replica)
+    slo = None if service.scaling.slo is None else SloSizer(service.scaling, service.capacity)
+    return FileAutoscaler(service.scaling, gpus_per_replica=service.gpus_per_replica, slo=slo)
