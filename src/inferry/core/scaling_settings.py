@@ -180,7 +180,7 @@ class Scaling(Section):
     schedule: list[ScalingSchedule] = Field(
         default_factory=list,
         max_length=100,
-        description="Other bounds at times; of several, the widest holds.",
+        description="Other bounds at times; of several, the highest min and the highest max hold.",
     )
     up: ScalingMove = Field(default_factory=lambda: ScalingMove())
     down: ScalingMove = Field(default_factory=lambda: ScalingMove(stabilize_s=300.0))

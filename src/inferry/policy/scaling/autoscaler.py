@@ -41,9 +41,9 @@ class FileAutoscaler:
                     ThresholdRule(label, rule, settings.every_s)
                 )
         self._only_up = (
-            bool(settings.rules)
-            and slo is None
-            and all(rule.remove is None and rule.target is None for rule in settings.rules)
+            slo is None
+            and bool(self._rules)
+            and all(rule.rule.remove is None and rule.rule.target is None for rule in self._rules)
         )
         self._signals = Signals(settings.every_s, _windows_of(settings.rules, slo))
         self._up, self._down = Steady(settings.up, 1), Steady(settings.down, -1)
@@ -121,7 +121,7 @@ class FileAutoscaler:
         ]
         if self._slo is not None:
             votes.append(_vote_of(self._slo.wish(seen, self._signals), seen.wanted))
-        if not votes:
+        if not votes and self.settings.schedule:
             because = f"nothing but the schedule says how many: its min, {low}"
             votes.append(one_stance("schedule", Stance(low, min(low, seen.wanted)), because))
         return votes

@@ -53,7 +53,7 @@ class Steady:
         while self._wished and self._wished[-1][1] >= far:
             self._wished.pop()
         self._wished.append((now_s, far))
-        while len(self._wished) > 1 and not _left_s(now_s, self._wished[0][0], self._move.stabilize_s):
+        while self._wished[0][0] < round(now_s - self._move.stabilize_s, 6):
             self._wished.popleft()
 
     def changed(self, now_s: float, by: int) -> None:
@@ -77,20 +77,21 @@ class Steady:
 
     def _stabilized(self, now_s: float, wanted: int, to: int) -> Allowed:
         window_s = self._move.stabilize_s
-        if self._began_s is None or (self._looks < 2 and self._sign < 0):
-            return Allowed(wanted, "held: the first look removes none")
-        left_s = _left_s(now_s, self._began_s, window_s)
+        left_s = _left_s(now_s, now_s if self._began_s is None else self._began_s, window_s)
         if left_s:
             return Allowed(
                 wanted, f"held: {self._name}.stabilize_s, {seconds(left_s)} left since the first look"
             )
+        if self._looks < 2 and self._sign < 0:
+            return Allowed(wanted, "held: the first look removes none")
         far, aim = self._wished[0][1], self._sign * to
         if far >= aim:
             return Allowed(to)
         held = wanted if far <= self._sign * wanted else self._sign * far
         last_s = max(at_s for at_s, each in self._wished if each < aim)
-        left = seconds(_left_s(now_s, last_s, window_s))
-        return Allowed(held, f"held at {held}: {self._name}.stabilize_s, {left} left")
+        left_s = _left_s(now_s, last_s, window_s)
+        left = f"{seconds(left_s)} left" if left_s else "until the next look"
+        return Allowed(held, f"held at {held}: {self._name}.stabilize_s, {left}")
 
     def _cooled(self, now_s: float, wanted: int, to: int) -> Allowed:
         if not self._changes:
