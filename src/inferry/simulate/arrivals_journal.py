@@ -19,6 +19,7 @@ from inferry.core.load_traces import TraceError
 from inferry.core.outcome import Ending, Outcome
 from inferry.ledger.journal import SUFFIX, read_piece
 from inferry.simulate.arrivals import Arrival
+from inferry.simulate.arrivals_store import is_store, stored_in_file
 
 NO_ROOM = 429
 _PROMPT_TOKENS, _ANSWER_TOKENS = 512, 128
@@ -49,20 +50,25 @@ def read_journals(
     speed: float = 1.0,
     block_tokens: int = 16,
 ) -> Replayed:
-    """All journals of a folder, or one file; of one deployment, or of all. Raises TraceError, OSError.
+    """All journals of a folder, or one file: a journal, or a store of SQLite's; of one deployment, or of all.
 
     In memory as a whole, some 200 bytes a request: a journal is in the order of ends, and of several processes.
+    Raises TraceError, OSError; of a store, LedgerError and ConfigError.
     """
     files = [folder] if folder.is_file() else sorted(folder.glob(f"*.{SUFFIX}"))
     if not files:
         raise TraceError(
-            f"{folder} has no journals (*.{SUFFIX}): what the store has already is in them no more"
+            f"{folder} has no journals (*.{SUFFIX}): what the store has already is in them no more; give the store's file"
             if folder.exists()
             else f"{folder} is not there"
         )
     replayed = Replayed()
     found = replay(
-        _outcomes(files, replayed),
+        (
+            stored_in_file(folder, begin_wall_s, end_wall_s)
+            if folder.is_file() and is_store(folder)
+            else _outcomes(files, replayed)
+        ),
         deployment=deployment,
         begin_wall_s=begin_wall_s,
         end_wall_s=end_wall_s,
@@ -72,7 +78,7 @@ def read_journals(
     )
     if not found.arrivals:
         whose = f" of deployment '{deployment}'" if deployment else ""
-        raise TraceError(f"{folder}: no request{whose} in {len(files)} files")
+        raise TraceError(f"{folder}: no request{whose} is in it")
     return found
 
 

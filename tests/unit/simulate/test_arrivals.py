@@ -11,7 +11,9 @@ import pytest
 
 from inferry.core.load_traces import TraceError
 from inferry.core.outcome import Ending, Outcome
+from inferry.ledger.database import open_database
 from inferry.ledger.journal import JournalWriter
+from inferry.ledger.loader import Loader
 from inferry.simulate.arrivals import Arrival, merged, read_trace, until
 from inferry.simulate.arrivals_drawn import diurnal, drawn, exponential, fixed, lognormal, ramp, steps
 from inferry.simulate.arrivals_journal import read_journals
@@ -201,3 +203,18 @@ def test_lines_that_a_crash_tore_are_counted_and_an_empty_folder_is_said(tmp_pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(TraceError, match="has no journals"):
         read_journals(tmp_path / "empty")
+
+
+def test_a_store_comes_again_as_its_journals_would(tmp_path: Path) -> None:
+    """Journals that were loaded are deleted: the store has the same requests, and gives the same arrivals."""
+    journals = tmp_path / "journal"
+    journals.mkdir()
+    write(journals, "one", outcome("late", 9, prompt_tokens=900), outcome("first", 5, cached_tokens=40))
+    before = read_journals(journals).arrivals
+    database = open_database(f"sqlite:///{tmp_path / 'ledger.db'}")
+    database.migrate()
+    Loader(database, journals).load_once()
+    database.close()
+    with pytest.raises(TraceError, match="give the store's file"):
+        read_journals(journals)
+    assert read_journals(tmp_path / "ledger.db").arrivals == before
