@@ -94,8 +94,42 @@ class SimulatedDeployment(ManagedBase):
     )
     context_tokens: int = Field(8192, ge=16, le=10_000_000, description="Longest prompt and answer together.")
     parallel: int = Field(64, ge=1, le=65536, description="Requests that run at the same time; more wait.")
-    ttft_ms: float = Field(50.0, ge=0, le=600_000, description="Time to the first token, per request.")
-    itl_ms: float = Field(5.0, ge=0, le=60_000, description="Time between two tokens of one request.")
+    ttft_ms: float = Field(
+        50.0,
+        ge=0,
+        le=600_000,
+        description="Time to the first token of one who computes alone; at least a step.",
+    )
+    itl_ms: float = Field(
+        5.0, ge=0, le=60_000, description="Time between two tokens of one request: a step of the engine."
+    )
+    step_ms_per_sequence: float = Field(
+        0.0, ge=0, le=60_000, description="A step takes so much longer with each answer under way."
+    )
+    prefill_tokens_per_s: float | None = Field(
+        None,
+        gt=0,
+        le=1e12,
+        description="Prompt tokens that are not cached make a step longer by this pace. Left out: they take no time.",
+    )
+    step_tokens_max: int | None = Field(
+        None,
+        ge=1,
+        le=10_000_000,
+        description="Of prompts and answers together, in one step. Left out: 8192; no bound where prompts take no time.",
+    )
+    kv_tokens: int | None = Field(
+        None,
+        ge=16,
+        le=1_000_000_000,
+        description="What the KV cache holds. Left out: all sequences, at most 1,048,576, at least one.",
+    )
+    start_s: float = Field(
+        0.0,
+        ge=0,
+        le=86_400,
+        description="It answers only so long after its start, as one that loads a model.",
+    )
     faults: bool = Field(
         False, description="Whether faults may be commanded over HTTP (POST /simulate/fault)."
     )

@@ -22,6 +22,8 @@ from inferry.engines.exit_text import exit_text
 from inferry.engines.one_token import one_token_completion
 from inferry.engines.prometheus_text import sum_by_name, whole
 
+_TIMING = ("step_ms_per_sequence", "prefill_tokens_per_s", "step_tokens_max", "kv_tokens", "start_s")
+
 
 class SimulatedAdapter:
     """A LaunchableAdapter for one deployment."""
@@ -54,6 +56,10 @@ class SimulatedAdapter:
         argv += ["--host", context.host, "--port", str(context.port), "--served-name", context.served_name]
         argv += ["--context-tokens", str(deployment.context_tokens), "--parallel", str(deployment.parallel)]
         argv += ["--ttft-ms", str(deployment.ttft_ms), "--itl-ms", str(deployment.itl_ms)]
+        for name in _TIMING:
+            value = getattr(deployment, name)
+            if value:  # 0 and None are what the program does anyway
+                argv += ["--" + name.replace("_", "-"), str(value)]
         if deployment.faults:
             argv.append("--faults")
         return LaunchSpec(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from inferry.core.clock import Clock
+from inferry.simulate.timing import EngineTiming
+from inferry.simulate.timing_of_simulated import timing_of_simulated
 from inferry.testing.simulated_dialects import MessagesFormat, ResponsesFormat, error_body
 from inferry.testing.simulated_faults import (
     Fault,
@@ -43,15 +44,33 @@ class Options:
     parallel: int = 64
     ttft_s: float = 0.05
     itl_s: float = 0.005
-    prefill_tokens_per_s: float = math.inf
-    cache_tokens: int | None = None
-    """None: as many as all sequences' contexts together."""
+    step_s_per_sequence: float = 0.0
+    """For these and the next, see simulate/timing_of_simulated.py."""
+    prefill_tokens_per_s: float | None = None
+    step_tokens_max: int | None = None
+    kv_tokens: int | None = None
+    start_s: float = 0.0
     faults: bool = False
     seed: int = 0
     record_folder: Path | None = None
     """Where each request is recorded, for tests of what others count; see simulated_record.py."""
     key: str | None = None
     """Asked for as `Authorization: Bearer KEY` on every route but /health and /simulate/fault."""
+
+    @property
+    def timing(self) -> EngineTiming:
+        """The same as a simulation's."""
+        return timing_of_simulated(
+            context_tokens=self.context_tokens,
+            parallel=self.parallel,
+            ttft_s=self.ttft_s,
+            itl_s=self.itl_s,
+            step_s_per_sequence=self.step_s_per_sequence,
+            prefill_tokens_per_s=self.prefill_tokens_per_s,
+            step_tokens_max=self.step_tokens_max,
+            kv_tokens=self.kv_tokens,
+            start_s=self.start_s,
+        )
 
 
 class SimulatedApp:
@@ -70,16 +89,7 @@ class SimulatedApp:
         self._authorization = None if options.key is None else f"Bearer {options.key}"
         self._record = None if options.record_folder is None else RequestRecord(options.record_folder, clock)
         self.generator = Generator(
-            table=self._table,
-            parallel=options.parallel,
-            context_tokens=options.context_tokens,
-            ttft_s=options.ttft_s,
-            itl_s=options.itl_s,
-            prefill_tokens_per_s=options.prefill_tokens_per_s,
-            cache_tokens=options.cache_tokens,
-            seed=options.seed,
-            powers=powers,
-            record=self._record,
+            options.timing, table=self._table, seed=options.seed, powers=powers, record=self._record
         )
         plain = PlainAnswers(self._reader, self._table, options.served_name, options.context_tokens, clock)
         self._routes: dict[str, dict[str, Callable[[Exchange], None]]] = {
@@ -160,10 +170,8 @@ class SimulatedApp:
         generator = self.generator
         page = metrics_page(
             generator.figures,
+            generator.batch,
             model=self._options.served_name,
-            running=generator.running,
-            waiting=generator.waiting,
-            kv_use=generator.kv_use(),
             context_tokens=self._options.context_tokens,
         )
         exchange.reply(200, page, "text/plain; version=0.0.4; charset=utf-8")

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import uvloop
@@ -68,28 +68,47 @@ def _parser() -> argparse.ArgumentParser:
         type=_at_least(0, float),
         default=50.0,
         metavar="X",
-        help="time to the first token (default: %(default)s)",
+        help="time to the first token of who computes alone, if a step is no longer (default: %(default)s)",
     )
     add(
         "--itl-ms",
         type=_at_least(0, float),
         default=5.0,
         metavar="Y",
-        help="time between two tokens (default: %(default)s)",
+        help="time between two tokens: one step of the engine (default: %(default)s)",
+    )
+    add(
+        "--step-ms-per-sequence",
+        type=_at_least(0, float),
+        default=0.0,
+        metavar="Z",
+        help="a step takes so much longer with each answer under way (default: %(default)s)",
     )
     add(
         "--prefill-tokens-per-s",
         type=_at_least(1, float),
-        default=math.inf,
         metavar="N",
-        help="prompt tokens that are not cached are computed at this pace, one prompt after the other "
-        "(default: they take no time)",
+        help="prompt tokens that are not cached make a step longer by this pace (default: they take no time)",
     )
     add(
-        "--cache-tokens",
-        type=_at_least(0, int),
+        "--step-tokens-max",
+        type=_at_least(1, int),
         metavar="N",
-        help="what the prefix cache holds (default: N of --context-tokens times N of --parallel, at most 1048576)",
+        help="prompts and answers of one step together (default: 8192; no bound where prompts take no time)",
+    )
+    add(
+        "--kv-tokens",
+        type=_at_least(16, int),
+        metavar="N",
+        help="what the KV cache holds, of running sequences and of prefixes that are kept "
+        "(default: N of --context-tokens times N of --parallel, at most 1048576, at least one sequence)",
+    )
+    add(
+        "--start-s",
+        type=_at_least(0, float),
+        default=0.0,
+        metavar="S",
+        help="listen only after so long, as an engine that loads its model (default: %(default)s)",
     )
     add(
         "--faults",
@@ -112,6 +131,9 @@ async def _serve(options: Options, host: str, port: int) -> int:
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, stop.set)
     server = SimulatedServer(options, host=host, port=port, crash=kill_this_process)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), options.start_s)
+        return 0
     try:
         await server.open()
     except (OSError, OverflowError) as error:
@@ -137,7 +159,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         ttft_s=wanted.ttft_ms / 1000,
         itl_s=wanted.itl_ms / 1000,
         prefill_tokens_per_s=wanted.prefill_tokens_per_s,
-        cache_tokens=wanted.cache_tokens,
+        step_s_per_sequence=wanted.step_ms_per_sequence / 1000,
+        step_tokens_max=wanted.step_tokens_max,
+        kv_tokens=wanted.kv_tokens,
+        start_s=wanted.start_s,
         faults=wanted.faults,
         seed=wanted.seed,
         record_folder=Path(folder) if (folder := os.environ.get(RECORD_VARIABLE)) else None,

@@ -1,26 +1,25 @@
-"""The simulated engine's one timer: it gives each running answer its next token, and carries out faults."""
+"""The simulated engine's answers: each gets its tokens as the batch computes them; faults are carried out."""
 
 from __future__ import annotations
 
 import asyncio
-import math
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from inferry.simulate.replica_request import SimulatedRequest, Stage
+from inferry.simulate.timing import EngineTiming
+from inferry.testing.simulated_batch import SimulatedBatch, block_ids
 from inferry.testing.simulated_dialects import error_body
 from inferry.testing.simulated_faults import Fault, FaultKind
 from inferry.testing.simulated_formats import AnswerFormat, Choice, Tally
 from inferry.testing.simulated_http import Exchange
 from inferry.testing.simulated_metrics import Figures
-from inferry.testing.simulated_model import BLOCK_TOKENS, Answer, Batch, Piece, PrefixCache, Sequence
+from inferry.testing.simulated_model import Answer, Piece
 from inferry.testing.simulated_record import RequestRecord
 from inferry.testing.simulated_requests import Ask
 from inferry.testing.simulated_words import Speech, TokenTable
 
-# uvloop's timers count in milliseconds: what is due within half of one is due now.
-_TICK_SLACK_S = 0.0005
-_CACHE_BLOCKS_MAX = 65_536
 _FAULT_MESSAGE = "simulated fault"
 _BROKEN_JSON = b'{"id":"chatcmpl-broken","choices":[{"delta":{"cont'
 _BROKEN_EVENT = b"data: " + _BROKEN_JSON + b"\n\n"
@@ -52,11 +51,15 @@ class Generation:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Place(Sequence):
+class Place(SimulatedRequest):
     """A sequence in the batch that knows whose it is."""
 
     generation: Generation
     index: int
+    answer: Answer
+    slowness: float = 1.0
+    """Stretches this sequence's delays."""
+    last_token_s: float | None = None
 
 
 class Generator:
@@ -64,48 +67,21 @@ class Generator:
 
     def __init__(
         self,
+        timing: EngineTiming,
         *,
         table: TokenTable,
-        parallel: int,
-        context_tokens: int,
-        ttft_s: float,
-        itl_s: float,
         seed: int,
-        prefill_tokens_per_s: float = math.inf,
-        cache_tokens: int | None = None,
         powers: Powers,
         record: RequestRecord | None = None,
     ) -> None:
         self.figures = Figures()
+        self.batch: SimulatedBatch[Place] = SimulatedBatch(timing, self)
         self._table = table
         self._seed = seed
         self._powers = powers
         self._record = record
-        self._batch = Batch(parallel, ttft_s, itl_s, prefill_tokens_per_s)
-        self._blocks_total = max(parallel * context_tokens // BLOCK_TOKENS, 1)
-        cache_blocks = min(self._blocks_total, _CACHE_BLOCKS_MAX)
-        self._cache = PrefixCache(cache_blocks if cache_tokens is None else cache_tokens // BLOCK_TOKENS)
         self._active: set[Generation] = set()
         self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = None
-        self._armed_s: float | None = None
-        """When the timer goes off. Not `timer.when()`: uvloop's handle of a time that has passed has none."""
-        self._ticking = False
-
-    @property
-    def running(self) -> int:
-        return self._batch.running_count
-
-    @property
-    def waiting(self) -> int:
-        return self._batch.waiting_count
-
-    def kv_use(self) -> float:
-        """0 to 1: blocks that running sequences fill."""
-        used = sum(
-            (place.prompt_tokens + place.answer.tokens) // BLOCK_TOKENS + 1 for place in self._batch.running
-        )
-        return min(used / self._blocks_total, 1.0)
 
     def start(self, generation: Generation) -> None:
         """Begin to answer. The head of a stream goes out now, before the first token, as at vLLM."""
@@ -120,38 +96,39 @@ class Generator:
             and self._strike(generation, fault)
         ):
             return
-        now_s = self._loop.time()
         slowness = 1.0
         if fault is not None and fault.kind is FaultKind.SLOW and fault.after_tokens == 0:
             slowness = fault.factor
-        seed = self._seed if ask.seed is None else ask.seed
-        for prompt in ask.prompts:
-            cached = self._cache.lookup(prompt)
-            generation.tally.cached_tokens += cached
-            self.figures.prompt_tokens += len(prompt)
-            self.figures.cached_tokens += cached
-            self._cache.remember(prompt)
-            for choice in range(ask.n):
-                speech = Speech(seed + choice, prompt, self._table)
-                generation.places.append(
-                    Place(
-                        answer=Answer(speech, ask.limits),
-                        prompt_tokens=len(prompt),
-                        submitted_s=now_s,
-                        uncached_tokens=0 if choice else len(prompt) - cached,
-                        slowness=slowness,
-                        generation=generation,
-                        index=len(generation.places),
-                    )
-                )
-                generation.choices.append(Choice())
-        generation.unfinished = len(generation.places)
+        self._prepare(generation, slowness)
         self._note(generation, "begun")
         if ask.stream:
             generation.exchange.open_stream()
         for place in generation.places:
-            self._batch.submit(place, now_s)
-        self._arm()
+            self.batch.submit(place)
+
+    def _prepare(self, generation: Generation, slowness: float) -> None:
+        """A place for each choice."""
+        ask = generation.ask
+        now_s = self._loop.time()
+        seed = self._seed if ask.seed is None else ask.seed
+        for prompt in ask.prompts:
+            self.figures.prompt_tokens += len(prompt)
+            # A prompt's last token is always computed, and with it its block.
+            blocks = block_ids(prompt[:-1])
+            for choice in range(ask.n):
+                place = Place(
+                    arrival_s=now_s,
+                    prompt_tokens=len(prompt),
+                    answer_tokens=ask.limits.max_tokens,
+                    blocks=blocks,
+                    generation=generation,
+                    index=len(generation.places),
+                    answer=Answer(Speech(seed + choice, prompt, self._table), ask.limits),
+                    slowness=slowness,
+                )
+                generation.places.append(place)
+                generation.choices.append(Choice())
+        generation.unfinished = len(generation.places)
 
     def drop(self, generation: Generation, reason: str) -> None:
         """Forget a generation and free its places."""
@@ -169,10 +146,17 @@ class Generator:
         self._active.remove(generation)
         generation.exchange.on_lost = None
         self.figures.finished[reason] += 1
-        now_s = self._loop.time()
         for place in generation.places:
-            self._batch.leave(place, now_s)
-        self._arm()
+            self._leave(place)
+
+    def _leave(self, place: Place) -> None:
+        """All that was computed for it may serve others."""
+        if place.stage is not Stage.GONE:
+            generation = place.generation
+            prompt = generation.ask.prompts[place.index // generation.ask.n]
+            if said := generation.choices[place.index].token_ids:
+                place.kept_blocks = block_ids(prompt + array("I", said))
+            self.batch.leave(place)
 
     def abort_all(self) -> None:
         """End every answer where it stands, with finish_reason `abort`, as vLLM does at SIGTERM."""
@@ -184,31 +168,18 @@ class Generator:
                     data += generation.format.piece(index, Piece(0, "", b"", "abort"))
             self._complete(generation, data, "abort")
 
-    # --- the timer ------------------------------------------------------------------------------------
+    # --- what the batch tells -------------------------------------------------------------------------
 
-    def _arm(self) -> None:
-        due_s = self._batch.next_due_s()
-        if self._ticking or due_s == self._armed_s:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._armed_s = due_s
-        self._timer = None if due_s is None else self._loop.call_at(due_s, self._tick)
+    def first_token(self, place: Place) -> None:
+        """Its prompt is computed."""
+        generation = place.generation
+        if place.index % generation.ask.n == 0:
+            generation.tally.cached_tokens += place.cached_tokens
+            self.figures.cached_tokens += place.cached_tokens
+        self.token(place)
 
-    def _tick(self) -> None:
-        self._timer = self._armed_s = None
-        self._ticking = True
-        now_s = self._loop.time()
-        try:
-            for place in self._batch.take_due(now_s + _TICK_SLACK_S):
-                assert isinstance(place, Place)
-                if not place.left:  # a fault at an earlier place may have ended its whole request
-                    self._step(place, now_s)
-        finally:
-            self._ticking = False
-            self._arm()
-
-    def _step(self, place: Place, now_s: float) -> None:
+    def token(self, place: Place) -> None:
+        """Its next token is computed: say it now, or when faults let it."""
         generation = place.generation
         fault = generation.fault
         if (
@@ -217,13 +188,34 @@ class Generator:
             and self._strike(generation, fault)
         ):
             return
-        if generation.silent_until_s > now_s:
-            self._batch.hold(place, generation.silent_until_s - now_s, now_s)
-            return
+        now_s = self._loop.time()
+        since_s = place.arrival_s if place.last_token_s is None else place.last_token_s
+        wait_s = max(generation.silent_until_s - now_s, (place.slowness - 1) * (now_s - since_s))
+        if wait_s > 0:
+            self.batch.pause(place)
+            self._loop.call_later(wait_s, self._say_late, place)
+        else:
+            self._say(place)
+
+    def ended(self, place: Place) -> None:
+        """Never: at its last token an answer leaves by itself, or is held back."""
+
+    def preempted(self, place: Place) -> None:
+        """Whoever reads its answer waits."""
+
+    def _say_late(self, place: Place) -> None:
+        if place.stage is Stage.PAUSED:
+            self._say(place)
+        if place.stage is Stage.PAUSED:
+            self.batch.resume(place)
+
+    def _say(self, place: Place) -> None:
+        generation = place.generation
+        now_s = self._loop.time()
         piece = place.answer.step()
         figures = self.figures
         if place.last_token_s is None:
-            figures.ttft.observe(now_s - place.submitted_s)
+            figures.ttft.observe(now_s - place.arrival_s)
         else:
             figures.itl.observe(now_s - place.last_token_s)
         place.last_token_s = now_s
@@ -243,16 +235,13 @@ class Generator:
         if piece.finish is None:
             if data:
                 generation.exchange.send(data)
-            self._batch.resume(place, now_s)
             return
         choice.finish = piece.finish
         choice.stop_reason = piece.stop_reason
-        self._batch.leave(place, now_s)
-        prompt = generation.ask.prompts[place.index // generation.ask.n]
-        self._cache.remember(prompt + array("I", choice.token_ids))
+        self._leave(place)
         generation.unfinished -= 1
         if generation.unfinished == 0:
-            figures.e2e.observe(now_s - place.submitted_s)
+            figures.e2e.observe(now_s - place.arrival_s)
             self._complete(generation, data, piece.finish)
         elif data:
             generation.exchange.send(data)

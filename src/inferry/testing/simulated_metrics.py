@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from typing import Protocol
+
+from inferry.testing.simulated_lateness import Lateness
 
 _TTFT_BUCKETS = (
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0,
@@ -47,17 +50,38 @@ class Figures:
     e2e: Histogram = field(default_factory=lambda: Histogram(_E2E_BUCKETS))
 
 
-def metrics_page(
-    figures: Figures, *, model: str, running: int, waiting: int, kv_use: float, context_tokens: int
-) -> bytes:
-    """The page in Prometheus' text format. `kv_use` is 0 to 1."""
+class BatchFigures(Protocol):
+    """What the batch tells of itself now."""
+
+    @property
+    def lateness(self) -> Lateness: ...
+
+    @property
+    def running(self) -> int: ...
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def preemptions(self) -> int: ...
+
+    def kv_use(self) -> float: ...
+
+    def busy_s(self) -> float: ...
+
+    def busy_share(self) -> float: ...
+
+
+def metrics_page(figures: Figures, batch: BatchFigures, *, model: str, context_tokens: int) -> bytes:
+    """The page in Prometheus' text format."""
     labels = f'engine="0",model_name="{_escape(model)}"'
     lines: list[str] = ["# The figures of a simulated engine: no model, no GPU."]
 
     def family(name: str, kind: str, text: str, samples: list[tuple[str, str, float]]) -> None:
-        lines.extend((f"# HELP vllm:{name} {text}", f"# TYPE vllm:{name} {kind}"))
+        name = name if ":" in name else f"vllm:{name}"
+        lines.extend((f"# HELP {name} {text}", f"# TYPE {name} {kind}"))
         for suffix, more, value in samples:
-            lines.append(f"vllm:{name}{suffix}{{{labels}{more}}} {value!r}")
+            lines.append(f"{name}{suffix}{{{labels}{more}}} {value!r}")
 
     def gauge(name: str, text: str, value: float) -> None:
         family(name, "gauge", text, [("", "", float(value))])
@@ -75,15 +99,15 @@ def metrics_page(
         samples += [("_sum", "", figure.total_s), ("_count", "", float(seen))]
         family(name, "histogram", text, samples)
 
-    gauge("num_requests_running", "Number of requests in model execution batches.", running)
-    gauge("num_requests_waiting", "Number of requests waiting to be processed.", waiting)
-    gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", kv_use)
+    gauge("num_requests_running", "Number of requests in model execution batches.", batch.running)
+    gauge("num_requests_waiting", "Number of requests waiting to be processed.", batch.waiting)
+    gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", batch.kv_use())
     counter("prefix_cache_queries", "Tokens looked up in the prefix cache.", figures.prompt_tokens)
     counter("prefix_cache_hits", "Tokens found in the prefix cache.", figures.cached_tokens)
     counter("prompt_tokens", "Number of prefill tokens processed.", figures.prompt_tokens)
     counter("prompt_tokens_cached", "Number of prompt tokens from the cache.", figures.cached_tokens)
     counter("generation_tokens", "Number of generation tokens processed.", figures.generated_tokens)
-    counter("num_preemptions", "Number of preemptions; the simulated engine never preempts.", 0)
+    counter("num_preemptions", "Requests that lost their blocks and were computed anew.", batch.preemptions)
     family(
         "request_success_total",
         "counter",
@@ -99,6 +123,17 @@ def metrics_page(
         "Information of the KV-cache.",
         [("", f',block_size="16",max_model_len="{context_tokens}"', 1.0)],
     )
+    late = batch.lateness
+    gauge(
+        "simulated:gpu_use",
+        "Share of the last second in which the model computed; no GPU.",
+        batch.busy_share(),
+    )
+    counter("simulated:busy_seconds", "Seconds in which the model computed.", batch.busy_s())
+    counter("simulated:steps", "Steps that the model took.", late.steps)
+    counter("simulated:late_seconds", "By how much steps were told too late, all together.", late.sum_s)
+    gauge("simulated:late_seconds_max", "By how much the latest one was.", late.most_s)
+    counter("simulated:given_up_seconds", "Model time that was given up as too late.", late.given_up_s)
     return ("\n".join(lines) + "\n").encode()
 
 

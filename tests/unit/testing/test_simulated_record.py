@@ -54,7 +54,7 @@ async def test_an_engine_records_what_it_tells(tmp_path: Path) -> None:
             "POST", "/v1/completions", json=endless, headers={"x-request-id": "left"}
         ) as answer:
             await anext(answer.aiter_bytes())
-        while server.app.generator.running:
+        while server.app.generator.batch.running:
             await asyncio.sleep(0.01)
     await server.close()
     found = {attempt.id: attempt for attempt in read_record(tmp_path)}
