@@ -60,7 +60,7 @@ CALM = EngineTiming(
 """A step is 0.1 s, and a millisecond more per token of prompt; ten blocks."""
 
 
-def requests_of(seed: int, count: int = 80) -> list[SimulatedRequest]:
+def requests_of(seed: int, count: int = 120) -> list[SimulatedRequest]:
     """Families of prompts that begin alike; more than the memory holds, and now and then nobody for a while."""
     rng = random.Random(seed)
     requests = []
