@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from statistics import fmean
 
+import msgspec
 import pytest
 
 from inferry.core.gateway_settings import Queue, Tenant
@@ -13,12 +14,15 @@ from inferry.core.limits import Limits
 from inferry.core.outcome import Ending, Outcome
 from inferry.core.routing_settings import Routing
 from inferry.core.scaling_settings import Scaling, ScalingSlo
+from inferry.policy.scaling.decision import ScalingDecision
+from inferry.policy.scaling.observation import Observation
 from inferry.simulate.arrivals import Arrival, merged
 from inferry.simulate.arrivals_drawn import drawn, exponential, fixed, steps
 from inferry.simulate.experiment import run
 from inferry.simulate.failures import Failure
 from inferry.simulate.result import ServiceResult
 from inferry.simulate.service import Service
+from inferry.simulate.service_budget import HostBudget
 from inferry.simulate.service_request import ServedRequest
 from inferry.simulate.timing import EngineTiming
 
@@ -155,3 +159,54 @@ def test_the_timeline_adds_up() -> None:
     assert len(result.timeline) == 12
     assert sum(each.arrivals for each in result.timeline) == result.requests
     assert sum(each.completed for each in result.timeline) == result.completed
+
+
+def test_two_deployments_share_the_hosts_gpus() -> None:
+    """Each wants six replicas of two GPUs, and there are 16: together they never hold more (ai-dynamo/dynamo#12428)."""
+    services = [
+        Service(name=name, scaling=TARGET, gpus_per_replica=2, timing=EngineTiming(start_s=20))
+        for name in ("chat", "code")
+    ]
+    arrivals = (
+        msgspec.structs.replace(each, deployment=name)
+        for each, name in (
+            (each, "chat" if number % 2 else "code") for number, each in enumerate(load(24, 200))
+        )
+    )
+    result = run(services, arrivals, until_s=300, interval_s=10, budget=HostBudget(gpus_max=16))
+    chat, code = (each.timeline for each in result.services)
+    held = [2 * (a.serving + a.coming + b.serving + b.coming) for a, b in zip(chat, code, strict=True)]
+    assert max(held) == 16
+    assert any("GPU" in each.because for service in result.services for each in service.decisions)
+
+
+def test_a_decision_sees_what_production_would_show_it() -> None:
+    """Readings are half a second old, counts are the gateways', and replicas that load are on the way."""
+    seen: list[Observation] = []
+
+    class Two:
+        every_s = 15.0
+
+        def decide(self, observation: Observation) -> ScalingDecision:
+            seen.append(observation)
+            return ScalingDecision(
+                observation.now_s,
+                observation.wanted,
+                2,
+                "test",
+                "two",
+                len(observation.serving),
+                observation.coming,
+            )
+
+    result = run([Service(autoscaler=Two)], load(2, 200), gateways=2).only
+    assert [each.now_s for each in seen[:3]] == [0, 15, 30]
+    assert {reading.read_s for reading in seen[1].serving} == {14.5}
+    assert [(each.coming, len(each.serving)) for each in seen[:2]] == [(0, 1), (1, 1)]
+    traffic = seen[-1].traffic
+    assert traffic is not None
+    assert traffic.arrived <= result.requests
+    assert 0 < traffic.ended <= traffic.arrived
+    assert traffic.ttft.total == traffic.ended
+    assert seen[-1].start_s == 120
+    assert all(0 < (reading.gpu_use or 0) <= 1 for reading in seen[5].serving)

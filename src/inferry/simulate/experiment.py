@@ -13,6 +13,7 @@ from inferry.simulate.arrivals import Arrival
 from inferry.simulate.failures import Failure
 from inferry.simulate.result import Result
 from inferry.simulate.service import Service
+from inferry.simulate.service_budget import HostBudget, SharedBudget
 from inferry.simulate.service_counts import Heard
 from inferry.simulate.service_failing import plan_failures
 from inferry.simulate.service_gateway import SimulatedGateway
@@ -25,6 +26,7 @@ TAIL_S = 86_400.0
 _STEP_S = 1.0
 _NO_TENANTS: Mapping[str, Tenant] = {}
 _NO_LIMITS = Limits()
+_NO_BUDGET = HostBudget()
 
 
 def run(
@@ -39,13 +41,14 @@ def run(
     tenants: Mapping[str, Tenant] = _NO_TENANTS,
     settings: GatewaySettings | None = None,
     begin_wall_s: float = 0.0,
+    budget: HostBudget = _NO_BUDGET,
     heard: Heard | None = None,
 ) -> Result:
     """Let `arrivals`, in order of time, come to `services`; returns what came of it.
 
     `gateways`: processes; requests come to them in turn. `until_s`: it ends then, whatever is under way; left out, with
     the last request. `settings`: of the gateways, for their timeouts and attempts. `begin_wall_s`: what people's clocks
-    show at the begin, for schedules and budgets of a day. `heard`: of each outcome, as it ends.
+    show at the begin, for schedules and budgets of a day. `budget`: of all services together. `heard`: of each outcome, as it ends.
 
     The same arguments give the same bytes. Raises KeyError for an arrival at a deployment that is not there.
     """
@@ -66,6 +69,7 @@ def run(
         )
         for number in range(gateways)
     ]
+    shared = SharedBudget(budget)
     running = {
         service.name: RunningService(
             service,
@@ -77,6 +81,7 @@ def run(
             has_limits=has_limits,
             begin_wall_s=begin_wall_s,
             heard=heard,
+            budget=shared,
         )
         for service in services
     }

@@ -11,6 +11,7 @@ from inferry.policy.scaling.observation import Traffic
 from inferry.simulate.arrivals import Arrival
 from inferry.simulate.result import ServiceResult
 from inferry.simulate.service import Service
+from inferry.simulate.service_budget import SharedBudget
 from inferry.simulate.service_counts import Heard, ServiceCounts, demand_of, percentiles
 from inferry.simulate.service_door import Door
 from inferry.simulate.service_gateway import SimulatedGateway
@@ -38,6 +39,7 @@ class RunningService:
         has_limits: bool,
         begin_wall_s: float,
         heard: Heard | None,
+        budget: SharedBudget,
     ) -> None:
         self.service = service
         self._timeline = timeline
@@ -76,7 +78,8 @@ class RunningService:
         for _ in range(service.replicas):
             self.replicas.add(at_once=True)
         self.on_demand.begin()
-        self.scaler = ServiceScaler(service, self.replicas, timeline, self.traffic, begin_wall_s)
+        self.scaler = ServiceScaler(service, self.replicas, timeline, self.traffic, begin_wall_s, budget)
+        budget.add(service, self.replicas)
         self.scaler.begin()
         if service.routing.policy == "gpu_aware" or len(gateways) > 1:
             timeline.at(POLL_S, self._tell_loads)

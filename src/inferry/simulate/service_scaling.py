@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from inferry.core.scaling_settings import Scaling
 from inferry.fleet.scaler_look import Seen, observe
@@ -12,6 +13,7 @@ from inferry.policy.scaling.observation import Traffic
 from inferry.policy.scaling.slo import SloSizer
 from inferry.simulate.result import SimulatedDecision
 from inferry.simulate.service import Service
+from inferry.simulate.service_budget import SharedBudget
 from inferry.simulate.service_replicas import Replicas
 from inferry.simulate.timeline import Timeline
 
@@ -31,6 +33,7 @@ class ServiceScaler:
         timeline: Timeline,
         traffic: Callable[[], Traffic | None],
         begin_wall_s: float,
+        budget: SharedBudget,
     ) -> None:
         self.decisions: list[SimulatedDecision] = []
         self.direction_changes = 0
@@ -40,6 +43,7 @@ class ServiceScaler:
         self._timeline = timeline
         self._traffic = traffic
         self._begin_wall_s = begin_wall_s
+        self._budget = budget
         self._autoscaler = _autoscaler_of(service)
         self._direction = 0
         self._alerts: frozenset[str] = frozenset()
@@ -73,8 +77,13 @@ class ServiceScaler:
             failing=self._replicas.starts.failing(self._service.name, now_s),
         )
         decision = autoscaler.decide(observe(seen, _NO_SCALING if scaling is None else scaling))
+        if decision.is_change:
+            waits = seen.traffic is not None and seen.traffic.waiting > 0
+            granted, why = self._budget.grant(self._service.name, decision.to, waits=waits)
+            if why:
+                decision = replace(decision, to=granted, because=f"{decision.because}; {why}")
         self._note(decision)
-        if decision.to != self._replicas.wanted and self._replicas.wanted:
+        if decision.is_change and self._replicas.wanted:
             self._replicas.scale_to(decision.to)
         self._plan(now_s + autoscaler.every_s)
 
