@@ -21,6 +21,6 @@ def by_loss(
             served_s=served_s(member.id),
             standby=member.view.standby,
         )
-        for member in members
+        for member in reversed(members)  # of equals, the newest
     )
     return [by_id[each] for each in order]
