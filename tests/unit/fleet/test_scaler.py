@@ -139,7 +139,7 @@ class Scaled:
 
     async def apply(self, **deployments: Deployment) -> None:
         """This file is in force."""
-        await self.house.apply(**deployments)
+        await self.house.fleet.apply(plans(deployments), 5)
         self.file = dict(deployments)
 
     def events(self, kind: EventKind) -> list[ScalingEvent]:
