@@ -24,6 +24,8 @@ def simulate(
     files: options.Files,
     trace: options.TraceFile = None,
     replay: options.Replay = None,
+    since: options.Since = None,
+    until: options.Until = None,
     rate: options.Rate = None,
     arrivals: options.ArrivalsName = None,
     burstiness: options.Burstiness = None,
@@ -35,6 +37,7 @@ def simulate(
     prefix_tokens: options.PrefixTokens = 0,
     prefix_groups: options.PrefixGroups = 1,
     tenants: options.Tenants = None,
+    share: options.Share = 1.0,
     speed: options.Speed = 1.0,
     repeat: options.Repeat = 1,
     hours: options.Hours = None,
@@ -64,7 +67,8 @@ def simulate(
 def _simulate(given: dict[str, Any]) -> None:
     # Loaded here: `inferry --help` needs none of it.
     from inferry.cli.simulate_failures import failures_of
-    from inferry.cli.simulate_load import LoadWords, load_of
+    from inferry.cli.simulate_load import load_of
+    from inferry.cli.simulate_load_words import LoadWords
     from inferry.cli.simulate_run import Conditions, variants_of
     from inferry.cli.simulate_settings import setting_of
 
@@ -104,8 +108,18 @@ def _run(variants: list[Variant], conditions: Any, given: dict[str, Any]) -> lis
         if progress:
             sys.stderr.write("\r\033[K")
     if not found[0].result.requests:
-        raise ConfigError("nothing comes: the load has no request in that time.")
+        raise ConfigError(_nothing(found[0], conditions.load.arrivals()))
     return found
+
+
+def _nothing(found: Simulated, arrivals: Iterator[Arrival]) -> str:
+    names = sorted({each.deployment for each in arrivals} - {""})
+    if not names:
+        return "nothing comes: the load has no request in that time."
+    return (
+        f"nothing comes: the load has no request for '{found.deployment}', only for {', '.join(names)}. Name one of them by "
+        "--deployment; it must be in the file."
+    )
 
 
 def _span_s(arrivals: Iterator[Arrival]) -> float:

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import accumulate, islice
 from pathlib import Path
 from random import Random
@@ -14,51 +15,16 @@ from inferry.bench.chance import stream
 from inferry.bench.plan import Constant, Gamma, Lengths, Poisson, Ramp, Steps
 from inferry.bench.workload.lengths import draw
 from inferry.cli.bench_words import lengths, positive_s, ramp, rate, steps
-from inferry.core.errors import ConfigError
+from inferry.cli.simulate_load_words import BLOCK_TOKENS, INPUT_TOKENS, OUTPUT_TOKENS, Load, LoadWords
+from inferry.cli.simulate_servegen import is_servegen, servegen_load
+from inferry.core.clock import utc_text, wall_s_of
+from inferry.core.errors import ConfigError, LedgerError
 from inferry.core.load_traces import TraceError, trace_format
 from inferry.simulate.arrivals import Arrival, read_trace
+from inferry.simulate.arrivals_journal import read_journals
 
-INPUT_TOKENS, OUTPUT_TOKENS = "256", "128"
 KINDS = ("poisson", "constant", "gamma")
 MOONCAKE_BLOCK_TOKENS = 512
-BLOCK_TOKENS = 16
-"""vLLM's default; of loads whose prompts share nothing, or are made up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadWords:
-    """As they were written; each field is the option of its name."""
-
-    trace: Path | None = None
-    replay: Path | None = None
-    rate: float | None = None
-    arrivals: str | None = None
-    burstiness: float | None = None
-    ramp: str | None = None
-    steps: str | None = None
-    duration: str = "1h"
-    input_tokens: str | None = None
-    output_tokens: str | None = None
-    prefix_tokens: int = 0
-    prefix_groups: int = 1
-    tenants: str | None = None
-    speed: float = 1.0
-    repeat: int = 1
-    hours: float | None = None
-    requests: int | None = None
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Requests that can be had again and again, the same each time."""
-
-    says: str
-    """In words, for the report."""
-    arrivals: Callable[[], Iterator[Arrival]]
-    block_tokens: int = BLOCK_TOKENS
-    until_s: float | None = None
-    """Where it ends by itself: of a made-up load."""
 
 
 def load_of(words: LoadWords) -> Load:
@@ -67,7 +33,7 @@ def load_of(words: LoadWords) -> Load:
     sources = [each for each in ("trace", "replay") if getattr(words, each) is not None] + made
     if not sources:
         raise ConfigError(
-            "nothing comes: say which load, by --trace FILE, --replay FOLDER (your own journal), --rate 5, --ramp 1:20 or "
+            "nothing comes: say which load, by --trace FILE, --replay PATH (your own requests), --rate 5, --ramp 1:20 or "
             "--steps 2:10m,10:20m."
         )
     if len(sources) > 1:
@@ -76,21 +42,28 @@ def load_of(words: LoadWords) -> Load:
         raise ConfigError(f"--speed {words.speed:g}: must be above 0.")
     if words.hours is not None and words.hours <= 0:
         raise ConfigError(f"--hours {words.hours:g}: must be above 0.")
+    if not 0 < words.share <= 1:
+        raise ConfigError(f"--share {words.share:g}: must be above 0 and at most 1.")
     _refuse_idle(words, made=bool(made))
+    if words.trace is not None and is_servegen(words.trace):
+        return _cut(servegen_load(words), words)
     if words.trace is not None:
-        return _cut(_trace(words, words.trace), words)
+        return _cut(_thinned(_trace(words, words.trace), words), words)
+    if words.replay is not None:
+        return _cut(_thinned(_journal(words, words.replay), words), words)
     return _cut(_made_up(words), words)
 
 
 def _refuse_idle(words: LoadWords, *, made: bool) -> None:
     """Options that would change nothing."""
     if made:
-        idle = {"--speed": words.speed != 1, "--repeat": words.repeat != 1}
+        idle = {"--speed": words.speed != 1, "--repeat": words.repeat != 1, "--share": words.share != 1}
         way_out = "it is for a recorded load: --trace or --replay"
     else:
+        drawn = words.trace is not None and is_servegen(words.trace)
         idle = {
-            "--input-tokens": words.input_tokens is not None,
-            "--output-tokens": words.output_tokens is not None,
+            "--input-tokens": words.input_tokens is not None and not drawn,
+            "--output-tokens": words.output_tokens is not None and not drawn,
             "--prefix-tokens": words.prefix_tokens > 0,
             "--tenants": words.tenants is not None,
             "--duration": words.duration != "1h",
@@ -101,8 +74,23 @@ def _refuse_idle(words: LoadWords, *, made: bool) -> None:
     for option, is_given in idle.items():
         if is_given:
             raise ConfigError(f"{option}: {way_out}.")
+    if words.replay is None and (words.since or words.until):
+        raise ConfigError(f"--{'since' if words.since else 'until'}: it is for --replay.")
     if words.replay is not None and words.repeat != 1:
         raise ConfigError("--repeat: a journal is replayed once; --trace can be repeated.")
+
+
+def _thinned(load: Load, words: LoadWords) -> Load:
+    """Only --share of the requests, each drawn by itself."""
+    share, seed = words.share, words.seed
+    if share == 1:
+        return load
+
+    def arrivals() -> Iterator[Arrival]:
+        chance = stream(seed, "share")
+        return (each for each in load.arrivals() if chance.random() < share)
+
+    return replace(load, says=f"{load.says}, {share:g} of the requests", arrivals=arrivals)
 
 
 def _cut(load: Load, words: LoadWords) -> Load:
@@ -122,7 +110,7 @@ def _cut(load: Load, words: LoadWords) -> Load:
     says += f", the first {words.hours:g} h" if words.hours is not None else ""
     says += f", the first {words.requests:,}" if words.requests is not None else ""
     until_s = load.until_s if end_s is None else min(end_s, load.until_s or end_s)
-    return Load(says, arrivals, load.block_tokens, until_s)
+    return replace(load, says=says, arrivals=arrivals, until_s=until_s)
 
 
 def _trace(words: LoadWords, path: Path) -> Load:
@@ -138,6 +126,37 @@ def _trace(words: LoadWords, path: Path) -> Load:
     says += f", {words.repeat} times in a row" if words.repeat > 1 else ""
     block_tokens = MOONCAKE_BLOCK_TOKENS if format == "mooncake" else BLOCK_TOKENS
     return Load(says, lambda: read_trace(path, speed=words.speed, repeat=words.repeat), block_tokens)
+
+
+def _journal(words: LoadWords, folder: Path) -> Load:
+    try:
+        found = read_journals(
+            folder,
+            begin_wall_s=_wall_s("--since", words.since, 0.0),
+            end_wall_s=_wall_s("--until", words.until, math.inf),
+            speed=words.speed,
+            block_tokens=BLOCK_TOKENS,
+        )
+    except TraceError as error:
+        raise ConfigError(f"--replay {error}.") from error
+    except LedgerError as error:
+        raise ConfigError(f"--replay {folder}: {error.message}") from error
+    except OSError as error:
+        raise ConfigError(f"--replay {folder}: can't be read: {error.strerror or error}.") from error
+    says = f"what came by {folder}, from {utc_text(found.begin_wall_s)} on"
+    says += f", {words.speed:g} times as fast" if words.speed != 1 else ""
+    says += f"; {found.guessed:,} without an answer are of guessed lengths" if found.guessed else ""
+    says += f"; {found.wrong:,} that clients had to correct are left out" if found.wrong else ""
+    return Load(says, lambda: iter(found.arrivals), BLOCK_TOKENS, found.arrivals[-1].at_s, found.begin_wall_s)
+
+
+def _wall_s(option: str, text: str | None, left_out: float) -> float:
+    try:
+        return left_out if text is None else wall_s_of(text)
+    except ValueError:
+        raise ConfigError(
+            f"{option} {text}: write a UTC date or time as 2026-01-31 or '2026-01-31 12:00'."
+        ) from None
 
 
 def _made_up(words: LoadWords) -> Load:

@@ -28,8 +28,10 @@ Files = Annotated[
     list[Path], typer.Argument(metavar="FILE [OTHER...]", help="The deployment file; others are compared with it.", show_default=False)
 ]  # fmt: skip
 
-TraceFile = Annotated[Path | None, _option("--trace", _LOAD, "Requests of a recorded trace: Mooncake, BurstGPT or Azure.", "FILE")]  # fmt: skip
-Replay = Annotated[Path | None, _option("--replay", _LOAD, "Requests of your own: the folder with a gateway's journal, as INFERRY_HOME/journal.", "FOLDER")]  # fmt: skip
+TraceFile = Annotated[Path | None, _option("--trace", _LOAD, "Requests of a recorded trace: Mooncake, BurstGPT, Azure; or ServeGen's rates of clients.", "FILE")]  # fmt: skip
+Replay = Annotated[Path | None, _option("--replay", _LOAD, "Requests of your own, as they came: the store's file (INFERRY_HOME/ledger/ledger.sqlite), or a folder of journals.", "PATH")]  # fmt: skip
+Since = Annotated[str | None, _option("--since", _LOAD, "With --replay: those from this UTC date or time on, as 2026-01-31 or '2026-01-31 12:00'.", "WHEN")]  # fmt: skip
+Until = Annotated[str | None, _option("--until", _LOAD, "With --replay: those before it.", "WHEN")]
 Rate = Annotated[float | None, _option("--rate -r", _LOAD, "Made up: requests per second.", "R")]
 ArrivalsName = Annotated[
     str | None, _option("--arrivals", _LOAD, "With --rate: poisson (default), constant or gamma.", "KIND")
@@ -49,6 +51,9 @@ OutputTokens = Annotated[
 PrefixTokens = Annotated[int, _option("--prefix-tokens", _LOAD, "At the beginning of --input-tokens, shared by all of a group.", "N", min=0)]  # fmt: skip
 PrefixGroups = Annotated[int, _option("--prefix-groups", _LOAD, "How many different such beginnings there are. Default: 1.", "N", min=1)]  # fmt: skip
 Tenants = Annotated[str | None, _option("--tenants", _LOAD, "Whose a made-up load is, with shares: search:3,chat:1.", "NAME:X,...")]  # fmt: skip
+Share = Annotated[
+    float, _option("--share", _LOAD, "Only this share of recorded requests, 0 to 1, drawn by the seed.", "X")
+]
 Speed = Annotated[float, _option("--speed --trace-speed", _LOAD, "How many times as fast as recorded.", "X")]
 Repeat = Annotated[int, _option("--repeat", _LOAD, "A trace so many times in a row.", "N", min=1)]
 Hours = Annotated[float | None, _option("--hours", _LOAD, "Only the first so many hours.", "H")]

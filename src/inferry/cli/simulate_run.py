@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from inferry.cli.simulate_load import Load
+from inferry.cli.simulate_load_words import Load
 from inferry.cli.simulate_settings import Setting, settings_of
 from inferry.cli.simulate_timing import Timings
 from inferry.core.config_file import LoadedFile
@@ -18,8 +17,6 @@ from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
 from inferry.core.scaling_settings import Scaling, ScalingSlo
 from inferry.core.suggest import did_you_mean
-from inferry.policy.scaling.autoscaler import FileAutoscaler
-from inferry.policy.scaling.slo import SloSizer
 from inferry.simulate.arrivals import Arrival
 from inferry.simulate.experiment import run
 from inferry.simulate.failures import Failure
@@ -137,13 +134,14 @@ def simulate(
     failures = conditions.failures(service.replicas, span_s)
     result = run(
         [service],
-        (msgspec.structs.replace(each, deployment="") if each.deployment else each for each in arrivals),
+        (_for_it(each) for each in arrivals if each.deployment in ("", name)),
         seed=conditions.seed,
         gateways=gateways,
         failures=failures,
         interval_s=interval_s,
         tenants=config.tenants,
         settings=config.gateway,
+        begin_wall_s=conditions.load.begin_wall_s,
     ).only
     return Simulated(
         variant=variant,
@@ -160,6 +158,10 @@ def simulate(
         interval_s=interval_s,
         result=msgspec.structs.replace(result, cost=(price or 0.0) * result.replica_hours),
     )
+
+
+def _for_it(arrival: Arrival) -> Arrival:
+    return msgspec.structs.replace(arrival, deployment="") if arrival.deployment else arrival
 
 
 def deployment_of(config: DeploymentFile, asked: str | None, path: Path) -> str:
@@ -206,17 +208,10 @@ def _service(
         slots=deployment.parallel,
         restart=deployment.restart,
         scaling=scaling,
-        autoscaler=None if scaling is None else partial(_autoscaler, scaling, known.gpus),
         load_wait_s=deployment.load_wait_s if deployment.on_demand else None,
         idle_unload_s=deployment.idle_unload_s,
         loaded_min_s=deployment.loaded_min_s,
     )
-
-
-def _autoscaler(scaling: Scaling, gpus: int) -> FileAutoscaler:
-    """As the fleet makes one."""
-    slo = None if scaling.slo is None else SloSizer(scaling)
-    return FileAutoscaler(scaling, gpus_per_replica=gpus, slo=slo)
 
 
 def _slo(scaling: Scaling | None, asked: ScalingSlo | None) -> tuple[ScalingSlo, str]:

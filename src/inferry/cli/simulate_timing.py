@@ -18,12 +18,14 @@ from inferry.planner.architecture import Architecture
 from inferry.planner.device import Device
 from inferry.planner.facts.own_facts import OwnFacts
 from inferry.planner.setup import Setup
-from inferry.simulate.timing import EngineTiming
 from inferry.simulate.timing_from_plan import NoRoom, timing_from_host, timing_from_plan
 from inferry.simulate.timing_known import KnownTiming
+from inferry.simulate.timing_of_simulated import timing_of_simulated
 
 START_S = 120.0
 """Of a replica, where none was seen to start: what `scaling.start_s` says of it."""
+SIMULATED_START_S = 1.0
+"""Of a simulated engine: about what its process takes."""
 _WAY_OUT = "or say it by hand: --timing FILE (docs/simulate.md)"
 
 
@@ -200,16 +202,13 @@ def gpus_of(deployment: Deployment) -> int:
 
 
 def _of_simulated(deployment: SimulatedDeployment) -> KnownTiming:
-    """Its `ttft_ms` whatever the prompt, its `itl_ms` whatever else runs."""
-    timing = EngineTiming(
-        step_s=deployment.itl_ms / 1e3,
-        step_s_per_sequence=0.0,
-        prefill_tokens_per_s=1e9,
-        step_tokens_max=10**9,
-        sequences_max=deployment.parallel,
-        kv_tokens=deployment.parallel * deployment.context_tokens,
-        request_s=max(deployment.ttft_ms - deployment.itl_ms, 0.0) / 1e3,
-        start_s=1.0,
+    """As the engine itself takes its options."""
+    timing = timing_of_simulated(
+        context_tokens=deployment.context_tokens,
+        parallel=deployment.parallel,
+        ttft_s=deployment.ttft_ms / 1e3,
+        itl_s=deployment.itl_ms / 1e3,
+        start_s=SIMULATED_START_S,
     )
     return KnownTiming(timing, "settings", "the simulated engine's own settings (ttft_ms, itl_ms, parallel)")
 

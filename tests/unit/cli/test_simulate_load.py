@@ -9,7 +9,8 @@ import pytest
 from inferry.bench.plan import Lengths, Poisson, RunPlan, Synthetic, Target
 from inferry.bench.tokens import Wording
 from inferry.bench.workload import asks
-from inferry.cli.simulate_load import LoadWords, load_of
+from inferry.cli.simulate_load import load_of
+from inferry.cli.simulate_load_words import LoadWords
 from inferry.core.errors import ConfigError
 
 AZURE = """\

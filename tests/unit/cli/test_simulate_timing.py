@@ -64,7 +64,7 @@ def test_a_simulated_engine_is_as_it_says(timings: Timings) -> None:
     known = timings.of("made-up")
     assert known.source == "settings"
     assert known.timing.step_s == 0.02
-    assert known.timing.request_s + known.timing.step_s == pytest.approx(0.1)
+    assert known.timing.place_s + known.timing.step_s == pytest.approx(0.1)
     assert known.timing.sequences_max == 8
 
 
