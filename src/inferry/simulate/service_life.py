@@ -67,3 +67,25 @@ class ReplicaLife:
     @property
     def serves(self) -> bool:
         return self.state in SERVES
+
+
+@dataclass(slots=True)
+class PastLives:
+    """What replicas came to that are gone: of each a few figures are kept, and not what it had in memory."""
+
+    spans: list[tuple[float, float]] = field(default_factory=list)
+    """From each one's begin to its end."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    preemptions: int = 0
+    crashes: int = 0
+    set_aside: int = 0
+
+    def add(self, life: ReplicaLife, set_aside: int) -> None:
+        model = life.replica.model
+        self.spans.append((life.began_s, life.ended_s))
+        self.prompt_tokens += model.prompt_tokens
+        self.cached_tokens += model.cached_tokens
+        self.preemptions += model.preemptions
+        self.crashes += len(life.crashes)
+        self.set_aside += set_aside

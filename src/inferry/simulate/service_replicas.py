@@ -25,7 +25,7 @@ from inferry.policy.restart import Crash, RestartAfter, decide_restart
 from inferry.policy.scaling.victims import Candidate, least_to_lose
 from inferry.simulate.replica import SimulatedReplica
 from inferry.simulate.service_gateway import SimulatedGateway
-from inferry.simulate.service_life import ReplicaLife
+from inferry.simulate.service_life import PastLives, ReplicaLife
 from inferry.simulate.service_request import ServedRequest
 from inferry.simulate.timeline import Timeline
 from inferry.simulate.timing import EngineTiming
@@ -53,12 +53,11 @@ class Replicas:
     ) -> None:
         self.lives: dict[str, ReplicaLife] = {}
         """Those that are not gone, in order of their first start."""
-        self.gone: list[ReplicaLife] = []
+        self.past = PastLives()
         self.wanted = 0
         """So many are to stay."""
         self.starts = Starts()
         self.no_starts_until_s = 0.0
-        self.preempted_requests = 0
         self._name = name
         self._timing = timing
         self._timeline = timeline
@@ -110,7 +109,7 @@ class Replicas:
             self._end_if_idle(life)
 
     def preempted(self, request: ServedRequest) -> None:
-        self.preempted_requests += 1
+        """Its replica counts that."""
 
     # --- come and go ----------------------------------------------------------------------------------
 
@@ -194,7 +193,7 @@ class Replicas:
         life.state = _S.STOPPED
         life.ended_s = min(life.ended_s, self._timeline.now_s)
         del self.lives[life.id]
-        self.gone.append(life)
+        self._note(life)
         self.starts.on_gone(life.id)
         for gateway in self._gateways:
             gateway.gone(gateway.doors[self._name], life.id)
@@ -239,8 +238,8 @@ class Replicas:
             if life.serves and life.frozen_at_s is None and now_s >= life.tells_nothing_until_s:
                 life.reading = self._reading(life, now_s)
 
-    def loads(self) -> list[ReplicaLoad]:
-        """What replicas that serve tell now."""
+    def poll(self) -> list[ReplicaLoad]:
+        """Ask them, and begin the next sample; what those tell that serve."""
         self.read()
         self.begin_reading()
         return [each.reading for each in self.lives.values() if each.serves and each.reading is not None]
@@ -257,6 +256,16 @@ class Replicas:
             kv_cache_use=replica.kv_use,
             gpu_use=busy,
         )
+
+    # --- figures --------------------------------------------------------------------------------------
+
+    def note_all(self) -> None:
+        """The simulation is over: what is there is added to what was there."""
+        for life in self.lives.values():
+            self._note(life)
+
+    def _note(self, life: ReplicaLife) -> None:
+        self.past.add(life, sum(gateway.set_aside(life.id) for gateway in self._gateways))
 
     # --- failures -------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from inferry.simulate.service_door import Door
 from inferry.simulate.service_gateway import SimulatedGateway
 from inferry.simulate.service_on_demand import OnDemand
 from inferry.simulate.service_replicas import Replicas
-from inferry.simulate.service_scaling import ServiceScaler
+from inferry.simulate.service_scaling import READ_S, ServiceScaler, autoscaler_of
 from inferry.simulate.timeline import Timeline
 
 POLL_S = 1.0
@@ -78,11 +78,23 @@ class RunningService:
         for _ in range(service.replicas):
             self.replicas.add(at_once=True)
         self.on_demand.begin()
-        self.scaler = ServiceScaler(service, self.replicas, timeline, self.traffic, begin_wall_s, budget)
+        autoscaler = autoscaler_of(service)
+        looks_often = autoscaler is not None and autoscaler.every_s < 2 * POLL_S
+        tells_gateways = service.routing.policy == "gpu_aware" or len(gateways) > 1
+        if tells_gateways or looks_often:
+            timeline.at(READ_S, self._poll, tells_gateways)
+        self.scaler = ServiceScaler(
+            service,
+            autoscaler,
+            self.replicas,
+            timeline,
+            self.traffic,
+            begin_wall_s,
+            budget,
+            is_polled=tells_gateways or looks_often,
+        )
         budget.add(service, self.replicas)
         self.scaler.begin()
-        if service.routing.policy == "gpu_aware" or len(gateways) > 1:
-            timeline.at(POLL_S, self._tell_loads)
         timeline.at(interval_s, self._close_interval)
 
     def arrive(self, arrival: Arrival) -> None:
@@ -118,13 +130,14 @@ class RunningService:
     def _waiting(self) -> int:
         return sum(door.served.waiting + len(door.served.stranded) for door in self.doors)
 
-    def _tell_loads(self) -> None:
+    def _poll(self, tells_gateways: bool) -> None:
         now_s = self._timeline.now_s
-        loads = self.replicas.loads()
-        for door in self.doors:
-            for load in loads:
-                door.served.balancer.learn(load, now_s)
-        self._timeline.at(now_s + POLL_S, self._tell_loads)
+        loads = self.replicas.poll()
+        if tells_gateways:
+            for door in self.doors:
+                for load in loads:
+                    door.served.balancer.learn(load, now_s)
+        self._timeline.at(now_s + POLL_S, self._poll, tells_gateways)
 
     def _close_interval(self) -> None:
         waiting = self._waiting()
@@ -145,10 +158,11 @@ class RunningService:
         """After the last event; nothing may come later."""
         service, counts, replicas = self.service, self.counts, self.replicas
         demand = demand_of([door.served.demand for door in self.doors])
-        lives = [*replicas.gone, *replicas.lives.values()]
-        replica_s = sum(max(min(each.ended_s, end_s) - each.began_s, 0.0) for each in lives)
-        models = [each.replica.model for each in lives]
-        prompt_tokens = sum(each.prompt_tokens for each in models)
+        replicas.note_all()
+        spans = replicas.past.spans
+        replica_s = sum(max(min(ended_s, end_s) - began_s, 0.0) for began_s, ended_s in spans)
+        past = replicas.past
+        prompt_tokens = past.prompt_tokens
         gpu_hours = replica_s / 3600 * service.gpus_per_replica
         return ServiceResult(
             deployment=service.name,
@@ -171,12 +185,12 @@ class RunningService:
             replica_hours=replica_s / 3600,
             mean_replicas=replica_s / end_s if end_s else float(service.replicas),
             cost=gpu_hours * service.price_per_gpu_hour,
-            hit_ratio=sum(each.cached_tokens for each in models) / prompt_tokens if prompt_tokens else None,
-            preemptions=sum(each.preemptions for each in models),
+            hit_ratio=past.cached_tokens / prompt_tokens if prompt_tokens else None,
+            preemptions=past.preemptions,
             retries=counts.retries,
             resumes=counts.resumes,
-            crashes=sum(len(each.crashes) for each in lives),
-            set_aside=sum(door.gateway.set_aside(each.id) for door in self.doors for each in lives),
+            crashes=past.crashes,
+            set_aside=past.set_aside,
             decisions=self.scaler.decisions,
             direction_changes_per_hour=self.scaler.direction_changes * 3600 / end_s if end_s else 0.0,
             by_tenant=dict(sorted(counts.by_tenant.items())),

@@ -29,12 +29,17 @@ class ServiceScaler:
     def __init__(
         self,
         service: Service,
+        autoscaler: Autoscaler | None,
         replicas: Replicas,
         timeline: Timeline,
         traffic: Callable[[], Traffic | None],
         begin_wall_s: float,
         budget: SharedBudget,
+        *,
+        is_polled: bool,
     ) -> None:
+        """`is_polled`: replicas are asked once a second anyway; else they are asked for each look, which comes to the
+        same."""
         self.decisions: list[SimulatedDecision] = []
         self.direction_changes = 0
         self.gateways_silent_until_s = 0.0
@@ -44,7 +49,8 @@ class ServiceScaler:
         self._traffic = traffic
         self._begin_wall_s = begin_wall_s
         self._budget = budget
-        self._autoscaler = _autoscaler_of(service)
+        self._is_polled = is_polled
+        self._autoscaler = autoscaler
         self._direction = 0
         self._alerts: frozenset[str] = frozenset()
 
@@ -57,10 +63,11 @@ class ServiceScaler:
             self._plan(self._timeline.now_s)
 
     def _plan(self, look_s: float) -> None:
-        now_s, timeline = self._timeline.now_s, self._timeline
-        read_s = max(look_s - READ_S, now_s)
-        timeline.at(max(read_s - GPU_WINDOW_S, now_s), self._replicas.begin_reading)
-        timeline.at(read_s, self._replicas.read)
+        timeline = self._timeline
+        read_s = look_s - READ_S
+        if not self._is_polled and read_s - GPU_WINDOW_S >= timeline.now_s:
+            timeline.at(read_s - GPU_WINDOW_S, self._replicas.begin_reading)
+            timeline.at(read_s, self._replicas.read)
         timeline.at(look_s, self._look)
 
     def _look(self) -> None:
@@ -110,7 +117,8 @@ class ServiceScaler:
 _NO_SCALING = Scaling.model_construct(max=1, schedule=[])
 
 
-def _autoscaler_of(service: Service) -> Autoscaler | None:
+def autoscaler_of(service: Service) -> Autoscaler | None:
+    """Its decider, new; None: it keeps the replicas that it has."""
     if service.autoscaler is not None:
         return service.autoscaler()
     if service.scaling is None:
