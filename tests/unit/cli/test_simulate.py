@@ -1,0 +1,163 @@
+"""`inferry simulate`: from a file and a load to an answer that says what it is."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from inferry.cli.main import app
+from inferry.core.errors import ConfigError
+
+FILE = """\
+tenants:
+  small: {limits: {requests_per_minute: 2}}
+deployments:
+  chat:
+    engine: simulated
+    ttft_ms: 200
+    itl_ms: 20
+    parallel: 4
+    replicas: 2
+    scaling:
+      max: 4
+      start_s: 30
+      replica_price_per_hour: 2.5
+      rules:
+        - {metric: queue_depth, above: 4, add: 1}
+        - {metric: running, below: 1, for_s: 60, remove: 1}
+"""
+LOAD = ("--steps", "0.5:1m,12:1m,0.5:7m", "--input-tokens", "100", "--output-tokens", "40")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "inferry.yaml"
+    path.write_text(FILE, encoding="utf-8")
+    return path
+
+
+def _said(*argv: str | Path) -> str:
+    found = CliRunner().invoke(app, ["simulate", *map(str, argv)], env={"COLUMNS": "100"})
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    assert found.exit_code == 0, found.output
+    return found.output
+
+
+def _unwrapped(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
+
+
+def test_the_answer_says_that_nothing_ran_and_what_it_rests_on(file: Path) -> None:
+    """First of all, before any figure."""
+    text = _said(file, *LOAD)
+    assert text.startswith("SIMULATED: no engine ran. chat (simulated, simulated): ")
+    assert "the simulated engine's own settings" in text
+    assert "assumed: nobody said one" in _unwrapped(text)
+    cost = r"replica-hours \(no GPUs are counted\); [\d.]+ USD at 2.5 per replica and hour"
+    assert re.search(cost, _unwrapped(text))
+    assert re.search(r"\d:\d\d:\d\d  2 -> 3 +rules\[0\] queue_depth: ", text)
+    assert "starting" in text
+
+
+def test_the_same_seed_gives_the_same_bytes(file: Path) -> None:
+    """And another seed another run of the same load."""
+    load = ("--rate", "3", "--duration", "1m", "--json")
+    first = _said(file, *load)
+    assert _said(file, *load) == first
+    assert _said(file, *load, "--seed", "1") != first
+
+
+def test_programs_get_all_of_it(file: Path) -> None:
+    """With settings, timing, and what that rests on; labelled as simulated."""
+    told = json.loads(
+        _said(file, *LOAD, "--json", "--set", "deployments.chat.replicas=3", "--slo", "ttft=1s")
+    )
+    (variant,) = told["variants"]
+    assert told["simulated"] is True
+    assert variant["set"] == ["deployments.chat.replicas=3"]
+    assert variant["slo"] == {"ttft_ms": 1000, "itl_ms": None, "from": "--slo"}
+    assert variant["timing"]["source"] == "settings"
+    result = variant["result"]
+    assert result["requests"] == result["completed"] + sum(result["failed"].values())
+    assert result["timeline"][0]["serving"] == 3
+    assert result["cost"] == pytest.approx(2.5 * result["replica_hours"])
+
+
+def test_rejects_are_told_by_tenant(file: Path) -> None:
+    """A tenant's limit of the file holds in the simulation."""
+    text = _said(file, "--rate", "1", "--duration", "5m", "--tenants", "small:1,large:1")
+    assert re.search(r"rejected by tenant: small \d+", text)
+    assert "rate_limit_exceeded" in text
+
+
+def test_variants_get_the_same_requests(file: Path, tmp_path: Path) -> None:
+    """Beside each other: another file, and the same one with other values; and who is better at what."""
+    other = tmp_path / "slow.yaml"
+    other.write_text(FILE.replace("ttft_ms: 200", "ttft_ms: 2000"), encoding="utf-8")
+    page = tmp_path / "report.html"
+    text = _said(
+        file, other, *LOAD, "--compare", "always four: deployments.chat.scaling=,deployments.chat.replicas=4", "--html", page
+    )  # fmt: skip
+    assert re.search(r"the same [\d,]+ requests for all", text)
+    head = next(line for line in text.splitlines() if "always four" in line)
+    assert head.split() == ["inferry", "slow", "always", "four"]
+    assert re.search(r"Beside 'inferry', 'slow' .*is worse at: .*TTFT p50", _unwrapped(text))
+    html = page.read_text(encoding="utf-8")
+    assert html.count("<figure>") >= 5
+    assert "SIMULATED" in html
+    assert "always four" in html
+    assert not re.search(r'(src|href)="', html)
+
+
+def test_failures_happen_when_they_are_said_to(file: Path) -> None:
+    """A crash, and a freeze that the fleet ends by a kill: both cost, and what was under way goes on elsewhere."""
+    text = _said(file, "--rate", "4", "--duration", "5m", "--failures", "crash@2m,freeze@3m:20s")
+    assert re.search(r"failures 2 crashes, \d+ retries, \d+ answers resumed elsewhere", _unwrapped(text))
+
+
+def test_a_bench_says_how_fast_it_is(file: Path, tmp_path: Path) -> None:
+    """Figures by hand likewise; the answer tells which."""
+    timing = tmp_path / "timing.yaml"
+    timing.write_text("step_s: 0.05\nsequences_max: 8\n", encoding="utf-8")
+    text = _said(file, *LOAD, "--timing", timing)
+    assert "figures by hand in timing.yaml" in text
+    assert "figures that the file leaves out are the defaults" in _unwrapped(text)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ((), "nothing comes: say which load"),
+        (("--rate", "1", "--deployment", "chta"), "has no such deployment. Did you mean 'chat'?"),
+        (("--rate", "1", "--failures", "boom@1m"), "--failures boom@1m: 'boom' is not known."),
+        (("--rate", "1", "--failures", "crash@soon"), "--failures soon: write a time as"),
+        (("--rate", "1", "--failures", "-1"), "or a number of crashes per replica and hour"),
+        (("--rate", "1", "--slo", "ttft=5"), "--slo: 'ttft=5' needs a unit"),
+        (("--rate", "1", "--slo", "e2e=5s"), "--slo e2e=5s: here there are ttft and itl"),
+        (("--rate", "1", "--html", "/no/where/x.html"), "there is no folder /no/where"),
+        (("--rate", "1", "--compare", "gone.yaml"), "gone.yaml does not exist"),
+        (("--rate", "0.000001", "--duration", "1s"), "nothing comes: the load has no request"),
+        (("--rate", "1", "--set", "deployments.chat.routing.policy=x"), "'x' is not known."),
+        (("--rate", "1", "--compare", "a: deployments.chat.replicas=1", "--compare", "a: deployments.chat.replicas=2"),
+         "two are called 'a'"),
+    ],
+)  # fmt: skip
+def test_mistakes_name_the_option_and_the_way_out(file: Path, argv: tuple[str, ...], said: str) -> None:
+    """Before anything is simulated."""
+    with pytest.raises(ConfigError) as caught:
+        _said(file, *argv)
+    assert said in caught.value.message
+
+
+def test_of_several_deployments_one_is_named(tmp_path: Path) -> None:
+    """Without it, nobody knows whose load it is."""
+    path = tmp_path / "two.yaml"
+    path.write_text("deployments:\n  a: {engine: simulated}\n  b: {engine: simulated}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="say which one by --deployment: a, b"):
+        _said(path, "--rate", "1")
+    assert "no engine ran. b " in _said(path, "--rate", "1", "--duration", "1m", "--deployment", "b")
