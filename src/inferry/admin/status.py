@@ -13,6 +13,7 @@ from inferry.core.clock import Clock
 from inferry.core.public_names import PublicName
 from inferry.core.replica import ReplicaState, ReplicaView
 from inferry.fleet.lifecycle import Lifecycle
+from inferry.fleet.scaler_watch import ScalerState
 from inferry.fleet.swap_model import LoadState
 from inferry.gateway.health import deployments_health
 from inferry.gateway.served import ServedSpec
@@ -49,6 +50,16 @@ class LoadView(BaseModel):
     memory_from: str = Field(description="Where that is known from: file, measured, weights or unknown.")
 
 
+class ScalingStatus(BaseModel):
+    """Of a deployment that is scaled by its file."""
+
+    wanted: int
+    min: int = Field(description="As the file says; a schedule may say otherwise at times.")
+    max: int
+    because: str = Field(description="What the last look came to, or why it rests.")
+    alerts: list[str] = Field(description="Rules that only tell, and apply now.")
+
+
 class DeploymentStatus(BaseModel):
     name: str
     engine: str
@@ -61,6 +72,7 @@ class DeploymentStatus(BaseModel):
     scaled_by_hand: int | None = Field(
         None, description="The number of replicas that was asked for by hand; null: the file's holds."
     )
+    scaling: ScalingStatus | None = Field(None, description="Only where the file has 'scaling'.")
     load: LoadView | None = Field(None, description="Only where it loads on demand.")
     rollout: RolloutView | None = Field(None, description="The one under way, or the last one.")
 
@@ -134,10 +146,12 @@ class StatusBoard:
         loads: Mapping[str, LoadState] = NO_LOADS,
         names: Mapping[str, PublicName] = NO_NAMES,
         file_not_in_force: str | None = None,
+        scaling: Iterable[ScalerState] = (),
     ) -> Status:
         """The state of everything now. `models`: what each deployment serves, in words."""
         rollouts = [] if lifecycle is None else lifecycle.rollouts()
         progress = {each.deployment: view_rollout(each) for each in rollouts}
+        scaled = {state.deployment: _view_scaling(state) for state in scaling}
         specs = {spec.name: spec for spec in served}
         overall, healths = deployments_health(specs, views, loads)
         return Status.model_validate(
@@ -158,6 +172,7 @@ class StatusBoard:
                         waiting=snapshot.waiting.get(name, 0),
                         replicas=[self._replica(view, snapshot) for view in views if view.deployment == name],
                         scaled_by_hand=None if lifecycle is None else lifecycle.scaled_by_hand(name),
+                        scaling=scaled.get(name),
                         load=_view_load(loads[name]) if name in loads else None,
                         rollout=progress.get(name),
                     )
@@ -185,6 +200,25 @@ class StatusBoard:
             message=view.message,
             log=view.log_path,
         )
+
+
+def _view_scaling(state: ScalerState) -> ScalingStatus:
+    decision = state.decision
+    if state.by_hand is not None:
+        because = f"{state.by_hand} by hand; scaling rests until 'inferry scale {state.deployment} auto'"
+    elif state.leader:
+        because = f"decided by {state.leader}"
+    elif decision is None:
+        because = "no look yet"
+    else:
+        because = f"{decision.because}; not now: {state.not_done}" if state.not_done else decision.because
+    return ScalingStatus(
+        wanted=state.wanted,
+        min=state.scaling.min,
+        max=state.scaling.max,
+        because=because,
+        alerts=[] if decision is None else [f"{each.rule}: {each.because}" for each in decision.alerts],
+    )
 
 
 def _view_load(state: LoadState) -> LoadView:

@@ -112,7 +112,11 @@ def _notes(deployment: DeploymentStatus) -> Iterator[str]:
     """What goes on with a deployment as a whole."""
     if deployment.load is not None and deployment.load.message:
         yield f"{deployment.name}: {deployment.load.state}: {deployment.load.message}"
-    if deployment.scaled_by_hand is not None:
+    scaling = deployment.scaling
+    if scaling is not None:
+        yield f"{deployment.name}: {scaling.wanted} wanted of {scaling.min} to {scaling.max}: {scaling.because}"
+        yield from (f"{deployment.name}: alert: {alert}" for alert in scaling.alerts)
+    elif deployment.scaled_by_hand is not None:
         yield f"{deployment.name}: scaled to {deployment.scaled_by_hand} by hand; the file says another number"
     rollout = deployment.rollout
     if rollout is not None and rollout.phase != "done":

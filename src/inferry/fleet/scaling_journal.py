@@ -53,9 +53,14 @@ class ScalingJournal:
         self._run = run
         self._bytes_max = bytes_max
         self._is_broken = False
+        self.decisions: dict[tuple[str, str, str], int] = {}
+        """By deployment, direction (`up`, `down`) and rule: changes in this life."""
 
     def append(self, event: ScalingEvent) -> None:
         """Some 50 us; never raises for the disk's sake."""
+        if event.kind is EventKind.CHANGE and not event.outcome:
+            key = (event.deployment, "up" if event.to > event.was else "down", event.rule)
+            self.decisions[key] = self.decisions.get(key, 0) + 1
         line = msgspec.json.encode(PastEvent(self._run, event)) + b"\n"
         try:
             self._write(line)

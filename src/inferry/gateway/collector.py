@@ -12,17 +12,18 @@ from inferry.core.replica import HealthVerdict, ReplicaState, ReplicaView
 from inferry.gateway.snapshot import Snapshot
 
 
-def metrics_page(snapshot: Snapshot, views: Iterable[ReplicaView]) -> bytes:
-    """The page that Prometheus reads: the numbers of all gateway processes, and the replicas as they are."""
+def metrics_page(snapshot: Snapshot, views: Iterable[ReplicaView], more: Iterable[Metric] = ()) -> bytes:
+    """The page that Prometheus reads: the numbers of all gateway processes, the replicas as they are, and `more`."""
     registry = CollectorRegistry()
-    registry.register(_Families(snapshot, views))
+    registry.register(_Families(snapshot, views, more))
     return generate_latest(registry)
 
 
 class _Families:
-    def __init__(self, snapshot: Snapshot, views: Iterable[ReplicaView]) -> None:
+    def __init__(self, snapshot: Snapshot, views: Iterable[ReplicaView], more: Iterable[Metric]) -> None:
         self._snapshot = snapshot
         self._views = views
+        self._more = tuple(more)
 
     def collect(self) -> Iterable[Metric]:
         metrics = self._snapshot.metrics
@@ -70,6 +71,7 @@ class _Families:
         yield from self._counts()
         yield from self._journal()
         yield from self._replicas()
+        yield from self._more
 
     def _times(self) -> Iterable[Metric]:
         metrics = self._snapshot.metrics
