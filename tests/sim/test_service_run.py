@@ -210,3 +210,10 @@ def test_a_decision_sees_what_production_would_show_it() -> None:
     assert traffic.ttft.total == traffic.ended
     assert seen[-1].start_s == 120
     assert all(0 < (reading.gpu_use or 0) <= 1 for reading in seen[5].serving)
+
+
+def test_answers_are_no_longer_than_the_cap() -> None:
+    """completion_tokens_max: clients that name no length get the cap, and the engine stops there."""
+    service = Service(limits=Limits(completion_tokens_max=20))
+    result = run([service], (Arrival(float(at), 100, 50) for at in range(10))).only
+    assert result.answer_tokens == 10 * 20

@@ -46,7 +46,7 @@ def run(
 ) -> Result:
     """Let `arrivals`, in order of time, come to `services`; returns what came of it.
 
-    `gateways`: processes; requests come to them in turn. `until_s`: it ends then, whatever is under way; left out, with
+    `gateways`: processes; requests come to any of them. `until_s`: it ends then, whatever is under way; left out, with
     the last request. `settings`: of the gateways, for their timeouts and attempts. `begin_wall_s`: what people's clocks
     show at the begin, for schedules and budgets of a day. `budget`: of all services together. `heard`: of each outcome, as it ends.
 

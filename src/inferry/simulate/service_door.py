@@ -6,8 +6,10 @@
                  ▲ └─ its replica is lost: the next one takes it, or goes on; or it waits for one ── in vain ─► over
                  └──────┘
 
-The order is that of gateway/entry.py, trying.py, resuming.py and holding.py. What is left out: filters, names with
-several deployments behind them, stalled streams, requests that kill every engine, and clients that leave.
+The order is that of gateway/entry.py, trying.py, resuming.py and holding.py. Prompts are counted exactly, and clients say
+nothing of how long their answers may be. What is left out: filters, names with several deployments behind them, stalled
+streams, requests that kill every engine, clients that leave, and that the queue hears each second how far long streams
+have got (it hears so at their end).
 """
 
 from __future__ import annotations

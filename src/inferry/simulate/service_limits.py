@@ -65,6 +65,9 @@ class ServiceLimits:
         if isinstance(answer, Refused):
             return answer.error
         request.admitted = answer
+        if rules.completion_cap is not None:
+            # No client says how long its answer may be: it gets the cap.
+            request.answer_tokens = min(request.answer_tokens, rules.completion_cap.value)
         return None
 
     def settle(self, request: ServedRequest, answer_tokens: int, served: ServedDeployment) -> None:

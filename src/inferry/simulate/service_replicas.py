@@ -31,6 +31,8 @@ from inferry.simulate.timeline import Timeline
 from inferry.simulate.timing import EngineTiming
 
 HAND_OVER_AGAIN_S = 1.0
+STUCK_AGAIN_S = 2.0
+"""As fleet/leaving.py and fleet/replica_care.py have it: who could not go on elsewhere may be able to now."""
 _S = ReplicaState
 
 
@@ -140,8 +142,6 @@ class Replicas:
         if not life.serves:
             self._end(life)
             return
-        if life.frozen_at_s is not None:
-            self.thaw(life, life.life)
         life.drains_since_s = self._timeline.now_s
         self._to(life, _S.DRAINING)
         if not self._end_if_idle(life):
@@ -309,29 +309,29 @@ class Replicas:
             return
         now_s = life.frozen_at_s = self._timeline.now_s
         life.replica.freeze()
-        self._timeline.at(now_s + for_s, self.thaw, life, life.life)
-        self._timeline.at(now_s + self._health.hand_over_after_s, self._suspect, life, life.life)
-        self._timeline.at(now_s + self._health.stuck_after_s, self._kill, life, life.life, now_s)
+        self._timeline.at(now_s + for_s, self._thaw, life, now_s)
+        self._timeline.at(now_s + self._health.hand_over_after_s, self._suspect, life, now_s)
+        self._timeline.at(now_s + self._health.stuck_after_s, self._kill, life, now_s)
 
-    def thaw(self, life: ReplicaLife, number: int) -> None:
-        if life.life != number or life.frozen_at_s is None:
+    def _thaw(self, life: ReplicaLife, frozen_at_s: float) -> None:
+        if life.frozen_at_s != frozen_at_s:
             return
         life.frozen_at_s = None
         life.replica.thaw()
         if life.state is _S.SUSPECT:
             self._to(life, _S.READY)
 
-    def _suspect(self, life: ReplicaLife, number: int) -> None:
-        if life.life != number or life.frozen_at_s is None or not life.serves:
+    def _suspect(self, life: ReplicaLife, frozen_at_s: float) -> None:
+        if life.frozen_at_s != frozen_at_s or not life.serves:
             return
         if life.state is _S.READY:
             self._to(life, _S.SUSPECT)
         for request in tuple(life.held):
             request.door.hand_over(request)
-        self._timeline.at(self._timeline.now_s + 2 * HAND_OVER_AGAIN_S, self._suspect, life, number)
+        self._timeline.at(self._timeline.now_s + STUCK_AGAIN_S, self._suspect, life, frozen_at_s)
 
-    def _kill(self, life: ReplicaLife, number: int, frozen_at_s: float) -> None:
-        if life.life == number and life.frozen_at_s == frozen_at_s:
+    def _kill(self, life: ReplicaLife, frozen_at_s: float) -> None:
+        if life.frozen_at_s == frozen_at_s:
             self.crash(life, "it hung, and was killed")
 
     def _tell_lost(self, lost: Sequence[ServedRequest], because: str) -> None:

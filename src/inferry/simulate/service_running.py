@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import fsum
 from random import Random
 
 from inferry.gateway.demand import traffic_of
@@ -44,7 +45,7 @@ class RunningService:
         self.service = service
         self._timeline = timeline
         self._interval_s = interval_s
-        self._turn = 0
+        self._random = Random(f"{seed} connections {service.name}").random
         self.counts = ServiceCounts(service.objectives, interval_s, heard)
         rng = Random(f"{seed} replicas {service.name}")
         self.replicas = Replicas(
@@ -98,13 +99,12 @@ class RunningService:
         timeline.at(interval_s, self._close_interval)
 
     def arrive(self, arrival: Arrival) -> None:
-        """By the gateway processes in turn."""
+        """At one of the gateway processes: the kernel gives connections to any of them."""
         doors = self.doors
         if len(doors) == 1:
             doors[0].arrive(arrival)
             return
-        self._turn = (self._turn + 1) % len(doors)
-        doors[self._turn].arrive(arrival)
+        doors[int(self._random() * len(doors))].arrive(arrival)
 
     # --- what is told of it ---------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class RunningService:
         demand = demand_of([door.served.demand for door in self.doors])
         replicas.note_all()
         spans = replicas.past.spans
-        replica_s = sum(max(min(ended_s, end_s) - began_s, 0.0) for began_s, ended_s in spans)
+        replica_s = fsum(max(min(ended_s, end_s) - began_s, 0.0) for began_s, ended_s in spans)
         past = replicas.past
         prompt_tokens = past.prompt_tokens
         gpu_hours = replica_s / 3600 * service.gpus_per_replica
