@@ -3,12 +3,14 @@ decides."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from fastapi import APIRouter
 
 from inferry.admin.scaling_api import make_scaling_router
+from inferry.cli.leadership import Leadership
 from inferry.cli.serving import Serving
 from inferry.core.clock import Clock
 from inferry.core.replica import ReplicaLoad, ReplicaView
@@ -36,9 +38,10 @@ class Autoscaling:
         readings: Callable[[], Iterable[tuple[ReplicaView, ReplicaLoad | None]]],
         clock: Clock,
         folder: Path,
+        leadership: Leadership | None,
     ) -> None:
         """`serving`: what is in force now. `readings`: all replicas, with what they told. `folder`: of this run, where
-        what happens is kept."""
+        what happens is kept. `leadership`: None where no other process decides for this fleet."""
         self._fleet = fleet
         self._gateways = gateways
         self._serving = serving
@@ -46,6 +49,7 @@ class Autoscaling:
         self._clock = clock
         self._run = f"{clock.wall_s():.3f}"
         """Tells this life of Inferry from others in the same folder."""
+        self._leadership = leadership
         self._held: Mapping[str, int] = {}
         self.scaler = Scaler(
             ScalerSurroundings(
@@ -59,6 +63,7 @@ class Autoscaling:
                 host=lambda: serving().config.host,
                 drain_s=lambda: serving().config.gateway.drain_s,
                 make=make_autoscaler,
+                leader=(lambda: "") if leadership is None else leadership.leader,
                 on_event=ScalingJournal(folder, self._run).append,
             ),
             clock,
@@ -75,9 +80,18 @@ class Autoscaling:
             clock=self._clock,
         )
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        await self.scaler.run()
+    async def run(self, store_is_open: asyncio.Event) -> None:
+        """Until cancelled. `store_is_open`: its tables are there; waited for only where a leader is found there."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.scaler.run())
+            if self._leadership is not None:
+                await store_is_open.wait()
+                group.create_task(self._leadership.run())
+
+    async def close(self) -> None:
+        """Another process may decide from now on."""
+        if self._leadership is not None:
+            await self._leadership.resign()
 
     async def _traffic(self) -> Mapping[str, Traffic | None]:
         snapshot = await self._gateways.snapshot()

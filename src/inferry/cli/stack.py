@@ -31,6 +31,7 @@ from inferry.cli.config import shown_model
 from inferry.cli.control_server import control_server, control_socket
 from inferry.cli.gateway_numbers import GatewayNumbers
 from inferry.cli.launch_foresight import launch_notes
+from inferry.cli.leadership import leadership_of
 from inferry.cli.limit_counts import make_limit_bank
 from inferry.cli.models_on_demand import ModelsOnDemand
 from inferry.cli.place import Place
@@ -141,6 +142,7 @@ class Stack:
             self._loads.readings,
             clock,
             self._folder,
+            leadership_of(place.loaded.config, place.home, place.port, clock),
         )
         self.fleet.lora.names = lambda: self.reloader.serving.config.names
         self.fleet.lora.on_change = lambda: self.gateways.tell(AdaptersChanged(self.fleet.lora.models()))
@@ -236,7 +238,7 @@ class Stack:
                 swapping = group.create_task(self._models.run())
                 telling = group.create_task(self._loads.run())
                 noting = group.create_task(self._notes.run())
-                scaling = group.create_task(self.scaling.run())
+                scaling = group.create_task(self.scaling.run(self._books.is_open))
                 serving = group.create_task(self._serve())
                 group.create_task(control.serve(sockets=[listener]))
                 if admin is not None:
@@ -259,6 +261,7 @@ class Stack:
         finally:
             self.gateways.kill_now()
             await self.runtime.close()
+            await self.scaling.close()
             await self._books.close()
             withdraw(self._place.home, self.record)
         if failure is not None:

@@ -19,6 +19,11 @@ class Host(Section):
             "Left out: no bound.",
         )
     )
+    fleet: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] | None = Field(
+        None,
+        description="Inferries with the same name here and the same ledger.url are one fleet: one of them decides about "
+        "scaling, and another one takes over when it is gone. Left out: each decides for its own.",
+    )
     gpus_max: int | None = Field(
         None,
         ge=1,

@@ -164,6 +164,8 @@ class Scaler:
             except Exception:  # a fault of ours at one deployment, and none of the others
                 log.exception("scaling_decision_broke", deployment=watch.name)
             watch.plan_next(self._clock.now_s())
+        if self._around.leader():  # it took so long that another one may have begun
+            return
         for watch, decision, why in self._within_budget(decisions, replicas):
             await self._act(watch, decision, why)
 

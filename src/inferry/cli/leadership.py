@@ -1,0 +1,97 @@
+"""Keeps up, or awaits, this process' turn to decide for its fleet, where the file names one (`host: fleet:`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+from pathlib import Path
+
+import structlog
+
+from inferry.core.clock import Clock
+from inferry.core.deployment import DeploymentFile
+from inferry.core.errors import InferryError
+from inferry.ledger.database import Database, default_url, open_database
+from inferry.ledger.leader_lease import LeaderLease
+from inferry.policy.leader import LOOK_S, Candidacy
+
+log = structlog.get_logger()
+
+NOBODY = "nobody: the store does not answer"
+
+
+class Leadership:
+    """One task, `run`, and `resign` at the end; `leader` is instant."""
+
+    def __init__(self, database: Database, fleet: str, clock: Clock, me: str) -> None:
+        self._lease = LeaderLease(database, fleet)
+        self._database = database
+        self._fleet = fleet
+        self._clock = clock
+        self._candidacy = Candidacy(me)
+        self._led = False
+        self._away = False
+
+    def leader(self) -> str:
+        """Who decides instead of this process; empty: this one does."""
+        if self._candidacy.leads(self._clock.now_s()):
+            return ""
+        if self._away:
+            return NOBODY
+        return self._candidacy.holder or "nobody yet"
+
+    async def run(self) -> None:
+        """Until cancelled. While the store is away, whoever led stops soon, and nobody decides."""
+        while True:
+            try:
+                await asyncio.to_thread(self.look)
+            except InferryError as error:
+                if not self._away:
+                    log.warning("leadership_store_away", fleet=self._fleet, because=error.message)
+                self._away = True
+            self._tell()
+            await asyncio.sleep(LOOK_S)
+
+    def look(self) -> None:
+        """Read the row, and write what is to be written; blocks. Raises LedgerError."""
+        row = self._lease.read()
+        self._away = False
+        write = self._candidacy.next_write(row, self._clock.now_s())
+        if write is None:
+            return
+        asked_s = self._clock.now_s()
+        if self._lease.write(write):
+            self._candidacy.on_written(write, asked_s)
+        else:
+            self._candidacy.on_refused()
+
+    async def resign(self) -> None:
+        """It decides no more, and another one may at once."""
+        write = self._candidacy.resignation()
+        if write is not None:
+            with contextlib.suppress(InferryError):  # then others wait until they believe it
+                await asyncio.to_thread(self._lease.write, write)
+        await asyncio.to_thread(self._database.close)
+
+    def _tell(self) -> None:
+        leads = self._candidacy.leads(self._clock.now_s())
+        if leads != self._led:
+            log.info("leadership", fleet=self._fleet, leads=leads, term=self._candidacy.term)
+        self._led = leads
+
+
+def leadership_of(config: DeploymentFile, home: Path, port: int, clock: Clock) -> Leadership | None:
+    """None where the file names no fleet: then this process decides for its own."""
+    fleet = config.host.fleet
+    if fleet is None:
+        return None
+    database = open_database(config.ledger.url or default_url(home))
+    return Leadership(database, fleet, clock, own_name(port))
+
+
+def own_name(port: int) -> str:
+    """Of this process among the fleet's, for people to find it; nobody's before or after it."""
+    return f"{socket.gethostname()[:100]}:{port} (process {os.getpid()}, {secrets.token_hex(3)})"
