@@ -90,7 +90,7 @@ def timing_from_plan(
         source="planner",
         says=f"the planner, for {arch.name} on {setup.devices} x {device.name} with {setup.engine}",
         doubts=(
-            f"90 % of what was measured of such setups lay {_range(busy.itl_ms)} the planner's time between tokens, and "
+            f"90% of what was measured of such setups lay {_range(busy.itl_ms)} the planner's time between tokens, and "
             f"{_range(busy.ttft_ms)} its time to first token",
             _words(decode, timing, firsts),
         ),
@@ -220,13 +220,17 @@ def _sum(found: Fitted, terms: Sequence[float]) -> float:
 def _range(interval: Interval) -> str:
     if interval.value <= 0 or not math.isfinite(interval.high):
         return "nobody knows how near to"
-    low, high = interval.low / interval.value - 1, interval.high / interval.value - 1
-    return f"{low:+.0%} to {high:+.0%} from"
+    low, high = 1 - interval.low / interval.value, interval.high / interval.value - 1
+    return f"between {low:.0%} below and {high:.0%} above"
 
 
 def _words(decode: _Steps, timing: EngineTiming, firsts: Sequence[tuple[int, float]]) -> str:
     first = max((abs(_first_s(timing, tokens) / took - 1) for tokens, took in firsts), default=0.0)
     return (
-        f"the simulator's simpler law is up to {decode.worst:.0%} off that for steps with {SEVERAL} answers and more, "
-        f"{decode.worst_alone:.0%} for one alone, and up to {first:.0%} for the first token of a lone request"
+        f"the simulator's simpler law is up to {_off(decode.worst)} off that for steps with {SEVERAL} answers and more, "
+        f"{_off(decode.worst_alone)} for one alone, and up to {_off(first)} for the first token of a lone request"
     )
+
+
+def _off(error: float) -> str:
+    return f"{max(math.ceil(100 * error), 1)}%"

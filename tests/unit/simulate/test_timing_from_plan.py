@@ -53,7 +53,7 @@ def test_memory_and_price_are_the_planners(arch: Architecture) -> None:
     assert (known.gpus, known.timing.start_s) == (2, 77.0)
     assert device.price is not None
     assert known.price_per_gpu_hour == device.price.usd_per_hour
-    assert "90 % of what was measured" in known.doubts[0]
+    assert "90% of what was measured" in known.doubts[0]
 
 
 def test_a_model_that_does_not_fit_has_no_timing() -> None:
