@@ -208,7 +208,11 @@ def _of_simulated(deployment: SimulatedDeployment) -> KnownTiming:
         parallel=deployment.parallel,
         ttft_s=deployment.ttft_ms / 1e3,
         itl_s=deployment.itl_ms / 1e3,
-        start_s=SIMULATED_START_S,
+        step_s_per_sequence=deployment.step_ms_per_sequence / 1e3,
+        prefill_tokens_per_s=deployment.prefill_tokens_per_s,
+        step_tokens_max=deployment.step_tokens_max,
+        kv_tokens=deployment.kv_tokens,
+        start_s=SIMULATED_START_S + deployment.start_s,
     )
     return KnownTiming(timing, "settings", "the simulated engine's own settings (ttft_ms, itl_ms, parallel)")
 
