@@ -2,7 +2,7 @@
 
 For what can't be simulated one by one: two weeks of hundreds of requests a second. The law of a step is that of
 `EngineTiming`; what is left out is what makes single requests and replicas differ: all replicas carry the same, all
-prompts are of the mean length, and answers are of a few lengths. Compare it with `simulate.experiment` where that can
+prompts are of the mean length, answers are of a few lengths, and nobody counts how long whole answers take. Compare it with `simulate.experiment` where that can
 be run, too.
 """
 
@@ -128,7 +128,6 @@ class Flow:
         self._ended = 0.0
         self._ttft: dict[int, float] = {}
         self._itl: dict[int, float] = {}
-        self._e2e: dict[int, float] = {}
         self._hour = (0.0, 0.0, 0.0)
         self._kept = 0.0
         self._late = 0.0

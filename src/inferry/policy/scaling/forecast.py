@@ -16,7 +16,7 @@ from inferry.policy.scaling.windows import Windows
 
 LENGTHS = (1, 2, 4, 8, 16, 32)
 """Windows, in looks."""
-CONTRADICTS = 2.5
+CONTRADICTS = 3.0
 """So many standard deviations, a shorter window contradicts a longer one."""
 BURST_S = 10.0
 """How long bursts are that queues and steps can't even out."""
@@ -24,6 +24,8 @@ LEARN = 0.01
 """Share of the newest look in what is learned of the noise: about the last 100 count."""
 ERRORS = 0.002
 """Share of the newest forecast in what is learned of its errors: about the last 500, or 80 minutes, count."""
+AT_FIRST = 30
+"""So many forecasts, what is assumed of errors before the first counts for."""
 DAY_S = 86400.0
 BIN_S = 600.0
 """A day's course is kept in bins of this."""
@@ -59,7 +61,7 @@ class Forecast:
         self._ways = [_Way("", 0.0), _Way("as it rises or falls", 0.0), _Way("as a day before", 0.0)]
         self._course: dict[int, float] = {}
         """The level by bin, of the last day and now."""
-        self._error = 0.1
+        self._error, self._judged = 0.1, AT_FIRST
 
     def look(self, now_s: float, lead_s: float, windows: Windows) -> Demand | None:
         """After `windows` has looked. None: nothing to compare with yet."""
@@ -110,7 +112,10 @@ class Forecast:
             for way in self._ways:
                 way.judge(level, now_s - lead_s)
             short = max(level / then[1] - 1, 0.0)
-            self._error = sqrt(self._error**2 + ERRORS * (min(short, 1.0) ** 2 - self._error**2))
+            # A mean over all forecasts at first, and later over the latest ones.
+            self._judged += 1
+            learn = max(ERRORS, 1 / self._judged)
+            self._error = sqrt(self._error**2 + learn * (min(short, 1.0) ** 2 - self._error**2))
         before = levels[0][1] if levels else level
         levels.append((now_s, level))
         self._keep_course(now_s, level)

@@ -22,7 +22,7 @@ from inferry.policy.scaling.slo_capacity import Carried, kept
 
 START_S = 120.0
 """Of a replica, before one was measured."""
-UNITS, UNITS_MIN, UNITS_MAX = 1.0, 0.25, 4.0
+UNITS, UNITS_MIN, UNITS_MAX = 0.5, 0.0, 4.0
 """Of what is spared: at first, at least, at most."""
 STEER = 0.02
 """So many units more for a look whose requests all missed, beyond those allowed."""
@@ -30,7 +30,7 @@ ALLOWED = 0.75
 """The share of the misses that the objective allows which is aimed for."""
 DRAIN_S = 60.0
 """Requests that wait shall be served within this."""
-IDLE = 0.04
+IDLE = 0.03
 """Fewer replicas only where this much more load would fit, too: or noise would move them up and down."""
 
 

@@ -1,0 +1,81 @@
+"""Azure's two hours of 2023, ten times as many requests in the same time, request by request.
+
+As they are, one replica or two would do. Each request comes ten times, within a second of when it came: as ten times
+the users would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import ceil
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.scaling.policies import policies
+from benchmarks.scaling.scenes import ITL_S, STEP_TOKENS, TTFT_S, Scene, slots_of
+from inferry.core.gateway_settings import Queue
+from inferry.core.scaling_settings import ScalingSlo
+from inferry.policy.scaling.decision import Autoscaler
+from inferry.simulate.arrivals import Arrival, read_trace
+from inferry.simulate.experiment import run
+from inferry.simulate.flow import FlowService
+from inferry.simulate.rivals.static import Static
+from inferry.simulate.service import Service
+from inferry.simulate.timing import EngineTiming
+
+HOURS = {"conversations": "azure_llm_2023_conv.csv.gz", "code": "azure_llm_2023_code.csv.gz"}
+COPIES = 10
+PEAK_S = 60
+STEP_SHARE = 0.6
+
+
+def azure_hours(traces: Path) -> dict[str, Any]:
+    return {name: _hour(traces / file, name) for name, file in HOURS.items()}
+
+
+def _hour(path: Path, name: str) -> dict[str, Any]:
+    arrivals = sorted(_copied(path), key=lambda each: each.at_s)
+    prompt = sum(each.prompt_tokens for each in arrivals) / len(arrivals)
+    answer = sum(each.answer_tokens for each in arrivals) / len(arrivals)
+    timing = EngineTiming(step_tokens_max=STEP_TOKENS)
+    slots = slots_of(timing, prompt, answer, STEP_SHARE * ITL_S)
+    scene = Scene(
+        name, path.name, FlowService(timing, prompt, answer, TTFT_S, ITL_S, running_max=slots, wait_max_s=1)
+    )
+    minutes = [0] * (int(arrivals[-1].at_s) // PEAK_S + 1)
+    for each in arrivals:
+        minutes[int(each.at_s) // PEAK_S] += 1
+    peak = ceil(max(minutes) / PEAK_S / scene.per_s)
+    cases: dict[str, Callable[[], Autoscaler]] = {"static, for the busiest minute": lambda: Static(peak)}
+    cases |= {policy.name: partial(policy.make, scene) for policy in policies() if policy.documented}
+    found: dict[str, Any] = {}
+    for case, make in cases.items():
+        first = peak if case.startswith("static") else max(ceil(1.2 * minutes[0] / PEAK_S / scene.per_s), 1)
+        service = Service(
+            timing=timing,
+            replicas=first,
+            queue=Queue(running_max=slots, wait_max_s=1.0, waiting_max=10**6),
+            autoscaler=make,
+            slo=ScalingSlo(ttft_ms=TTFT_S * 1000, itl_ms=ITL_S * 1000),
+        )
+        result = run([service], arrivals, until_s=len(minutes) * PEAK_S).only
+        found[case] = {
+            "attainment": result.attainment,
+            "mean_replicas": result.mean_replicas,
+            "of_static": result.mean_replicas / peak,
+        }
+        print(name, case, found[case], flush=True)
+    return found
+
+
+def _copied(path: Path) -> Iterator[Arrival]:
+    rng = Random(0)
+    for each in read_trace(path):
+        for _ in range(COPIES):
+            yield Arrival(
+                at_s=each.at_s + rng.random(),
+                prompt_tokens=each.prompt_tokens,
+                answer_tokens=each.answer_tokens,
+            )
