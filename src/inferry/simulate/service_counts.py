@@ -10,6 +10,7 @@ from inferry.core.latency_counts import LatencyCounts
 from inferry.core.outcome import Ending, Outcome, UsageFrom
 from inferry.core.scaling_settings import ScalingSlo
 from inferry.gateway.demand import Demand
+from inferry.simulate.fine_counts import FineCounts
 from inferry.simulate.result import Interval, Percentiles
 from inferry.simulate.service_request import ServedRequest
 
@@ -35,7 +36,7 @@ class ServiceCounts:
         self.failed: dict[str, int] = {}
         self.rejected: dict[str, dict[str, int]] = {}
         self.by_tenant: dict[str, int] = {}
-        self.queue = LatencyCounts()
+        self.ttft, self.itl, self.e2e, self.queue = (FineCounts() for _ in range(4))
         self.last_s = 0.0
         """When the last one came, or was over."""
         self.intervals: list[_Open] = []
@@ -82,6 +83,10 @@ class ServiceCounts:
         entered_s = request.entered_s
         if entered_s is not None:
             self.queue.observe(entered_s - arrival_s)
+        if ttft_s is not None:
+            self.ttft.observe(ttft_s)
+            if answer_tokens > 1:
+                self.itl.observe((duration_s - ttft_s) / (answer_tokens - 1))
         outcome = Outcome(
             id="",
             request_id="",
@@ -118,6 +123,7 @@ class ServiceCounts:
         ttft_s: float,
     ) -> None:
         self.completed += 1
+        self.e2e.observe(duration_s)
         self.prompt_tokens += prompt_tokens
         self.answer_tokens += answer_tokens
         by_tenant = self.by_tenant
@@ -167,8 +173,9 @@ class ServiceCounts:
         return lines
 
 
-def percentiles(counts: LatencyCounts) -> Percentiles:
-    return Percentiles(*(_ms(counts.quantile_s(share)) for share in (0.5, 0.9, 0.95, 0.99)))
+def percentiles(counts: FineCounts) -> Percentiles:
+    p50_s, p90_s, p95_s, p99_s = counts.quantiles_s((0.5, 0.9, 0.95, 0.99))
+    return Percentiles(_ms(p50_s), _ms(p90_s), _ms(p95_s), _ms(p99_s), _ms(counts.mean_s()))
 
 
 def demand_of(demands: Sequence[Demand]) -> Demand:

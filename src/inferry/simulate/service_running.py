@@ -157,7 +157,6 @@ class RunningService:
     def result(self, end_s: float) -> ServiceResult:
         """After the last event; nothing may come later."""
         service, counts, replicas = self.service, self.counts, self.replicas
-        demand = demand_of([door.served.demand for door in self.doors])
         replicas.note_all()
         spans = replicas.past.spans
         replica_s = fsum(max(min(ended_s, end_s) - began_s, 0.0) for began_s, ended_s in spans)
@@ -177,9 +176,9 @@ class RunningService:
             in_slo=counts.in_slo,
             attainment=(counts.in_slo / counts.over_count if counts.has_slo and counts.over_count else None),
             goodput_per_s=counts.in_slo / end_s if counts.has_slo and end_s else None,
-            ttft=percentiles(demand.ttft),
-            itl=percentiles(demand.itl),
-            e2e=percentiles(demand.e2e),
+            ttft=percentiles(counts.ttft),
+            itl=percentiles(counts.itl),
+            e2e=percentiles(counts.e2e),
             queue=percentiles(counts.queue),
             gpu_hours=gpu_hours,
             replica_hours=replica_s / 3600,
