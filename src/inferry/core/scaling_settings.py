@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from inferry.core.section import Section
 
@@ -23,6 +23,8 @@ that serves; error_rate: share of the requests that ended within `over_s` and fa
 ENGINE = "engine:"
 """Before an engine's own metric, by its Prometheus name: the mean over the replicas that serve."""
 
+AMOUNT_MAX = 256
+_SHARE = re.compile(r"^[1-9][0-9]{0,3}%$")
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 
 
@@ -32,7 +34,22 @@ def _time_of_day(value: str) -> str:
     return value
 
 
-Amount = Annotated[int, Field(ge=1, le=256)] | Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}%$")]
+def _amount(value: object) -> object:
+    """Says in one line what the union below would say in two, of a type each."""
+    if isinstance(value, str) and _SHARE.fullmatch(value):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= AMOUNT_MAX:
+        return value
+    shown = f"'{value}'" if isinstance(value, str | int | float) else "that"
+    raise ValueError(
+        f"{shown} is no amount: write so many replicas, 1 to {AMOUNT_MAX}, or a share of them, as 50%"
+    )
+
+
+Amount = Annotated[
+    Annotated[int, Field(ge=1, le=AMOUNT_MAX)] | Annotated[str, Field(pattern=_SHARE.pattern)],
+    BeforeValidator(_amount),
+]
 """So many replicas, or a share of those that are wanted now, rounded up: `50%`."""
 TimeOfDay = Annotated[str, AfterValidator(_time_of_day)]
 
