@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferry.cli.config_extras import check_extras
+from inferry.cli.scaling_check import check_scaling
 from inferry.cli.weights import WITH_WEIGHTS
 from inferry.core.deployment import Deployment, DeploymentFile
 from inferry.core.deployment_base import ManagedBase
@@ -55,6 +56,8 @@ def make_serving(
     plans, served = [], []
     with _noted(problems):
         check_extras(config)
+    with _noted(problems):
+        check_scaling(config)
     for name, deployment in config.deployments.items():
         with _noted(problems):
             adapter = adapter_for(name, deployment)

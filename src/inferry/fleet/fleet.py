@@ -134,7 +134,7 @@ class Fleet:
         async def work(around: Surroundings) -> dict[str, str]:
             async with self._changing:
                 self._require_running()
-                kept = await self._reconciler.reconcile(self.scaled(plans), around)
+                kept = await self._reconciler.reconcile(plans, around, self._scales.over)
                 self._scales.settle(plans, kept)
                 return kept
 

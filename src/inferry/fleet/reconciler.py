@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 from inferry.core.remote_engines import OpenAIDeployment
@@ -48,22 +48,28 @@ class Reconciler:
         for each in list(self.sets.values()):
             await start_in_turn(list(each.members.values()), group)
 
-    async def reconcile(self, plans: Sequence[DeploymentPlan], around: Surroundings) -> dict[str, str]:
-        """Make it so. Returns the deployments that run as before because new replicas were no good, with the
+    async def reconcile(
+        self,
+        plans: Sequence[DeploymentPlan],
+        around: Surroundings,
+        over: Callable[[DeploymentPlan], DeploymentPlan] = lambda plan: plan,
+    ) -> dict[str, str]:
+        """Make it so. `over`: a plan with the number of replicas that holds when its turn comes: while others were
+        replaced, it may have been scaled. Returns the deployments that run as before because new replicas were no good, with the
         reason. Cancelled, it stops in between: whoever is leaving then is still a member."""
-        threads = share_threads(plans, self._cores)
-        await self._shrink(plans, around.leaving)
+        threads = share_threads([over(plan) for plan in plans], self._cores)
+        await self._shrink(plans, around.leaving, over)
         kept: dict[str, str] = {}
         for plan in plans:
             there = self.sets.get(plan.name)
             if there is None:
-                there = self._new_set(plan, threads[plan.name])
+                there = self._new_set(over(plan), threads[plan.name])
                 await start_in_turn(there.add_missing(), around.group)
                 continue
-            if there.is_busy_with(plan):  # a long canary there is no reason to wait for all others
+            if there.is_busy_with(over(plan)):  # a long canary there is no reason to wait for all others
                 continue
             async with there.held(BY_FILE):
-                why = await self._fit(there, plan, threads[plan.name], around)
+                why = await self._fit(there, over(plan), threads[plan.name], around)
             if why is not None:
                 kept[plan.name] = why
         self.sets = {plan.name: self.sets[plan.name] for plan in plans}
@@ -93,11 +99,16 @@ class Reconciler:
             await there.retire(there.surplus(), around.leaving)
         return None
 
-    async def _shrink(self, plans: Sequence[DeploymentPlan], leaving: Leaving) -> None:
+    async def _shrink(
+        self,
+        plans: Sequence[DeploymentPlan],
+        leaving: Leaving,
+        over: Callable[[DeploymentPlan], DeploymentPlan],
+    ) -> None:
         wanted = {plan.name: plan for plan in plans}
         async with asyncio.TaskGroup() as group:
             for name, each in self.sets.items():
-                group.create_task(_shrink_one(each, wanted.get(name), leaving))
+                group.create_task(_shrink_one(each, wanted.get(name), leaving, over))
         self.sets = {name: each for name, each in self.sets.items() if name in wanted}
 
     def _new_set(self, plan: DeploymentPlan, threads: int) -> ReplicaSet:
@@ -118,10 +129,16 @@ async def start_in_turn(members: Sequence[Member], group: asyncio.TaskGroup) -> 
         return
 
 
-async def _shrink_one(there: ReplicaSet, plan: DeploymentPlan | None, leaving: Leaving) -> None:
-    if plan is not None and there.is_busy_with(plan):
+async def _shrink_one(
+    there: ReplicaSet,
+    plan: DeploymentPlan | None,
+    leaving: Leaving,
+    over: Callable[[DeploymentPlan], DeploymentPlan],
+) -> None:
+    if plan is not None and there.is_busy_with(over(plan)):
         return
     async with there.held(BY_FILE):
+        plan = None if plan is None else over(plan)
         if plan is None:
             await there.retire(list(there.members.values()), leaving)
         elif not there.outdated(plan) and not isinstance(plan.deployment, OpenAIDeployment):

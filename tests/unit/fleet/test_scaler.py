@@ -282,6 +282,19 @@ async def test_a_reload_keeps_the_scaled_number() -> None:
         assert len(there.house.states()) == 3
 
 
+async def test_what_is_scaled_while_others_are_replaced_stays() -> None:
+    """A file that replaces another deployment's engines for a long time does not bring back the number of replicas that
+    this one had when it was read."""
+    async with scaling(other=chat(1), chat=scaled(1)) as there:
+        there.house.prober.default = LOADING
+        applying = asyncio.create_task(there.apply(other=chat(1, parallel=8), chat=scaled(1, stop_grace_s=1)))
+        await until(lambda: "other-1" in there.house.states())
+        await there.look(wish=3)
+        there.house.prober.default = READY
+        await applying
+        assert len(there.house.states()) == 4
+
+
 async def test_other_bounds_are_no_other_number() -> None:
     """Where `replicas` is left out, a lower `min` takes nothing away, and a higher one adds what is missing."""
     async with scaling(chat=scaled(None, low=2)) as there:
