@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from fastapi import APIRouter
+from prometheus_client import Metric
 
 from inferry.admin.scaling_api import make_scaling_router
 from inferry.cli.leadership import Leadership
@@ -21,6 +22,7 @@ from inferry.fleet.scaler import Scaler, ScalerSurroundings
 from inferry.fleet.scaler_budget import gpus_per_replica
 from inferry.fleet.scaling_journal import ScalingJournal
 from inferry.gateway.demand import traffic_of
+from inferry.gateway.scaling_families import scaling_families
 from inferry.gateway.workers import GatewayWorkers
 from inferry.policy.scaling.autoscaler import FileAutoscaler
 from inferry.policy.scaling.observation import Traffic
@@ -50,6 +52,7 @@ class Autoscaling:
         self._run = f"{clock.wall_s():.3f}"
         """Tells this life of Inferry from others in the same folder."""
         self._leadership = leadership
+        self._journal = ScalingJournal(folder, self._run)
         self._held: Mapping[str, int] = {}
         self.scaler = Scaler(
             ScalerSurroundings(
@@ -64,10 +67,14 @@ class Autoscaling:
                 drain_s=lambda: serving().config.gateway.drain_s,
                 make=make_autoscaler,
                 leader=(lambda: "") if leadership is None else leadership.leader,
-                on_event=ScalingJournal(folder, self._run).append,
+                on_event=self._journal.append,
             ),
             clock,
         )
+
+    def families(self) -> Iterable[Metric]:
+        """For Prometheus."""
+        return scaling_families(self.scaler.states(), self._journal.decisions)
 
     def make_router(self) -> APIRouter:
         """For the control API."""

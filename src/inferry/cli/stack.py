@@ -193,6 +193,7 @@ class Stack:
             lifecycle=self.fleet.lifecycle,
             names=config.names,
             file_not_in_force=self.reloader.not_in_force,
+            scaling=self.scaling.scaler.states(),
         )
 
     # --- life -----------------------------------------------------------------------------------------
@@ -375,7 +376,7 @@ class Stack:
         )
 
     async def _metrics_page(self) -> bytes:
-        return metrics_page(await self.gateways.snapshot(), self.fleet.views())
+        return metrics_page(await self.gateways.snapshot(), self.fleet.views(), self.scaling.families())
 
     async def _grant_leases(self, name: str, wanted: LeasesWanted) -> object:
         return await self._bank.serve(name, wanted.wishes, wanted.returns)
