@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from random import Random
+from statistics import median
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,3 +117,24 @@ def test_slow_start_only_grows_and_ends_at_all_of_it(
 def test_slow_start_example() -> None:
     """After 3 of 10 s, 0.37."""
     assert round(share_of(3, 10), 4) == 0.37
+
+
+def test_each_of_many_is_held_against_the_median_of_the_others() -> None:
+    """Sorted once for all: the same replicas are found as by the medians of all others, one by one."""
+    rng = Random(1)
+    settings = Settings(requests_min=1, ttft_factor=2.0)
+    for _ in range(200):
+        peers = [
+            PeerRecord(str(number), RequestCounts(10, rng.choice([0, 0, 3, 9]), 10, rng.choice([5.0, 9.0, 90.0])), 1, False)
+            for number in range(rng.randint(2, 9))
+        ]  # fmt: skip
+        expected = set()
+        for peer in peers:
+            others = [other.recent for other in peers if other is not peer]
+            fails = peer.recent.failures / 10 - median(other.failures / 10 for other in others) > 0.2
+            theirs_s = median(other.ttft_sum_s / 10 for other in others)
+            if fails or peer.recent.ttft_sum_s / 10 > max(2.0 * theirs_s, theirs_s + 1.0):
+                expected.add(peer.replica_id)
+        found = {each.replica_id for each in find_outliers(peers, settings)}
+        assert found <= expected
+        assert len(found) == min(len(expected), max(min(len(peers) // 2, len(peers) - 1), 0))
