@@ -94,13 +94,23 @@ def _figures(found: Simulated, columns: int) -> Iterator[str]:
     )
     yield from row("replicas", replicas_text(found), columns)
     troubles = {
-        "crashes": result.crashes,
-        "retries": result.retries,
-        "answers resumed elsewhere": result.resumes,
-        "replicas set aside": result.set_aside,
+        "crash": result.crashes,
+        "retry": result.retries,
+        "answer resumed elsewhere": result.resumes,
+        "time a replica was set aside": result.set_aside,
     }
     if any(troubles.values()):
-        yield from row("failures", ", ".join(f"{n:,} {name}" for name, n in troubles.items() if n), columns)
+        yield from row(
+            "failures", ", ".join(f"{n:,} {_several(name, n)}" for name, n in troubles.items() if n), columns
+        )
+
+
+_SEVERAL = {"crash": "crashes", "retry": "retries"}
+
+
+def _several(name: str, count: int) -> str:
+    first, space, rest = name.partition(" ")
+    return name if count == 1 else f"{_SEVERAL.get(first, first + 's')}{space}{rest}"
 
 
 def latencies_text(found: Simulated) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from inferry.bench.tokens import Wording
 from inferry.bench.workload import asks
 from inferry.cli.simulate_load import load_of
 from inferry.cli.simulate_load_words import LoadWords
+from inferry.core.clock import wall_s_of
 from inferry.core.errors import ConfigError
+from inferry.core.outcome import Ending, Outcome
+from inferry.ledger.journal import JournalWriter
 
 AZURE = """\
 TIMESTAMP,ContextTokens,GeneratedTokens
@@ -72,6 +76,63 @@ def test_a_trace_is_faster_repeated_and_cut(tmp_path: Path) -> None:
     assert "trace.csv (azure), 2 times as fast, 2 times in a row, the first 4" in load.says
 
 
+def test_your_own_requests_come_again(tmp_path: Path) -> None:
+    """From a folder of journals: when they came, of whom, how long; those between two dates where that is asked."""
+    writer = JournalWriter(tmp_path, "gateway-0")
+    for number, day in enumerate(("2026-01-30", "2026-01-31", "2026-02-01")):
+        writer.append(_outcome(number, wall_s_of(day)))
+    writer.close()
+    load = load_of(LoadWords(replay=tmp_path, speed=2))
+    assert [(each.at_s, each.prompt_tokens, each.tenant) for each in load.arrivals()] == [
+        (0.0, 100, "search"),
+        (43200.0, 101, "search"),
+        (86400.0, 102, "search"),
+    ]
+    assert load.begin_wall_s == wall_s_of("2026-01-30")
+    some = load_of(LoadWords(replay=tmp_path, since="2026-01-31", until="2026-02-01"))
+    assert [each.prompt_tokens for each in some.arrivals()] == [101]
+    assert "from 2026-01-31 00:00:00Z on" in some.says
+
+
+def _outcome(number: int, wall_s: float) -> Outcome:
+    return Outcome(
+        id=f"{number}",
+        request_id=f"r{number}",
+        route="chat",
+        ending=Ending.COMPLETED,
+        status=200,
+        received_wall_s=wall_s,
+        duration_s=1.0,
+        deployment="chat",
+        tenant="search",
+        prompt_tokens=100 + number,
+        completion_tokens=10,
+    )
+
+
+def test_clients_of_servegen_are_tenants(tmp_path: Path) -> None:
+    """Their rates, a share of them, and lengths of the file beside it or as they are written."""
+    path = tmp_path / "small_client_rates.csv"
+    path.write_text(
+        "client,window_start_s,rate_rps,cv,interarrival_dist,param1,param2\n"
+        "7,0,2.0,1.0,Gamma,1,1\n9,600,1.0,1.0,Gamma,1,1\n",
+        encoding="utf-8",
+    )
+    load = load_of(LoadWords(trace=path, input_tokens="50", speed=2))
+    found = list(load.arrivals())
+    assert {each.tenant for each in found} == {"7", "9"}
+    assert {each.prompt_tokens for each in found} == {50}
+    assert load.until_s == 600
+    assert len(list(load_of(LoadWords(trace=path, share=0.2)).arrivals())) < len(found) / 2
+    beside = tmp_path / "small_length_pdfs.jsonl"
+    window = {"input_tokens": "{33: 1.0}", "output_tokens": "{5: 1.0}"}
+    beside.write_text(
+        "\n".join(json.dumps({"client": each, "windows": {"0": window}}) for each in ("7", "9")),
+        encoding="utf-8",
+    )
+    assert {each.prompt_tokens for each in load_of(LoadWords(trace=path)).arrivals()} == {33}
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -80,6 +141,10 @@ def test_a_trace_is_faster_repeated_and_cut(tmp_path: Path) -> None:
         (LoadWords(rate=1, speed=2), "--speed: it is for a recorded load"),
         (LoadWords(trace=Path("no"), input_tokens="5"), "--input-tokens: it is for a made-up load"),
         (LoadWords(trace=Path("no.csv")), "--trace no.csv: can't be read: No such file"),
+        (LoadWords(replay=Path("/no/where")), "--replay /no/where is not there"),
+        (LoadWords(rate=1, since="2026-01-01"), "--since: it is for --replay"),
+        (LoadWords(rate=1, share=0.5), "--share: it is for a recorded load"),
+        (LoadWords(trace=Path("no"), share=2), "--share 2: must be above 0 and at most 1"),
         (LoadWords(rate=1, arrivals="often"), "--arrivals often: must be one of"),
         (LoadWords(ramp="1:2", arrivals="gamma"), "--arrivals says how requests spread: give --rate"),
         (LoadWords(rate=1, burstiness=2), "--burstiness is of gamma arrivals"),

@@ -31,6 +31,15 @@ def test_the_law_is_found_again() -> None:
     assert known.timing.request_s == pytest.approx(TRUE.request_s, rel=0.1)
 
 
+def test_with_prompts_of_one_length_times_between_tokens_decide() -> None:
+    """Steps that don't grow with the load leave no time for prompts of others: what the first token takes is the
+    request's own."""
+    points = [BenchPoint(running, 200, 40, 100, 20) for running in (1, 4, 12)]
+    timing = timing_from_bench(points, "test", EngineTiming()).timing
+    assert timing.step_s_of(12, 12 * 220) == pytest.approx(0.02, rel=0.03)
+    assert timing.request_s == pytest.approx(0.08, rel=0.3)
+
+
 def test_one_load_says_that_it_guesses() -> None:
     """Steps are then as long as they were there, whatever runs; what a bench can't tell is named."""
     known = timing_from_bench([_point(4)], "test", TRUE)
