@@ -10,8 +10,8 @@ from inferry.cli.simulate_run import Simulated
 from inferry.cli.simulate_text import row
 from inferry.cli.simulate_words import NONE, amount, limits, rejected_count, share
 
-SAME_LATENCY = 0.08
-"""Latencies are counted in buckets of 8 %: what is nearer is the same."""
+SAME_LATENCY = 0.02
+"""Percentiles are told to within 0.5 %; what is nearer than that and chance is the same."""
 SAME = 0.01
 
 
@@ -64,7 +64,7 @@ def compare_text(found: Sequence[Simulated], load: str, seed: int, columns: int)
         lines += row("SLO", f"{_whose(each, found)}{limits(each.slo)} ({each.slo_from})", columns)
     lines += ["", *_table(found), ""]
     for other in found[1:]:
-        lines += textwrap.wrap(sentence(first, other), columns)
+        lines += textwrap.wrap(sentence(first, other), columns, break_on_hyphens=False)
     lines += textwrap.wrap(
         f"One run each, with seed {seed}: small differences may be chance. Other seeds (--seed) tell.",
         columns,

@@ -52,7 +52,7 @@ def timing_lines(found: Simulated) -> list[str]:
 
 
 def _head(found: Simulated, load: str, seed: int, columns: int) -> Iterator[str]:
-    yield from textwrap.wrap(head_line(found), columns)
+    yield from textwrap.wrap(head_line(found), columns, break_on_hyphens=False)
     yield from row("load", f"{load}; seed {seed}", columns)
     for number, line in enumerate(timing_lines(found)):
         yield from row("timing" if not number else "", line if not number else f"- {line}", columns)
@@ -61,7 +61,9 @@ def _head(found: Simulated, load: str, seed: int, columns: int) -> Iterator[str]
 def row(label: str, text: str, columns: int) -> list[str]:
     """Under a label, as many lines as it takes."""
     first, later = f"{label:<{LABEL}}", " " * (LABEL + (2 if text.startswith("- ") else 0))
-    return textwrap.wrap(text, max(columns, 40), initial_indent=first, subsequent_indent=later) or [first]
+    return textwrap.wrap(
+        text, max(columns, 40), initial_indent=first, subsequent_indent=later, break_on_hyphens=False
+    ) or [first]
 
 
 def _figures(found: Simulated, columns: int) -> Iterator[str]:
@@ -115,7 +117,7 @@ def _several(name: str, count: int) -> str:
 
 def latencies_text(found: Simulated) -> str:
     """A table in ms."""
-    lines = [f"{'ms':<{LABEL}}" + "".join(f"{name:>10}" for name in ("p50", "p90", "p95", "p99"))]
+    lines = [f"{'ms':<{LABEL}}" + "".join(f"{name:>10}" for name in ("mean", "p50", "p90", "p95", "p99"))]
     of: list[tuple[str, Percentiles]] = [
         ("TTFT", found.result.ttft),
         ("ITL", found.result.itl),
@@ -123,7 +125,7 @@ def latencies_text(found: Simulated) -> str:
         ("queue", found.result.queue),
     ]
     for name, each in of:
-        values = (each.p50_ms, each.p90_ms, each.p95_ms, each.p99_ms)
+        values = (each.mean_ms, each.p50_ms, each.p90_ms, each.p95_ms, each.p99_ms)
         lines.append(f"{name:<{LABEL}}" + "".join(f"{amount(value):>10}" for value in values))
     return "\n".join(lines)
 

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from inferry.cli.hardware_gpus import GpusHere
+from inferry.cli.hardware_here import MachineHere
 from inferry.cli.simulate_timing import Timings, TimingWish
 from inferry.cli.simulate_timing_file import read_timing
 from inferry.core.config_file import load_file
 from inferry.core.errors import ConfigError
 from inferry.simulate.timing import EngineTiming
+
+from .gguf_file import write_gguf
+from .test_plan_here import CPU, SPEED, calibration
 
 FILE = """\
 deployments:
@@ -83,6 +88,29 @@ def test_where_nobody_knows_the_way_out_is_told(timings: Timings, name: str, sai
         timings.of(name)
     assert said in caught.value.message
     assert "--timing FILE" in caught.value.message
+
+
+def test_a_calibrated_cpu_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU, by what was measured here; else the command that measures it is told."""
+    write_gguf(tmp_path / "tiny.gguf")
+    path = tmp_path / "inferry.yaml"
+    path.write_text(
+        "deployments:\n  chat: {engine: llamacpp, model: file:tiny.gguf, parallel: 2, context_tokens: 256}\n",
+        encoding="utf-8",
+    )
+    timings = Timings(load_file(path, {}), TimingWish(), {"INFERRY_HOME": str(tmp_path)})
+    place = "inferry.cli.hardware_here.machine_here"
+    monkeypatch.setattr(place, lambda _: MachineHere(CPU, GpusHere((), None), None))
+    with pytest.raises(
+        ConfigError, match="nobody measured how fast llamacpp is on this CPU with q8_0: 'inferry calibrate'"
+    ):
+        timings.of("chat")
+    monkeypatch.setattr(place, lambda _: MachineHere(CPU, GpusHere((), None), calibration("tiny")))
+    known = timings.of("chat")
+    assert (known.source, known.gpus) == ("calibration", 0)
+    assert (known.timing.sequences_max, known.timing.kv_tokens) == (2, 512)
+    assert known.timing.request_s == SPEED.request_s
+    assert "120 s are assumed" in known.doubts[-1]
 
 
 def test_figures_by_hand_are_for_all_or_by_name(tmp_path: Path) -> None:
