@@ -92,3 +92,18 @@ def test_a_cached_beginning_is_not_computed_again() -> None:
     assert again.ttft_s == pytest.approx(0.1 + 0.001)
     assert longer.ttft_s == pytest.approx(0.1 + 0.2)
     assert replica.uncached_tokens == 300 + 1 + 200
+
+
+def test_a_request_costs_few_events_however_long_its_answer_is() -> None:
+    """Many steps are taken at once: 500 answers of 500 tokens take some five events each, arrivals included, and not
+    500."""
+    timeline = Timeline()
+    replica = SimulatedReplica("simulated-0", EngineTiming(), timeline, Nobody())
+    requests = [SimulatedRequest(number * 0.7, 900, 500) for number in range(500)]
+    for request in requests:
+        timeline.at(request.arrival_s, replica.submit, request)
+    timeline.run()
+    events = timeline.at(timeline.now_s, replica.submit, requests[0])
+    assert all(request.ended_s is not None for request in requests)
+    assert replica.model.answer_tokens == 500 * 500
+    assert events < 6 * 500
