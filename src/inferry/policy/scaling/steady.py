@@ -53,7 +53,8 @@ class Steady:
         while self._wished and self._wished[-1][1] >= far:
             self._wished.pop()
         self._wished.append((now_s, far))
-        while self._wished[0][0] < round(now_s - self._move.stabilize_s, 6):
+        # Of the difference, so that this look's own wish never goes: on a real clock, a moment rounded may be later.
+        while round(now_s - self._move.stabilize_s - self._wished[0][0], 6) > 0:
             self._wished.popleft()
 
     def changed(self, now_s: float, by: int) -> None:
