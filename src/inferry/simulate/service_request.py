@@ -3,24 +3,57 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from inferry.core.errors import InferryError
+from inferry.core.errors import EngineError, InferryError
 from inferry.core.limits import Priority
 from inferry.gateway.admission import Admitted
+from inferry.gateway.served import ServedDeployment
 from inferry.gateway.turns import Ticket
 from inferry.policy.routing import NO_FACTS, RouteFacts, Slot
 from inferry.simulate.replica_request import SimulatedRequest
 
-if TYPE_CHECKING:
-    from inferry.simulate.service_door import Door
+
+class OpenCount(Protocol):
+    """A gateway process, which knows how many requests it has."""
+
+    def opened(self) -> None:
+        """One more is under way."""
+
+    def closed(self) -> None: ...
+
+
+class RequestDoor(Protocol):
+    """The deployment at the gateway process that a request came to."""
+
+    @property
+    def served(self) -> ServedDeployment: ...
+
+    @property
+    def gateway(self) -> OpenCount: ...
+
+    def enter(self, request: ServedRequest) -> None: ...
+
+    def refuse(self, request: ServedRequest, error: InferryError) -> None: ...
+
+    def on_loaded(self, request: ServedRequest) -> None: ...
+
+    def look_again(self, request: ServedRequest) -> None: ...
+
+    def on_first_token(self, request: ServedRequest) -> None: ...
+
+    def on_ended(self, request: ServedRequest) -> None: ...
+
+    def on_lost(self, request: ServedRequest, error: EngineError) -> None: ...
+
+    def hand_over(self, request: ServedRequest) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
 class ServedRequest(SimulatedRequest):
     """What a replica computes is the leg that it was given: after a resume, what the client has is prompt there."""
 
-    door: Door = field(kw_only=True)
+    door: RequestDoor = field(kw_only=True)
     tenant: str = ""
     session: str | None = None
     priority: Priority = "normal"

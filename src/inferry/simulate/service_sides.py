@@ -7,7 +7,7 @@ from typing import Protocol
 from inferry.core.errors import InferryError
 from inferry.core.outcome import Ending
 from inferry.gateway.served import ServedDeployment
-from inferry.simulate.service_request import ServedRequest
+from inferry.simulate.service_request import OpenCount, ServedRequest
 
 
 class Places(Protocol):
@@ -23,16 +23,11 @@ class Places(Protocol):
         """None: gone for good."""
 
 
-class Gatekeeper(Protocol):
+class Gatekeeper(OpenCount, Protocol):
     """What a door needs of its gateway process."""
 
     attempts_max: int
     first_byte_timeout_s: float
-
-    def opened(self) -> None:
-        """One more request is under way."""
-
-    def closed(self) -> None: ...
 
     def set_aside(self, replica_id: str) -> int:
         """How often it kept requests from this replica."""
