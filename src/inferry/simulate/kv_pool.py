@@ -141,7 +141,3 @@ class KvPool:
         room = self.blocks_max - self.used(step)
         while len(cached) > max(room, 0):
             cached.popitem(last=False)
-
-    def clear(self) -> None:
-        """Nothing runs, and nothing is kept."""
-        self.__init__(self.blocks_max, self.block_tokens)  # type: ignore[misc]
