@@ -119,3 +119,13 @@ def test_memory_does_not_grow_with_the_window(sign: int) -> None:
     assert len(steady._wished) <= 50
     assert len(steady._changes) <= 101
     assert sum(by for _, by in steady._changes) == 20_000
+
+
+def test_moments_of_a_real_clock() -> None:
+    """They are no round numbers: the wish of a look is never older than that look."""
+    steady = Steady(ScalingMove(stabilize_s=0), 1)
+    now_s = 9_204.000_000_4
+    for number in (1, 3, 2, 3):
+        steady.wished(now_s, number)
+        assert steady.allow(now_s, 1, number).to == number
+        now_s += 0.500_000_3
