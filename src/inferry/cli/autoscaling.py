@@ -12,11 +12,13 @@ from prometheus_client import Metric
 
 from inferry.admin.scaling_api import make_scaling_router
 from inferry.cli.leadership import Leadership
+from inferry.cli.scaling_capacity import PlannedCapacities
 from inferry.cli.serving import Serving
 from inferry.core.clock import Clock
 from inferry.core.replica import ReplicaLoad, ReplicaView
 from inferry.core.scaling_settings import Scaling
 from inferry.fleet.fleet import Fleet
+from inferry.fleet.launch_notes import Foresight
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.scaler import Scaler, ScalerSurroundings
 from inferry.fleet.scaler_budget import gpus_per_replica
@@ -41,9 +43,11 @@ class Autoscaling:
         clock: Clock,
         folder: Path,
         leadership: Leadership | None,
+        foresee: Callable[[DeploymentPlan], Foresight | None],
     ) -> None:
         """`serving`: what is in force now. `readings`: all replicas, with what they told. `folder`: of this run, where
-        what happens is kept. `leadership`: None where no other process decides for this fleet."""
+        what happens is kept. `leadership`: None where no other process decides for this fleet. `foresee`: what
+        the planner says of a deployment; blocks."""
         self._fleet = fleet
         self._gateways = gateways
         self._serving = serving
@@ -54,6 +58,9 @@ class Autoscaling:
         self._leadership = leadership
         self._journal = ScalingJournal(folder, self._run)
         self._held: Mapping[str, int] = {}
+        self._capacities = PlannedCapacities(
+            lambda: serving().plans, self._last_traffic, foresee, lambda name: self.scaler.begin_anew(name)
+        )
         self.scaler = Scaler(
             ScalerSurroundings(
                 plans=lambda: serving().plans,
@@ -65,7 +72,7 @@ class Autoscaling:
                 resize=fleet.resizing.resize,
                 host=lambda: serving().config.host,
                 drain_s=lambda: serving().config.gateway.drain_s,
-                make=make_autoscaler,
+                make=self._make,
                 leader=(lambda: "") if leadership is None else leadership.leader,
                 on_event=self._journal.append,
             ),
@@ -91,6 +98,7 @@ class Autoscaling:
         """Until cancelled. `store_is_open`: its tables are there; waited for only where a leader is found there."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.scaler.run())
+            group.create_task(self._capacities.run())
             if self._leadership is not None:
                 await store_is_open.wait()
                 group.create_task(self._leadership.run())
@@ -108,11 +116,10 @@ class Autoscaling:
             replicas.setdefault(view.deployment, set()).add(view.id)
         return {name: traffic_of(snapshot, name, ids) for name, ids in replicas.items()}
 
+    def _make(self, plan: DeploymentPlan, scaling: Scaling) -> FileAutoscaler:
+        slo = None if scaling.slo is None else SloSizer(scaling, self._capacities.of(plan, scaling))
+        return FileAutoscaler(scaling, gpus_per_replica=gpus_per_replica(plan), slo=slo)
 
-def make_autoscaler(plan: DeploymentPlan, scaling: Scaling) -> FileAutoscaler:
-    """The decider of one deployment, new."""
-    return FileAutoscaler(
-        scaling,
-        gpus_per_replica=gpus_per_replica(plan),
-        slo=None if scaling.slo is None else SloSizer(scaling),
-    )
+    def _last_traffic(self, name: str) -> Traffic | None:
+        state = self.scaler.explain(name)
+        return None if state is None or state.seen is None else state.seen.traffic

@@ -44,8 +44,8 @@ class _Said:
 
     device: str
     predicted: Mapping[str, float]
-    speed: Callable[[Load], Mapping[str, float]]
     weights: str
+    performance: Callable[[Load], Performance] | None
     memory: MemoryPlan | None = None
     """None: on a CPU."""
 
@@ -84,6 +84,7 @@ class Foreseer:
             expected = _sizes(corrected_memory(said.memory, learned))
         if rate := start_rate(launches, engine, said.device, name):
             expected["start_s"] = rate.start_s(model.weights_bytes)
+        performance = said.performance
         return Foresight(
             engine=engine,
             device=said.device,
@@ -96,7 +97,8 @@ class Foreseer:
             copies=1 if setup is None else setup.data_parallel,
             predicted={**said.predicted, "loaded_bytes": float(model.weights_bytes)},
             expected=expected,
-            speed=said.speed,
+            speed=(lambda load: {}) if performance is None else (lambda load: _figures(performance(load))),
+            performance=performance,
         )
 
     def _is_on_cpu(self, deployment: Deployment) -> bool:
@@ -126,24 +128,28 @@ class Foreseer:
         if engine == "llamacpp":
             predicted["kv_tokens"] = float(slots * context)
 
-        def speed(load: Load) -> Mapping[str, float]:
-            if known is None:
-                return {}
-            shape = host_model(model.arch, model.weights_bytes)
-            return _figures(predict_on_host(shape, known.speed, load, slots=slots))
-
-        return _Said(self.host.cpu, predicted, speed, model.format)
+        if known is None:
+            return _Said(self.host.cpu, predicted, model.format, None)
+        calibrated, shape = known.speed, host_model(model.arch, model.weights_bytes)
+        return _Said(
+            self.host.cpu,
+            predicted,
+            model.format,
+            lambda load: predict_on_host(shape, calibrated, load, slots=slots),
+        )
 
     def _on_gpu(self, plan: DeploymentPlan, model: LocalModel) -> _Said | None:
         setup, device = setup_of(plan.deployment, model.arch), self._device(plan.deployment)
         if setup is None or device is None:
             return None
         memory = plan_memory(model.arch, device, setup)
-
-        def speed(load: Load) -> Mapping[str, float]:
-            return _figures(predict(model.arch, device, setup, load))
-
-        return _Said(device.name, _sizes(memory), speed, setup.weights, memory)
+        return _Said(
+            device.name,
+            _sizes(memory),
+            setup.weights,
+            lambda load: predict(model.arch, device, setup, load),
+            memory,
+        )
 
     def _device(self, deployment: Deployment) -> Device | None:
         """That which its GPUs are; None where they differ, or nobody knows them."""
@@ -164,11 +170,13 @@ def foreseer_here(home: Path, config: DeploymentFile) -> Foreseer:
 def launch_notes(fleet: Fleet, serving: Callable[[], Serving], home: Path, clock: Clock) -> LaunchNotes:
     """The fleet's notes, on this machine."""
 
-    def foresee(plan: DeploymentPlan) -> Foresight | None:
-        # Not before something is to be noted.
-        return foreseer_here(home, serving().config).foresee(plan)
-
+    foresee = foresee_here(serving, home)
     return LaunchNotes(fleet.readings, lambda: serving().plans, foresee, memory_by_group, home, clock)
+
+
+def foresee_here(serving: Callable[[], Serving], home: Path) -> Callable[[DeploymentPlan], Foresight | None]:
+    """Foresees on this machine, by the file in force; looks at the machine with each call, and not before the first."""
+    return lambda plan: foreseer_here(home, serving().config).foresee(plan)
 
 
 def _sizes(memory: MemoryPlan) -> dict[str, float]:

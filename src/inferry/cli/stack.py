@@ -30,7 +30,7 @@ from inferry.cli.children_environ import children_environ
 from inferry.cli.config import shown_model
 from inferry.cli.control_server import control_server, control_socket
 from inferry.cli.gateway_numbers import GatewayNumbers
-from inferry.cli.launch_foresight import launch_notes
+from inferry.cli.launch_foresight import foresee_here, launch_notes
 from inferry.cli.leadership import leadership_of
 from inferry.cli.limit_counts import make_limit_bank
 from inferry.cli.models_on_demand import ModelsOnDemand
@@ -143,6 +143,7 @@ class Stack:
             clock,
             self._folder,
             leadership_of(place.loaded.config, place.home, place.port, clock),
+            foresee_here(lambda: self.reloader.serving, place.home),
         )
         self.fleet.lora.names = lambda: self.reloader.serving.config.names
         self.fleet.lora.on_change = lambda: self.gateways.tell(AdaptersChanged(self.fleet.lora.models()))

@@ -18,6 +18,7 @@ from inferry.core.replica import ReplicaLoad, ReplicaState, ReplicaView
 from inferry.engines.launch_report import read_launch
 from inferry.fleet.launch_journal import append_launch
 from inferry.fleet.plan import DeploymentPlan
+from inferry.planner.answers import Performance
 from inferry.planner.learning import REST, Launch
 from inferry.planner.load import Load
 from inferry.planner.setup import Setup
@@ -57,6 +58,8 @@ class Foresight:
     expected: Mapping[str, float] = field(default_factory=dict)
     speed: Callable[[Load], Mapping[str, float]] = lambda load: {}
     """`itl_ms`, `ttft_ms` and `output_tokens_per_s` of one replica, without correction; empty where nobody knows."""
+    performance: Callable[[Load], Performance] | None = None
+    """The same, whole; None where nobody knows."""
 
     def told(self, printed: Mapping[str, float]) -> dict[str, float]:
         """What an engine printed, of the whole replica; and what one device holds besides the cache."""

@@ -99,6 +99,11 @@ class Scaler:
         """A replica has left for good."""
         self._starts.on_gone(replica_id)
 
+    def begin_anew(self, name: str) -> None:
+        """What this one's decider is made from has changed."""
+        if (watch := self._watches.get(name)) is not None:
+            watch.begin_anew()
+
     def states(self) -> list[ScalerState]:
         """Of all deployments that are scaled, in the file's order."""
         return [self._state(watch) for watch in self._watches.values()]
