@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from benchmarks.scaling.policies import policies
-from benchmarks.scaling.scenes import ITL_S, STEP_TOKENS, TTFT_S, Scene, slots_of
+from benchmarks.scaling.scenes import STEP_TOKENS, TTFT_S, Scene, slots_of
 from inferry.core.gateway_settings import Queue
 from inferry.core.scaling_settings import ScalingSlo
 from inferry.policy.scaling.decision import Autoscaler
@@ -26,6 +26,8 @@ from inferry.simulate.service import Service
 from inferry.simulate.timing import EngineTiming
 
 HOURS = {"conversations": "azure_llm_2023_conv.csv.gz", "code": "azure_llm_2023_code.csv.gz"}
+ITLS_S = {"conversations": 0.1, "code": 0.3}
+"""Code's answers are of 28 tokens beside prompts of 2,048: nobody reads along, and others' prompts are most of a step."""
 COPIES = 10
 PEAK_S = 60
 STEP_SHARE = 0.6
@@ -39,10 +41,11 @@ def _hour(path: Path, name: str) -> dict[str, Any]:
     arrivals = sorted(_copied(path), key=lambda each: each.at_s)
     prompt = sum(each.prompt_tokens for each in arrivals) / len(arrivals)
     answer = sum(each.answer_tokens for each in arrivals) / len(arrivals)
+    itl_s = ITLS_S[name]
     timing = EngineTiming(step_tokens_max=STEP_TOKENS)
-    slots = slots_of(timing, prompt, answer, STEP_SHARE * ITL_S)
+    slots = slots_of(timing, prompt, answer, STEP_SHARE * itl_s)
     scene = Scene(
-        name, path.name, FlowService(timing, prompt, answer, TTFT_S, ITL_S, running_max=slots, wait_max_s=1)
+        name, path.name, FlowService(timing, prompt, answer, TTFT_S, itl_s, running_max=slots, wait_max_s=1)
     )
     minutes = [0] * (int(arrivals[-1].at_s) // PEAK_S + 1)
     for each in arrivals:
@@ -58,7 +61,7 @@ def _hour(path: Path, name: str) -> dict[str, Any]:
             replicas=first,
             queue=Queue(running_max=slots, wait_max_s=1.0, waiting_max=10**6),
             autoscaler=make,
-            slo=ScalingSlo(ttft_ms=TTFT_S * 1000, itl_ms=ITL_S * 1000),
+            slo=ScalingSlo(ttft_ms=TTFT_S * 1000, itl_ms=itl_s * 1000),
         )
         result = run([service], arrivals, until_s=len(minutes) * PEAK_S).only
         found[case] = {

@@ -1,8 +1,9 @@
 """What one replica carries within the objectives: the planner's figure, put right by what is seen.
 
-Two sights are worth something. Replicas that all are busy while requests wait: what they finish is what they carry, if
-what they finish keeps the objectives. And objectives broken with nobody waiting, or kept with more load than was
-thought possible: then the figure is too high, or too low.
+Sights are worth different things. Replicas that all are full, so that requests find no place: what they finish is
+what they carry, if it keeps the objectives. Objectives broken by less than was thought possible, or kept by more: the
+figure is too high, or too low. Latencies below 40 % of the objectives at a fair load: it is too low, too (the lower end
+of the band that llm-d's guide holds them in); otherwise a figure that is too low would never be found out.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ GUESSED = 0.8
 """Without any figure: the load per replica at which latencies would reach this share of the objectives, if they grew
 with the load in proportion. They grow slower at first (a step has a fixed part), so that this is too little, not too
 much."""
+GUESSED_RATIO_MIN = 0.5
+"""And at most 1.6 times the load that was seen."""
+EASY, FAIR_LOAD, RAISED = 0.4, 0.7, 1.2
+"""Latencies over objectives below EASY at FAIR_LOAD of the figure: it is raised towards RAISED times of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +65,21 @@ class Carried:
 
     def __init__(self, slo: ScalingSlo, planned: ReplicaCapacity | None) -> None:
         self._slo = slo
+        self._known = "no figure" if planned is None else planned.source
         self._planned = slo.requests_per_s or (planned.requests_per_s if planned is not None else None)
         self.per_s = self._planned
         """None: nothing is known yet."""
-        self.source = "the file" if slo.requests_per_s else planned.source if planned is not None else "seen"
+        self._guesses = self._planned is None
+        """Until one sight showed where the end is."""
+
+    @property
+    def source(self) -> str:
+        """Where the figure is from, in words."""
+        if self._guesses:
+            return "a guess by latencies"
+        if self._slo.requests_per_s:
+            return "the file's figure, corrected by what is seen"
+        return f"{self._known}, corrected by what is seen"
 
     def look(self, seen: Observation, newest: Window | None, window: Window | None) -> None:
         """`newest`: since the last look. `window`: a few looks."""
@@ -76,17 +92,21 @@ class Carried:
         if how is None:
             return
         load = (window.ended - window.failed) / window.replica_s
-        if self.per_s is None:
-            self.per_s = GUESSED * load / max(how.ratio, 0.3)
-            self.source = "a guess by the latencies seen"
+        if self._guesses:
+            self.per_s = max(self.per_s or 0.0, GUESSED * load / max(how.ratio, GUESSED_RATIO_MIN))
+        assert self.per_s is not None
         late = how.ratio > 1
         if newest.failed > FULL * newest.ended and window.failed > FULL * window.ended:
             # All of them were full all the time: bursts of seconds would say less than they carry.
+            self._guesses = False
             self._move(load * (0.95 if late else 1.0))
         elif late and load <= self.per_s:
+            self._guesses = False
             self._move(load * 0.95)
         elif how.ratio < 0.9 and load > self.per_s:
             self._move(load)
+        elif how.ratio < EASY and load > FAIR_LOAD * self.per_s:
+            self._move(RAISED * self.per_s)
 
     def _move(self, to: float) -> None:
         assert self.per_s is not None
