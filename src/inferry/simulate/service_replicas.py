@@ -255,6 +255,9 @@ class Replicas:
             waiting=replica.waiting,
             kv_cache_use=replica.kv_use,
             gpu_use=busy,
+            prefix_query_tokens=replica.model.prompt_tokens,
+            prefix_hit_tokens=replica.model.cached_tokens,
+            preemptions=replica.model.preemptions,
         )
 
     # --- figures --------------------------------------------------------------------------------------
