@@ -22,6 +22,7 @@ from inferry.simulate.experiment import run
 from inferry.simulate.failures import Failure
 from inferry.simulate.result import ServiceResult
 from inferry.simulate.service import Service
+from inferry.simulate.service_budget import HostBudget
 from inferry.simulate.timing_known import KnownTiming
 
 SLO_DEFAULT = ScalingSlo(ttft_ms=2000, itl_ms=200)
@@ -142,6 +143,7 @@ def simulate(
         tenants=config.tenants,
         settings=config.gateway,
         begin_wall_s=conditions.load.begin_wall_s,
+        budget=HostBudget(config.host.gpus_max, config.host.money_per_hour_max),
     ).only
     return Simulated(
         variant=variant,

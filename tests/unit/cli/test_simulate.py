@@ -95,6 +95,17 @@ def test_rejects_are_told_by_tenant(file: Path) -> None:
     assert "rate_limit_exceeded" in text
 
 
+def test_the_hosts_budget_holds(file: Path, tmp_path: Path) -> None:
+    """GPUs for two replicas: there are never more, however many the rules wish."""
+    timing = tmp_path / "timing.yaml"
+    timing.write_text("gpus: 1\nsequences_max: 2\n", encoding="utf-8")
+    argv = (file, "--rate", "4", "--duration", "2m", "--json", "--timing", timing)
+    free = json.loads(_said(*argv))["variants"][0]["result"]
+    bound = json.loads(_said(*argv, "--set", "host.gpus_max=2"))["variants"][0]["result"]
+    assert max(each["serving"] for each in free["timeline"]) == 4
+    assert max(each["serving"] for each in bound["timeline"]) == 2
+
+
 def test_variants_get_the_same_requests(file: Path, tmp_path: Path) -> None:
     """Beside each other: another file, and the same one with other values; and who is better at what."""
     other = tmp_path / "slow.yaml"
