@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from inferry.core.limits import Limits
-from inferry.gateway.demand import traffic_of
+from inferry.gateway.demand_seen import traffic_of
 
 from .gateway_harness import upstream
 from .named_gateway import answers, named_gateway, refuses

@@ -23,7 +23,7 @@ from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.scaler import Scaler, ScalerSurroundings
 from inferry.fleet.scaler_budget import gpus_per_replica
 from inferry.fleet.scaling_journal import ScalingJournal
-from inferry.gateway.demand import traffic_of
+from inferry.gateway.demand_seen import traffic_of
 from inferry.gateway.scaling_families import scaling_families
 from inferry.gateway.workers import GatewayWorkers
 from inferry.policy.scaling.autoscaler import FileAutoscaler

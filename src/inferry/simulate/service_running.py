@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import fsum
 from random import Random
 
-from inferry.gateway.demand import traffic_of
+from inferry.gateway.demand_seen import traffic_of
 from inferry.gateway.snapshot import Snapshot, add_up
 from inferry.policy.scaling.observation import Traffic
 from inferry.simulate.arrivals import Arrival

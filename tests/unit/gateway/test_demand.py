@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from inferry.core.outcome import Ending, Outcome
-from inferry.gateway.demand import Demand, traffic_of
+from inferry.gateway.demand import Demand
+from inferry.gateway.demand_seen import traffic_of
 from inferry.gateway.snapshot import Snapshot, add_up
 
 
