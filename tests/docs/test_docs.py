@@ -120,6 +120,9 @@ def problem_with(words: list[str], *, with_values: bool) -> str | None:
     command, rest = COMMANDS, list(words)
     while rest and hasattr(command, "commands") and not rest[0].startswith("-"):
         name = rest.pop(0)
+        verb_left_out = getattr(command, "default_verb", None)
+        if name not in command.commands and verb_left_out is not None:
+            name, rest = verb_left_out, [name, *rest]
         if name not in command.commands:
             return f"there is no verb '{name}'"
         command = command.commands[name]

@@ -23,9 +23,11 @@ class _SetOrVerb(TyperGroup):
     """`inferry scale chat 3` is short for `inferry scale set chat 3`. A deployment may be called like a verb: with a
     number or `auto` behind it, it is the deployment."""
 
+    default_verb = SET
+
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         if args and not (args[0] in _HELP or self._is_verb(args)):
-            args = [SET, *args]
+            args = [self.default_verb, *args]
         return super().parse_args(ctx, args)
 
     def _is_verb(self, args: list[str]) -> bool:
