@@ -65,7 +65,7 @@ class LiveReplica(ReplicaModel[R]):
         pool.evict(self._steps)
         pool.prompt_blocks -= self._prompt_blocks(request)
         pool.let_go(request.blocks, request.held)
-        pool.keep(request.kept_blocks[request.held :])
+        self._keep(request)
         request.stage = Stage.GONE
         self._look_at_queue(now_s)
 

@@ -116,8 +116,12 @@ class ReplicaBatch(Generic[R]):
         pool.evict(steps)
         pool.stop_growing(request.base)
         pool.let_go(request.blocks, request.held)
+
+    def _keep(self, request: R) -> None:
+        """It is over: what was computed of its answer, too, serves others from now on."""
         if request.kept_blocks:
-            pool.keep(request.kept_blocks[request.held :])
+            computed = (request.prompt_tokens + request.said) // self._pool.block_tokens
+            self._pool.keep(request.kept_blocks[request.held : computed])
 
     # --- room for answers -----------------------------------------------------------------------------
 

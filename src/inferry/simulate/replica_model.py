@@ -97,6 +97,7 @@ class ReplicaModel(ReplicaBatch[R]):
             passed = self._passed_by(now_s)
             self.answer_tokens += passed
             self._stop_answering(request, self._steps + passed)
+            self._keep(request)
             self._end_plan_by(now_s)
         request.stage = Stage.GONE
 
@@ -196,6 +197,7 @@ class ReplicaModel(ReplicaBatch[R]):
     def _end(self, request: R) -> None:
         self._free_answer(request, self._steps)
         request.said = request.answer_tokens
+        self._keep(request)
         request.stage = Stage.GONE
         request.ended_s = self.now_s
         self._listener.ended(request)

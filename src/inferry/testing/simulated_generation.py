@@ -156,7 +156,8 @@ class Generator:
             prompt = generation.ask.prompts[place.index // generation.ask.n]
             if said := generation.choices[place.index].token_ids:
                 place.kept_blocks = block_ids(prompt + array("I", said))
-            self.batch.leave(place)
+            if place.answer.tokens < place.answer_tokens or place.stage is Stage.PAUSED:
+                self.batch.leave(place)  # else its end is told next
 
     def abort_all(self) -> None:
         """End every answer where it stands, with finish_reason `abort`, as vLLM does at SIGTERM."""
@@ -198,7 +199,7 @@ class Generator:
             self._say(place)
 
     def ended(self, place: Place) -> None:
-        """Never: at its last token an answer leaves by itself, or is held back."""
+        """Its last token has been said."""
 
     def preempted(self, place: Place) -> None:
         """Whoever reads its answer waits."""
