@@ -147,7 +147,7 @@ def _run(scene: Scene, counts: list[float], policy: Policy) -> dict[str, Any]:
 
 
 def _hours(traces: Path) -> dict[str, Any]:
-    chosen = [each for each in policies() if each.documented and each.family in ("ours", "KPA", "llm-d")]
+    chosen = [each for each in policies() if each.documented and each.family in ("ours", "KPA")]
     found = []
     for scene, (begin_h, end_h, thin) in zip(scenes(), HOURS, strict=True):
         for policy in chosen:

@@ -1,7 +1,7 @@
 """Azure's two hours of 2023, ten times as many requests in the same time, request by request.
 
-As they are, one replica or two would do. Each request comes ten times, within a second of when it came: as ten times
-the users would.
+As they are, one replica or two would do. Each request comes ten times, each within a minute from when it came: the
+course of the minutes stays, and the ten are ten users.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ HOURS = {"conversations": "azure_llm_2023_conv.csv.gz", "code": "azure_llm_2023_
 ITLS_S = {"conversations": 0.1, "code": 0.3}
 """Code's answers are of 28 tokens beside prompts of 2,048: nobody reads along, and others' prompts are most of a step."""
 COPIES = 10
+SPREAD_S = 60.0
 PEAK_S = 60
 STEP_SHARE = 0.6
+FAMILIES = ("ours", "KPA", "HPA held", "llm-d")
 
 
 def azure_hours(traces: Path) -> dict[str, Any]:
@@ -78,7 +80,7 @@ def _copied(path: Path) -> Iterator[Arrival]:
     for each in read_trace(path):
         for _ in range(COPIES):
             yield Arrival(
-                at_s=each.at_s + rng.random(),
+                at_s=each.at_s + rng.random() * SPREAD_S,
                 prompt_tokens=each.prompt_tokens,
                 answer_tokens=each.answer_tokens,
             )

@@ -19,7 +19,7 @@ from inferry.simulate.experiment import run
 from inferry.simulate.service import Service
 
 PROMPT_CV = 0.8
-HOURS = ((36, 38, 0.2), (36, 38, 0.05))
+HOURS = ((36, 37, 0.2), (36, 37, 0.05))
 """Of m-large and m-small: from, to, and the share of the requests that is simulated, one by one."""
 
 
