@@ -76,7 +76,8 @@ def engines(count: int, scale: Scale, timing: EngineTiming, log: Path) -> Iterat
                     "--prefill-tokens-per-s",
                     str(timing.prefill_tokens_per_s / scale.tokens * scale.time),
                 ]
-                words += ["--cache-tokens", str(timing.kv_tokens // scale.tokens)]
+                words += ["--kv-tokens", str(timing.kv_tokens // scale.tokens)]
+                words += ["--step-tokens-max", str(timing.step_tokens_max // scale.tokens)]
                 started.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out))
             for process, port in zip(started, ports, strict=True):
                 wait_ready(process, port, {})
