@@ -32,7 +32,6 @@ COPIES = 10
 SPREAD_S = 60.0
 PEAK_S = 60
 STEP_SHARE = 0.6
-FAMILIES = ("ours", "KPA", "HPA held", "llm-d")
 
 
 def azure_hours(traces: Path) -> dict[str, Any]:
