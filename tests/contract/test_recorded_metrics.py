@@ -80,6 +80,9 @@ def test_a_page_cut_anywhere_gives_no_wrong_figure(page: Path) -> None:
         cut = adapter.read_metrics("".join(lines[:end]))
         for name in EngineMetrics.__slots__:
             found, full = getattr(cut, name), getattr(whole, name)
+            if name == "own":  # by the engine's own names, of which none is asked for here
+                assert found == full == {}
+                continue
             assert found is None or (full is not None and found <= full), name
 
 
