@@ -46,7 +46,8 @@ class FileAutoscaler:
             and all(rule.rule.remove is None and rule.rule.target is None for rule in self._rules)
         )
         self._signals = Signals(settings.every_s, _windows_of(settings.rules, slo))
-        self._up, self._down = Steady(settings.up, 1), Steady(settings.down, -1)
+        self._up = Steady(settings.up, 1, settings.every_s)
+        self._down = Steady(settings.down, -1, settings.every_s)
         self._ordered: ScalingDecision | None = None
         """The last change, until it is seen whether it was made."""
         self._awaited: str = ""

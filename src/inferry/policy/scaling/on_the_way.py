@@ -10,7 +10,8 @@ two minutes. Two ways to tell, and either is enough to wait:
   is what a replica carries where requests wait for it, and less where none wait (then this says nothing, and the
   first way decides). Worked: 4.4 requests/s come in, 2 replicas end 2/s: 4 carry 4/s, not enough; 6 do.
 
-Once all serve, a backlog that they work off sooner than another replica would start is no reason for one either.
+Once all serve, a backlog that they work off sooner than another replica would start is no reason for one either. When
+nothing waits any more, the percentile of a latency is still of those that did: then the others decide (backlog.py).
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Outlook:
     """What was added to the figure, for people; empty where nothing was."""
     answered: bool = False
     """Enough is done about it already."""
+    tells_nothing: bool = False
+    """It says nothing of now: as if it were missing."""
 
 
 def outlook(rule: ScalingRule, number: float, seen: Observation, signals: Signals, start_s: float) -> Outlook:
@@ -53,6 +56,13 @@ def outlook(rule: ScalingRule, number: float, seen: Observation, signals: Signal
         then = number * serving / (serving + coming)
         if then <= above:
             return Outlook(then, f", and with {coming} on the way about {told(then)}", answered=True)
+    if metric in LATENCIES:
+        now = signals.since_backlog(metric, rule.over_s, rule.share)
+        if now is not None and now.number is None:
+            return Outlook(number, f", but {now.but}", tells_nothing=True)
+        if now is not None and now.number is not None and now.number <= above:
+            because = f", but {told(now.number)} of those that did not wait, and none waits now"
+            return Outlook(now.number, because, answered=True)
     window = signals.windows.last(rule.over_s)
     waiting = signals.value("queue_depth", 0.0, 0.0).number
     if metric in _BACKLOGGED and window is not None and waiting:

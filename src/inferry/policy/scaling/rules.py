@@ -13,6 +13,7 @@ from inferry.policy.scaling.decision import Alert
 from inferry.policy.scaling.figures import replicas, seconds, told
 from inferry.policy.scaling.observation import Observation
 from inferry.policy.scaling.on_the_way import outlook
+from inferry.policy.scaling.patience import left_s
 from inferry.policy.scaling.signals import Signals, Value, age_max_s, input_name_of, name_of
 from inferry.policy.scaling.vote import Stance, Vote, amount_of, no_figure
 
@@ -33,8 +34,7 @@ class Lasting:
         if self._since_s is None or now_s - self._last_s > self._gap_max_s:
             self._since_s = now_s
         self._last_s = now_s
-        # To microseconds, or sums of binary fractions come a look too late.
-        return round(now_s - self._since_s, 6)
+        return now_s - self._since_s
 
     def stop(self) -> None:
         self._since_s = None
@@ -46,6 +46,7 @@ class ThresholdRule:
     def __init__(self, label: str, rule: ScalingRule, every_s: float) -> None:
         self.label = label
         self.rule = rule
+        self._every_s = every_s
         self._lasting = Lasting(age_max_s(every_s))
         self._blind_until_s = float("-inf")
         self._name = name_of(rule)
@@ -86,7 +87,7 @@ class ThresholdRule:
             self._lasting.stop()
             return None
         held_s = self._lasting.hold(seen.now_s)
-        if held_s < self.rule.for_s:
+        if self._left_s(held_s):
             return None
         return Alert(self.label, f"{self._is(value.number)}{self._for(held_s)}")
 
@@ -108,18 +109,19 @@ class ThresholdRule:
         if not value.ups:
             self._lasting.stop()
             return Vote(self.label, stays, stays, f"{is_so}, but {value.but}")
-        if seen.now_s < self._blind_until_s:
-            left_s = self._blind_until_s - seen.now_s
-            since = f", but of before the last change, too: {seconds(left_s)} left"
+        blind_s = left_s(self._blind_until_s, seen.now_s, self._every_s)
+        if blind_s:
+            since = f", but of before the last change, too: {seconds(blind_s)} left"
             return Vote(self.label, stays, stays, is_so + since)
         then = outlook(rule, number, seen, signals, start_s)
-        if then.answered:
-            self._lasting.stop()
+        if then.answered or then.tells_nothing:
+            if then.answered:
+                self._lasting.stop()
             return Vote(self.label, stays, stays, is_so + then.because)
         more = Stance(wanted + amount_of(rule.add, wanted), wanted)
         held_s = self._lasting.hold(seen.now_s)
         because = f"{is_so}{then.because}{self._for(held_s)}"
-        if held_s < rule.for_s:
+        if self._left_s(held_s):
             return Vote(self.label, stays, more, because)
         return Vote(self.label, more, more, f"{because}: {more.to - wanted} more")
 
@@ -138,7 +140,7 @@ class ThresholdRule:
         fewer = Stance(to, to)
         held_s = self._lasting.hold(seen.now_s)
         because = f"{self._is(number)}{self._for(held_s)}"
-        if held_s < rule.for_s:
+        if self._left_s(held_s):
             return Vote(self.label, stays, fewer, because)
         return Vote(self.label, fewer, fewer, f"{because}: {replicas(wanted - to)} fewer")
 
@@ -163,10 +165,13 @@ class ThresholdRule:
     def _is(self, number: float) -> str:
         return f"{self._name} is {told(number)}, {self._threshold}"
 
+    def _left_s(self, held_s: float) -> float:
+        return left_s(self.rule.for_s, held_s, self._every_s)
+
     def _for(self, held_s: float) -> str:
         if not self.rule.for_s:
             return ""
-        of = f" of {seconds(self.rule.for_s)}" if held_s < self.rule.for_s else ""
+        of = f" of {seconds(self.rule.for_s)}" if self._left_s(held_s) else ""
         return f" for {seconds(held_s)}{of}"
 
     def _but(self, value: Value) -> str:

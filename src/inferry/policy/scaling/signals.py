@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from inferry.core.scaling_settings import ENGINE, LATENCIES, RATES, SHARES, ScalingRule
+from inferry.policy.scaling.backlog import Backlog
 from inferry.policy.scaling.observation import Observation, ReplicaReading
 from inferry.policy.scaling.windows import Window, Windows
 
@@ -59,6 +60,7 @@ class Signals:
         self._every_s = every_s
         self._age_max_s = age_max_s(every_s)
         self.windows = Windows(every_s, set(windows_s))
+        self._backlog = Backlog()
         self._seen: Observation | None = None
         self._fresh: list[ReplicaReading] = []
         self._ever_told: set[str] = set()
@@ -72,6 +74,24 @@ class Signals:
         self._fresh = [each for each in seen.serving if each.read_s is not None and each.read_s >= oldest_s]
         self.windows.look(seen.now_s, seen.traffic, len(seen.serving))
         self._values.clear()
+        self._backlog.look(seen.now_s, seen.traffic, self.value("queue_depth", 0.0, 0.0).number)
+
+    def since_backlog(self, metric: str, over_s: float, share: float) -> Value | None:
+        """A latency, of those requests only that waited in no backlog that is gone by now; None where that is all."""
+        seen = self._seen
+        assert seen is not None, "a look comes first"
+        if seen.traffic is None or not self._backlog.leaves_its_mark(seen.now_s - over_s):
+            return None
+        over = self._backlog.over
+        if over is None:
+            return Value(None, "of requests that waited, and none waits now")
+        name = metric.removesuffix("_ms")
+        counts = getattr(seen.traffic, name).since(getattr(over, name))
+        number = counts.quantile_s(share)
+        if number is None or counts.total < ENDED_MIN:
+            of = f"only {counts.total} ended that did not" if number else "no other one ended yet"
+            return Value(None, f"of requests that waited; none waits now, and {of}")
+        return Value(number * 1000)
 
     def value(self, metric: str, over_s: float, share: float) -> Value:
         """Of this metric, where it applies over the last `over_s`, and the percentile `share` (0 to 1)."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from inferry.core.scaling_settings import ScalingMove
 from inferry.policy.scaling.figures import seconds
+from inferry.policy.scaling.patience import left_s, slack_s
 from inferry.policy.scaling.vote import amount_of
 
 _CHANGES_MAX = 100
@@ -29,9 +30,11 @@ class Allowed:
 class Steady:
     """Of one direction: `sign` is 1 for up, -1 for down."""
 
-    def __init__(self, move: ScalingMove, sign: int) -> None:
+    def __init__(self, move: ScalingMove, sign: int, every_s: float = 0.0) -> None:
+        """`every_s`: between two looks."""
         self._move = move
         self._sign = sign
+        self._every_s = every_s
         self._began_s: float | None = None
         self._looks = 0
         self._wished: deque[tuple[float, int]] = deque()
@@ -54,7 +57,8 @@ class Steady:
             self._wished.pop()
         self._wished.append((now_s, far))
         # Of the difference, so that this look's own wish never goes: on a real clock, a moment rounded may be later.
-        while round(now_s - self._move.stabilize_s - self._wished[0][0], 6) > 0:
+        keep_s = self._move.stabilize_s + slack_s(self._every_s)
+        while now_s - self._wished[0][0] > keep_s:
             self._wished.popleft()
 
     def changed(self, now_s: float, by: int) -> None:
@@ -62,7 +66,7 @@ class Steady:
         if self._changes and now_s - self._changes[-1][0] < self._move.per_s / _CHANGES_MAX:
             by += self._changes.pop()[1]
         self._changes.append((now_s, by))
-        while len(self._changes) > 1 and not _left_s(now_s, self._changes[0][0], self._move.per_s):
+        while len(self._changes) > 1 and not self._left_s(now_s, self._changes[0][0], self._move.per_s):
             self._changes.popleft()
 
     def allow(self, now_s: float, wanted: int, to: int) -> Allowed:
@@ -78,10 +82,10 @@ class Steady:
 
     def _stabilized(self, now_s: float, wanted: int, to: int) -> Allowed:
         window_s = self._move.stabilize_s
-        left_s = _left_s(now_s, now_s if self._began_s is None else self._began_s, window_s)
-        if left_s:
+        left = self._left_s(now_s, now_s if self._began_s is None else self._began_s, window_s)
+        if left:
             return Allowed(
-                wanted, f"held: {self._name}.stabilize_s, {seconds(left_s)} left since the first look"
+                wanted, f"held: {self._name}.stabilize_s, {seconds(left)} left since the first look"
             )
         if self._looks < 2 and self._sign < 0:
             return Allowed(wanted, "held: the first look removes none")
@@ -90,38 +94,36 @@ class Steady:
             return Allowed(to)
         held = wanted if far <= self._sign * wanted else self._sign * far
         last_s = max(at_s for at_s, each in self._wished if each < aim)
-        left_s = _left_s(now_s, last_s, window_s)
-        left = f"{seconds(left_s)} left" if left_s else "until the next look"
-        return Allowed(held, f"held at {held}: {self._name}.stabilize_s, {left}")
+        left = self._left_s(now_s, last_s, window_s)
+        until = f"{seconds(left)} left" if left else "until the next look"
+        return Allowed(held, f"held at {held}: {self._name}.stabilize_s, {until}")
 
     def _cooled(self, now_s: float, wanted: int, to: int) -> Allowed:
         if not self._changes:
             return Allowed(to)
-        left_s = _left_s(now_s, self._changes[-1][0], self._move.cooldown_s)
-        if not left_s:
+        left = self._left_s(now_s, self._changes[-1][0], self._move.cooldown_s)
+        if not left:
             return Allowed(to)
-        return Allowed(wanted, f"held: {self._name}.cooldown_s, {seconds(left_s)} left")
+        return Allowed(wanted, f"held: {self._name}.cooldown_s, {seconds(left)} left")
 
     def _bounded(self, now_s: float, wanted: int, to: int) -> Allowed:
         most, per_s = self._move.most, self._move.per_s
         if most is None:
             return Allowed(to)
-        recent = [(at_s, by) for at_s, by in self._changes if _left_s(now_s, at_s, per_s)]
+        recent = [(at_s, by) for at_s, by in self._changes if self._left_s(now_s, at_s, per_s)]
         done = sum(by for _, by in recent)
         allowed = amount_of(most, max(wanted - self._sign * done, 1)) - done
         if allowed >= abs(to - wanted):
             return Allowed(to)
         note = f"{self._name}.most: {most} in {seconds(per_s)}"
         if allowed <= 0:
-            left = seconds(_left_s(now_s, recent[0][0], per_s))
+            left = seconds(self._left_s(now_s, recent[0][0], per_s))
             return Allowed(wanted, f"held: {note}, {left} left")
         return Allowed(wanted + self._sign * allowed, f"{note}, so not {to} at once")
+
+    def _left_s(self, now_s: float, since_s: float, for_s: float) -> float:
+        return left_s(for_s, now_s - since_s, self._every_s)
 
     @property
     def _name(self) -> str:
         return "up" if self._sign > 0 else "down"
-
-
-def _left_s(now_s: float, since_s: float, for_s: float) -> float:
-    """What is left of `for_s`; rounded to microseconds, or sums of binary fractions last a look too long."""
-    return max(round(since_s + for_s - now_s, 6), 0.0)

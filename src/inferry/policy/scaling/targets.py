@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from inferry.core.scaling_settings import RATES, ScalingRule
+from inferry.core.scaling_settings import LATENCIES, RATES, ScalingRule
 from inferry.policy.scaling.figures import replicas, told
 from inferry.policy.scaling.observation import Observation
 from inferry.policy.scaling.signals import Signals, Value, input_name_of, name_of
@@ -46,6 +46,11 @@ class TargetRule:
             return one_stance(self.label, stays, because)
         to = ceil(load / self.target - 1e-9)
         because += f", for {told(self.target)} each: {replicas(to)}"
+        if to > wanted and self.rule.metric in LATENCIES:
+            now = signals.since_backlog(self.rule.metric, self.rule.over_s, self.rule.share)
+            if now is not None and (now.number is None or now.number <= self.target):
+                why = now.but or f"{told(now.number or 0.0)} of those that did not wait, and none waits now"
+                return one_stance(self.label, stays, f"{because}, but {why}")
         fit = value.ups if to > wanted else value.downs if to < wanted else True
         if not fit:
             return one_stance(self.label, stays, f"{because}, but {value.but}")
