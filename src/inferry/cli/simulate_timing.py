@@ -18,6 +18,7 @@ from inferry.planner.architecture import Architecture
 from inferry.planner.device import Device
 from inferry.planner.facts.own_facts import OwnFacts
 from inferry.planner.setup import Setup
+from inferry.simulate.timing import EngineTiming
 from inferry.simulate.timing_from_plan import NoRoom, timing_from_host, timing_from_plan
 from inferry.simulate.timing_known import KnownTiming
 from inferry.simulate.timing_of_simulated import timing_of_simulated
@@ -58,7 +59,9 @@ class Timings:
 
     def _of(self, name: str, deployment: Deployment) -> KnownTiming:
         if self.wish.file is not None and (told := read_timing(self.wish.file, name)) is not None:
-            return replace(told, gpus=told.gpus or gpus_of(deployment))
+            return replace(
+                told, timing=_with_context(told.timing, deployment), gpus=told.gpus or gpus_of(deployment)
+            )
         if isinstance(deployment, SimulatedDeployment):
             return _of_simulated(deployment)
         if not isinstance(deployment, ManagedDeployment):
@@ -194,6 +197,13 @@ class Timings:
         if _told_start_s(deployment) is None:
             found = replace(found, doubts=(*found.doubts, _assumed_start()))
         return found
+
+
+def _with_context(timing: EngineTiming, deployment: Deployment) -> EngineTiming:
+    """Where nobody who measured it said how long prompts may be, the deployment may."""
+    if timing.context_tokens is not None:
+        return timing
+    return replace(timing, context_tokens=getattr(deployment, "context_tokens", None))
 
 
 def gpus_of(deployment: Deployment) -> int:

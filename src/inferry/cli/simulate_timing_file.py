@@ -17,7 +17,7 @@ from inferry.simulate.timing_from_bench import BenchPoint, timing_from_bench
 from inferry.simulate.timing_known import KnownTiming
 
 _FIELDS = {field.name: field for field in dataclasses.fields(EngineTiming)}
-_WHOLE = frozenset({"step_tokens_max", "sequences_max", "kv_tokens", "block_tokens"})
+_WHOLE = frozenset({"step_tokens_max", "sequences_max", "kv_tokens", "block_tokens", "context_tokens"})
 _MAY_BE_0 = frozenset(
     {"step_s_per_sequence", "step_s_per_kv_token", "prefill_s_per_pair", "request_s", "start_s", "step_s"}
 )
@@ -74,7 +74,7 @@ def _by_hand(path: Path, told: Mapping[str, Any], prefix: str) -> KnownTiming:
             raise ConfigError(f"--timing {path}: {prefix}{key}: there is no such figure.{hint}")
         values[key] = _number(path, f"{prefix}{key}", str(key), value)
     gpus = int(values.pop(_GPUS, 0))
-    left = [name for name in _FIELDS if name not in values]
+    left = [name for name in _FIELDS if name not in values and name != "context_tokens"]
     doubts = (
         (f"figures that the file leaves out are the defaults (docs/simulate.md): {', '.join(left)}",)
         if left

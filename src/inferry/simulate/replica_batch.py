@@ -45,8 +45,21 @@ class ReplicaBatch(Generic[R]):
         return len(self._waiting)
 
     def fits(self, prompt_tokens: int, answer_tokens: int) -> bool:
-        """Can it be answered here at all? Engines refuse what is longer than their memory."""
-        return prompt_tokens + answer_tokens <= self._pool.blocks_max * self._pool.block_tokens
+        """Can it be answered here at all? Engines refuse what is longer than their memory or the model's context."""
+        total = prompt_tokens + answer_tokens
+        context_tokens = self.timing.context_tokens
+        if context_tokens is not None and total > context_tokens:
+            return False
+        return total <= self._pool.blocks_max * self._pool.block_tokens
+
+    def answer_fits(self, prompt_tokens: int, answer_tokens: int) -> int:
+        """So many tokens of the answer, before the model's context ends; at least one: whom it can't have, it refuses."""
+        context_tokens = self.timing.context_tokens
+        return (
+            answer_tokens
+            if context_tokens is None
+            else max(min(answer_tokens, context_tokens - prompt_tokens), 1)
+        )
 
     # --- in and out -----------------------------------------------------------------------------------
 

@@ -23,6 +23,8 @@ class EngineTiming:
     kv_tokens: int = 3_000_000
     """One pool, for what runs and for what is kept of prompts that ended."""
     block_tokens: int = 512
+    context_tokens: int | None = None
+    """Of one prompt and its answer: longer prompts are refused, and answers end there. None: whatever memory holds."""
     step_s_per_kv_token: float = 0.0
     """An answer's step reads all that came before: per token of context, of all answers together."""
     prefill_s_per_pair: float = 0.0

@@ -79,6 +79,7 @@ def timing_from_plan(
         sequences_max=sequences,
         kv_tokens=memory.kv_tokens,
         block_tokens=block_tokens,
+        context_tokens=limits.model_tokens or None,
     )
     prompts = [tokens for tokens in PROMPTS if tokens <= limits.model_tokens]
     firsts = [
@@ -128,6 +129,7 @@ def timing_from_host(
         sequences_max=slots,
         kv_tokens=slots * context_tokens,
         block_tokens=block_tokens,
+        context_tokens=context_tokens,
         request_s=speed.request_s,
     )
     firsts = [

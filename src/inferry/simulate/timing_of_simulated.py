@@ -43,6 +43,7 @@ def timing_of_simulated(
         sequences_max=parallel,
         kv_tokens=math.ceil(max(held, context_tokens) / BLOCK_TOKENS) * BLOCK_TOKENS,
         block_tokens=BLOCK_TOKENS,
+        context_tokens=context_tokens,
         place_s=max(ttft_s - step_s, 0.0),
         start_s=start_s,
     )

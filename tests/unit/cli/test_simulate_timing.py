@@ -64,6 +64,21 @@ def test_the_planner_knows_gpus(timings: Timings) -> None:
     assert "Llama-3.1-8B-Instruct on 2 x h100-80g" in known.says
 
 
+def test_whoever_tells_the_timing_prompts_are_bounded_by_the_context(
+    timings: Timings, tmp_path: Path
+) -> None:
+    """The deployment's, the model's own where it says none; in a file by hand, too, unless that says another one."""
+    assert timings.of("chat").timing.context_tokens == 8192
+    assert timings.of("made-up").timing.context_tokens == 8192
+    path = tmp_path / "timing.yaml"
+    path.write_text("step_s: 0.02\n", encoding="utf-8")
+    by_hand = Timings(timings.loaded, TimingWish(file=path), {})
+    assert by_hand.of("chat").timing.context_tokens == 8192
+    assert by_hand.of("drafted").timing.context_tokens is None
+    path.write_text("context_tokens: 500\n", encoding="utf-8")
+    assert by_hand.of("chat").timing.context_tokens == 500
+
+
 def test_a_simulated_engine_is_as_it_says(timings: Timings) -> None:
     """Whatever the GPU."""
     known = timings.of("made-up")

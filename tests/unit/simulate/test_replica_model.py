@@ -290,6 +290,15 @@ def test_what_is_longer_than_the_memory_does_not_fit() -> None:
     assert not model.fits(100, 61)
 
 
+def test_what_is_longer_than_the_models_context_does_not_fit() -> None:
+    """However much memory there is: a prompt needs room for a token, and its answer ends where the context does."""
+    model = ReplicaModel(dataclasses.replace(CALM, context_tokens=100), Journal())
+    assert model.fits(99, 1)
+    assert not model.fits(100, model.answer_fits(100, 1))
+    assert model.answer_fits(90, 60) == 10
+    assert model.answer_fits(90, 5) == 5
+
+
 def test_one_that_comes_to_another_replica_begins_there_anew() -> None:
     """It is told when its first token is out there, whatever it had before."""
     request = SimulatedRequest(0.0, 16, 50)
