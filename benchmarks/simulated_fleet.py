@@ -1,13 +1,20 @@
 """A live fleet against its simulation: the same arrivals, the same lengths, the same settings.
 
     python -m benchmarks.simulated_fleet                                  # four simulated replicas, some five minutes
-    python -m benchmarks.simulated_fleet --model FILE.gguf                # the embedded engine, fitted from probes first
+    python -m benchmarks.simulated_fleet --model FILE.gguf                # the embedded engine, some five minutes
 
 `inferry bench` loads `inferry up` in an open loop; what it sent, and when, then comes to a simulation of the same
 deployment. Compared are p50 and p90 over requests of the time to first token and of the tokens per second of an answer,
 and the tokens per second of all. Within 10 % for simulated replicas, 20 % for the embedded engine; else exit code 1.
 Beside them: how late the machine was with the replicas' steps, since a machine that is busy elsewhere makes the live
 fleet slower, not the simulation wrong.
+
+The embedded engine is probed right before and right after each load, and simulated with what both say together. Where
+they differ by more than 10 %, the machine has changed its speed meanwhile; where the share of its time in which the
+thread that computes had to wait for a core is another one than in the probes by more than 10 points, others had that
+core: such a load is void, is printed, and is tried again. If it stays so, the run is void (exit code 3, unless another
+load failed). It computes with one thread, so that on two cores the gateway and the bench have the other one to
+themselves.
 """
 
 from __future__ import annotations
@@ -23,7 +30,7 @@ from pathlib import Path
 import httpx
 from tests.e2e.inferry_process import Inferry, Up
 
-from benchmarks.simulated_fleet_fit import embedded_timing
+from benchmarks.simulated_fleet_fit import Probes, busy_s, embedded_timing, probe
 from inferry.core.outcome import Outcome
 from inferry.core.routing_settings import Routing
 from inferry.simulate.arrivals import Arrival
@@ -58,6 +65,7 @@ class Answered:
     """One request that was answered in whole."""
 
     begin_s: float
+    prompt_tokens: int
     ttft_s: float
     e2e_s: float
     tokens: int
@@ -111,7 +119,11 @@ def bench(inferry: Inferry, *words: str) -> tuple[list[Arrival], list[Answered]]
         arrivals.append(Arrival(sent_s, int(row["input_tokens"]), tokens))
         answered.append(
             Answered(
-                sent_s, float(row["first_token_s"]) - sent_s, float(row["last_token_s"]) - sent_s, tokens
+                sent_s,
+                int(row["input_tokens"]),
+                float(row["first_token_s"]) - sent_s,
+                float(row["last_token_s"]) - sent_s,
+                tokens,
             )
         )
     arrivals.sort(key=lambda each: each.at_s)
@@ -125,14 +137,22 @@ def simulated(service: Service, arrivals: Sequence[Arrival]) -> list[Answered]:
     def heard(request: ServedRequest, outcome: Outcome) -> None:
         assert outcome.ttft_s is not None, outcome
         answered.append(
-            Answered(request.arrival_s, outcome.ttft_s, outcome.duration_s, outcome.completion_tokens or 0)
+            Answered(
+                request.arrival_s,
+                request.prompt_tokens,
+                outcome.ttft_s,
+                outcome.duration_s,
+                outcome.completion_tokens or 0,
+            )
         )
 
     run([service], arrivals, heard=heard)
     return answered
 
 
-def compare(name: str, live: Sequence[Answered], model: Sequence[Answered], bound: float) -> bool:
+def compare(
+    name: str, live: Sequence[Answered], model: Sequence[Answered], bound: float, *, void: bool = False
+) -> bool:
     """Print one line of the table; True where all of it is within the bound."""
     one, other = figures(live), figures(model)
     cells, worst = [], 0.0
@@ -141,7 +161,10 @@ def compare(name: str, live: Sequence[Answered], model: Sequence[Answered], boun
         worst = max(worst, abs(said / seen - 1))
         cells.append(f"{seen:.4g} / {said:.4g} ({said / seen - 1:+.1%})")
     fine = worst <= bound and len(live) == len(model)
-    print(f"| {name} | {len(live)} | {' | '.join(cells)} | {'yes' if fine else 'NO'} |", flush=True)
+    print(
+        f"| {name} | {len(live)} | {' | '.join(cells)} | {'void' if void else 'yes' if fine else 'NO'} |",
+        flush=True,
+    )
     return fine
 
 
@@ -234,28 +257,95 @@ def simulated_fleet(folder: Path, seconds: float, seed: int, shares: Sequence[fl
 
 # --- the embedded engine ------------------------------------------------------------------------------
 
+EMBEDDED_INPUT, EMBEDDED_OUTPUT = 64, 24
+EMBEDDED_SHARES = (0.4, 0.6, 0.8)
+DRIFT_MAX = 0.1
+"""Between the probes before a load and after it, of what a request takes."""
+WAITED_MAX = 0.1
+"""Between the load and the mean of its probes, of the share of time that it waited for a core."""
+TRIES = 2
+"""Of a load that is void."""
 
-def embedded(folder: Path, model: Path, seconds: float, seed: int, parallel: int) -> bool:
+
+def embedded(
+    folder: Path, model: Path, requests: int, seed: int, parallel: int, shares: Sequence[float]
+) -> int:
+    """The exit code."""
     inferry = Inferry(folder)
     inferry.write(
         f"deployments: {{chat: {{engine: llamacpp, model: 'file:{model}', threads: 1, parallel: {parallel}}}}}\n"
     )
+
+    def ask(*words: str) -> tuple[list[Arrival], list[Answered]]:
+        # Without a chat template, whose beginning each slot would know from the second request on.
+        return bench(inferry, *words, "--api", "completions")
+
+    notes, verdicts = [], []
     with inferry.up() as up:
         up.wait_ready()
-        timing, rate = embedded_timing(lambda *words: bench(inferry, *words)[1], parallel)
-        print(
-            f"the embedded engine, {parallel} slots, as probed: {law(timing)}; it carries about {rate:.2f}/s\n"
-        )
+        (replica,) = up.replicas().values()
+        core = Core(replica["pid"])
+
+        def probed() -> tuple[Probes, float]:
+            core.waited()
+            return probe(lambda *words: ask(*words)[1], parallel), core.waited()
+
+        before, waited_before = probed()
+        rate = 1 / busy_s(embedded_timing([before], parallel), EMBEDDED_INPUT, EMBEDDED_OUTPUT)
+        print(f"the embedded engine, {parallel} slots, 1 thread; as probed it carries about {rate:.2f}/s\n")
         head(0.2)
-        service = Service(timing=timing, slots=parallel)
-        fine = True
-        for share in (0.3, 0.6, 0.8):
-            arrivals, live = bench(
-                inferry, "--rate", f"{share * rate:.3f}", "--duration", f"{seconds:g}s", "--seed", str(seed),
-                "-i", "normal:96:24", "-o", "normal:48:12",
-            )  # fmt: skip
-            fine &= compare(f"{parallel} slots, {share:.0%}", live, simulated(service, arrivals), 0.2)
-    return fine
+        for share in shares:
+            for _ in range(TRIES):
+                name = f"{parallel} slots, {share:.0%}"
+                arrivals, live = ask(
+                    "--rate", f"{share * rate:.3f}", "-n", str(requests), "--seed", str(seed),
+                    "--duration", f"{3 * requests / (share * rate):.0f}s",
+                    "-i", f"normal:{EMBEDDED_INPUT}:{EMBEDDED_INPUT // 4}",
+                    "-o", f"normal:{EMBEDDED_OUTPUT}:{EMBEDDED_OUTPUT // 4}",
+                )  # fmt: skip
+                waited = core.waited()
+                after, waited_after = probed()
+                drift = _drift(embedded_timing([before], parallel), embedded_timing([after], parallel))
+                timing = embedded_timing([before, after], parallel)
+                more = waited - (waited_before + waited_after) / 2
+                before, waited_before = after, waited_after
+                void = abs(drift) > DRIFT_MAX or abs(more) > WAITED_MAX
+                fine = compare(
+                    name, live, simulated(Service(timing=timing, slots=parallel), arrivals), 0.2, void=void
+                )
+                notes.append(
+                    f"{name}: {law(timing)}; {drift:+.1%} from before the load to after it; waited for a core in"
+                    f" {waited:.1%} of its time, {more * 100:+.1f} points more than in the probes{'; VOID' * void}"
+                )
+                if not void:
+                    break
+            verdicts.append(None if void else fine)
+    print("\n" + "\n".join(notes))
+    if None in verdicts and False not in verdicts:
+        print("\nVOID: the machine changed its speed during a load: run it again when nothing else runs")
+        return 3
+    return verdict(False not in verdicts)
+
+
+def _drift(before: EngineTiming, after: EngineTiming) -> float:
+    """0.1: a request takes 10 % more of it than before."""
+    one, other = (busy_s(each, EMBEDDED_INPUT, EMBEDDED_OUTPUT) for each in (before, after))
+    return other / one - 1
+
+
+class Core:
+    """Does the thread that computes get one? (docs.kernel.org, "Scheduler Statistics": /proc/<pid>/schedstat)"""
+
+    def __init__(self, pid: int) -> None:
+        self._tasks = Path(f"/proc/{pid}/task")
+        self._before = (0, 0)
+
+    def waited(self) -> float:
+        """Share of its time since the last call in which it wanted to run and did not."""
+        threads = (each.read_text().split() for each in self._tasks.glob("*/schedstat"))
+        ran, waits = now = max((int(ran), int(waits)) for ran, waits, _ in threads)
+        ran, waits, self._before = ran - self._before[0], waits - self._before[1], now
+        return waits / max(ran + waits, 1)
 
 
 def law(timing: EngineTiming) -> str:
@@ -274,14 +364,25 @@ def main() -> int:
     )
     parser.add_argument("--parallel", type=int, default=4, help="its slots (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=40.0, help="of each load (default: %(default)s)")
-    parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="of what the fleet carries")
+    parser.add_argument(
+        "--requests",
+        type=int,
+        default=60,
+        help="of each of the embedded engine's loads (default: %(default)s)",
+    )
+    parser.add_argument("--shares", type=float, nargs="+", help="of what the fleet carries")
     parser.add_argument("--seed", type=int, default=1)
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         if wanted.model is None:
-            fine = simulated_fleet(Path(name), wanted.seconds, wanted.seed, wanted.shares)
-        else:
-            fine = embedded(Path(name), wanted.model.resolve(), wanted.seconds, wanted.seed, wanted.parallel)
+            return verdict(simulated_fleet(Path(name), wanted.seconds, wanted.seed, wanted.shares or SHARES))
+        return embedded(
+            Path(name), wanted.model.resolve(), wanted.requests, wanted.seed, wanted.parallel,
+            wanted.shares or EMBEDDED_SHARES,
+        )  # fmt: skip
+
+
+def verdict(fine: bool) -> int:
     print(f"\n{'all within the bound' if fine else 'NOT all within the bound'}")
     return 0 if fine else 1
 
