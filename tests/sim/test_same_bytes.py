@@ -22,9 +22,11 @@ from inferry.core.scaling_settings import Scaling, ScalingRule
 from inferry.simulate.arrivals import Arrival, merged
 from inferry.simulate.arrivals_drawn import drawn, exponential
 from inferry.simulate.experiment import run
-from inferry.simulate.failures import random_failures
+from inferry.simulate.failures import Failure, FailureKind
 from inferry.simulate.result import Result
 from inferry.simulate.service import Service
+
+KINDS: tuple[FailureKind, ...] = ("crash", "freeze", "slow")
 
 
 def simulated() -> Result:
@@ -44,14 +46,17 @@ def simulated() -> Result:
         ScalingRule(metric="gpu_use", below=0.3, for_s=30, remove=1),
     ]
     service = Service(
-        replicas=3, routing=Routing(policy="prefix_aware"), scaling=Scaling(min=2, max=6, rules=rules)
+        replicas=3,
+        routing=Routing(policy="prefix_aware"),
+        scaling=Scaling(min=2, max=6, rules=rules),
+        crashes_per_hour=2.0,
     )
     return run(
         [service],
         merged([tenant("small", 2.0), tenant("large", 5.0)]),
         seed=11,
         gateways=2,
-        failures=random_failures(20, 3, 600, seed=2, kinds=("crash", "freeze", "slow")),
+        failures=[Failure(60.0 * number, KINDS[number % 3]) for number in range(1, 9)],
         tenants={"small": Tenant(), "large": Tenant(limits=Limits(requests_per_minute=200))},
     )
 

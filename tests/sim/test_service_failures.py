@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from inferry.core.deployment_base import Restart
 from inferry.core.failover_settings import Failover
 from inferry.core.scaling_settings import Scaling
 from inferry.simulate.arrivals import Arrival
 from inferry.simulate.arrivals_drawn import drawn, exponential, fixed
 from inferry.simulate.experiment import run
-from inferry.simulate.failures import Failure, random_failures
+from inferry.simulate.failures import Failure
 from inferry.simulate.service import Service
 from inferry.simulate.timing import EngineTiming
 
@@ -82,12 +83,22 @@ def test_crashes_one_after_the_other_stay_down_as_the_file_has_it() -> None:
     assert result.completed == result.requests
 
 
-def test_drawn_failures_are_as_many_as_their_rate_says() -> None:
-    """Two per replica and hour at 50 replicas for ten hours: a thousand, within four standard deviations."""
-    failures = list(random_failures(2.0, 50, 36_000, seed=1, kinds=("crash", "slow")))
-    assert abs(len(failures) - 1000) < 4 * 1000**0.5
-    assert {each.kind for each in failures} == {"crash", "slow"}
-    assert failures == list(random_failures(2.0, 50, 36_000, seed=1, kinds=("crash", "slow")))
+def test_crashes_by_chance_are_as_many_as_replicas_serve_however_the_fleet_grows() -> None:
+    """Two per replica and hour; one replica becomes twenty. Counted by those that were there first, it would be ten; the time
+    of all of them together says how many, within four standard deviations."""
+    growing = Scaling.model_validate(
+        {
+            "min": 1,
+            "max": 20,
+            "rules": [{"metric": "requests_per_s", "target": 0.01}],
+            "up": {"cooldown_s": 0},
+        }
+    )
+    service = Service(timing=FAST, scaling=growing, crashes_per_hour=2.0, restart=Restart(crashes_max=1000))
+    result = run([service], load(0.2, 18_000), until_s=18_000).only
+    expected = 2.0 * result.replica_hours
+    assert expected > 150
+    assert abs(result.crashes - expected) < 4 * expected**0.5
 
 
 ON_DEMAND = Service(
@@ -105,6 +116,34 @@ def test_a_request_that_finds_no_replica_wakes_the_model_and_is_answered() -> No
     assert 28_000 < result.ttft.p50_ms < 42_000
     assert 100 < result.replica_hours * 3600 < 120
     assert [each.serving for each in result.timeline][-1] == 0
+
+
+def test_a_model_whose_starts_failed_is_tried_again() -> None:
+    """Starts fail from 95 s to 135 s: requests of that time are refused at once, as production does it, and not after
+    load_wait_s; later ones are answered. It was dead for good before."""
+    service = Service(timing=EngineTiming(start_s=5), load_wait_s=60, idle_unload_s=20)
+    arrivals = [Arrival(1, 100, 10), *(Arrival(100 + 2 * number, 100, 10) for number in range(100))]
+    result = run([service], arrivals, failures=[Failure(95, "starts", for_s=40)]).only
+    assert 0 < result.failed["model_not_loaded"] < 30
+    assert result.completed == result.requests - result.failed["model_not_loaded"]
+
+
+def test_a_model_on_demand_begins_unloaded() -> None:
+    """As `inferry up` leaves it: the first request waits for the start."""
+    result = run([Service(timing=EngineTiming(start_s=40), load_wait_s=120)], [Arrival(10.0, 300, 50)]).only
+    assert result.ttft.p50_ms is not None
+    assert result.ttft.p50_ms > 40_000
+
+
+def test_a_standby_replica_takes_over_and_is_paid_for() -> None:
+    """The one that serves crashes: its streams go on at the reserve at once, none is lost, and two are paid all the time."""
+    crash = [Failure(30, "crash", replica="chat-0")]
+    service = Service(standby=1, timing=EngineTiming(start_s=300))
+    result = run([service], load(2, 60), failures=crash, until_s=120).only
+    assert result.crashes == 1
+    assert result.completed == result.requests
+    assert result.mean_replicas == 2
+    assert {each.serving for each in result.timeline} == {1}
 
 
 def test_a_request_is_told_when_the_model_takes_too_long() -> None:

@@ -78,7 +78,7 @@ def _simulate(given: dict[str, Any]) -> None:
         deployment=given["deployment"],
         seed=given["seed"],
         gateways=given["gateways"],
-        failures=failures_of(given["failures"], given["seed"]),
+        failures=failures_of(given["failures"]),
         slo=_slo(given["slo"]),
         start_s=given["start_s"],
         price_per_gpu_hour=given["price_per_gpu_hour"],

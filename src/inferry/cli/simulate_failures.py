@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import cast, get_args
 
 from inferry.cli.bench_words import duration_s, positive_s
 from inferry.core.errors import ConfigError
 from inferry.core.suggest import did_you_mean
-from inferry.simulate.failures import RANDOM, Failure, FailureKind, random_failures
+from inferry.simulate.failures import RANDOM, Failure, FailureKind
 
 KINDS: tuple[FailureKind, ...] = get_args(FailureKind)
 _ONE = re.compile(r"(\w+)@([^:/]+)(?::([^/]+))?(?:/(.+))?")
 _HOW = "write it as crash@10m, freeze@20m:60s or crash@10m/chat-0; or a number of crashes per replica and hour, as 0.5"
 
 
-def failures_of(text: str | None, seed: int) -> Callable[[int, float], Sequence[Failure]]:
-    """Asked with the number of replicas and how long it lasts. Raises ConfigError."""
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """One of both."""
+
+    planned: tuple[Failure, ...] = ()
+    crashes_per_hour: float = 0.0
+    """Of each replica that serves."""
+
+
+def failures_of(text: str | None) -> Failures:
+    """Raises ConfigError."""
     if text is None:
-        return lambda replicas, span_s: ()
+        return Failures()
     rate = _rate(text)
     if rate is not None:
-        return lambda replicas, span_s: tuple(random_failures(rate, replicas, span_s, seed=seed))
-    found = tuple(
-        sorted((_failure(part.strip(), text) for part in text.split(",")), key=lambda each: each.at_s)
+        return Failures(crashes_per_hour=rate)
+    return Failures(
+        tuple(sorted((_failure(part.strip(), text) for part in text.split(",")), key=lambda each: each.at_s))
     )
-    return lambda replicas, span_s: found
 
 
 def _rate(text: str) -> float | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
+from inferry.cli.simulate_failures import Failures
 from inferry.cli.simulate_load_words import Load
+from inferry.cli.simulate_others import claims_of_others, others_text
 from inferry.cli.simulate_settings import Setting, settings_of
 from inferry.cli.simulate_timing import Timings
 from inferry.core.config_file import LoadedFile
@@ -19,7 +21,6 @@ from inferry.core.scaling_settings import Scaling, ScalingSlo
 from inferry.core.suggest import did_you_mean
 from inferry.simulate.arrivals import Arrival
 from inferry.simulate.experiment import run
-from inferry.simulate.failures import Failure
 from inferry.simulate.result import ServiceResult
 from inferry.simulate.service import Service
 from inferry.simulate.service_budget import HostBudget
@@ -49,8 +50,7 @@ class Conditions:
     deployment: str | None
     seed: int
     gateways: int | None
-    failures: Callable[[int, float], Sequence[Failure]]
-    """By the number of replicas and the seconds that it lasts."""
+    failures: Failures
     slo: ScalingSlo | None
     start_s: float | None
     price_per_gpu_hour: float | None
@@ -129,21 +129,24 @@ def simulate(
     scaling = deployment.scaling if isinstance(deployment, ManagedBase) else None
     slo, slo_from = _slo(scaling, conditions.slo)
     price, price_says = _price(scaling, known, conditions.price_per_gpu_hour)
-    service = _service(name, config, known, slo, price)
+    failures = conditions.failures
+    service = replace(_service(name, config, known, slo, price), crashes_per_hour=failures.crashes_per_hour)
     gateways = conditions.gateways or config.gateway.workers
+    others = claims_of_others(config, name)
+    known = replace(known, doubts=(*known.doubts, *others_text(config.host, others)))
     interval_s = next((each for each in _INTERVALS_S if span_s / each <= POINTS_MAX), _INTERVALS_S[-1])
-    failures = conditions.failures(service.replicas, span_s)
     result = run(
         [service],
         (_for_it(each) for each in arrivals if each.deployment in ("", name)),
         seed=conditions.seed,
         gateways=gateways,
-        failures=failures,
+        failures=failures.planned,
+        lasts_s=conditions.load.until_s or 0.0,
         interval_s=interval_s,
         tenants=config.tenants,
         settings=config.gateway,
         begin_wall_s=conditions.load.begin_wall_s,
-        budget=HostBudget(config.host.gpus_max, config.host.money_per_hour_max),
+        budget=HostBudget(config.host.gpus_max, config.host.money_per_hour_max, others),
     ).only
     return Simulated(
         variant=variant,
@@ -207,6 +210,7 @@ def _service(
     return replace(
         service,
         replicas=deployment.replicas,
+        standby=deployment.standby,
         slots=deployment.parallel,
         restart=deployment.restart,
         scaling=scaling,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from inferry.core.deployment import Deployment
 from inferry.core.deployment_base import ManagedBase
 from inferry.core.host_settings import Host
 from inferry.core.server_engines import OllamaDeployment, ServerBase
@@ -36,7 +37,7 @@ def grants(host: Host, holdings: Sequence[Holding]) -> Mapping[str, Grant]:
     gpus, money = host.gpus_max, host.money_per_hour_max
     claims = []
     for each in holdings:
-        per_replica, price = gpus_per_replica(each.plan), _price_per_hour(each.plan)
+        per_replica, price = gpus_per_replica(each.plan), price_per_hour_of(each.plan.deployment)
         gpus = None if gpus is None else gpus - each.beside * per_replica
         money = None if money is None else money - each.beside * price
         wish = each.wanted if each.wish is None else each.wish
@@ -46,13 +47,17 @@ def grants(host: Host, holdings: Sequence[Holding]) -> Mapping[str, Grant]:
 
 def gpus_per_replica(plan: DeploymentPlan) -> int:
     """0 where it takes none, or nobody knows."""
-    deployment = plan.deployment
+    return gpus_of(plan.deployment)
+
+
+def gpus_of(deployment: Deployment) -> int:
+    """Of one replica, as `gpus_per_replica`."""
     if isinstance(deployment, ServerBase):
         return deployment.gpus_per_replica
     return deployment.gpu_count if isinstance(deployment, OllamaDeployment) else 0
 
 
-def _price_per_hour(plan: DeploymentPlan) -> float:
-    deployment = plan.deployment
+def price_per_hour_of(deployment: Deployment) -> float:
+    """Of one replica, as the budget of money counts it; 0 where the file says none."""
     scaling = deployment.scaling if isinstance(deployment, ManagedBase) else None
     return 0.0 if scaling is None else scaling.replica_price_per_hour or 0.0

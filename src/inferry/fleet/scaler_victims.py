@@ -11,7 +11,8 @@ from inferry.policy.scaling.victims import Candidate, least_to_lose
 def by_loss(
     members: Sequence[Member], held: Callable[[str], int], served_s: Callable[[str], float]
 ) -> Sequence[Member]:
-    """Whoever has the least to lose first. `held`: requests there; `served_s`: for how long it has served."""
+    """Whoever has the least to lose first. `members`: in order of their start; `held`: requests there; `served_s`: for how
+    long it has served."""
     by_id = {member.id: member for member in members}
     order = least_to_lose(
         Candidate(
@@ -21,6 +22,6 @@ def by_loss(
             served_s=served_s(member.id),
             standby=member.view.standby,
         )
-        for member in reversed(members)  # of equals, the newest
+        for member in members
     )
     return [by_id[each] for each in order]

@@ -37,6 +37,7 @@ def run(
     gateways: int = 1,
     failures: Iterable[Failure] = (),
     until_s: float | None = None,
+    lasts_s: float = 0.0,
     interval_s: float = 60.0,
     tenants: Mapping[str, Tenant] = _NO_TENANTS,
     settings: GatewaySettings | None = None,
@@ -47,7 +48,7 @@ def run(
     """Let `arrivals`, in order of time, come to `services`; returns what came of it.
 
     `gateways`: processes; requests come to any of them. `until_s`: it ends then, whatever is under way; left out, with
-    the last request. `settings`: of the gateways, for their timeouts and attempts. `begin_wall_s`: what people's clocks
+    the last request, and not before `lasts_s`: a load may end with hours in which nobody asks. `settings`: of the gateways, for their timeouts and attempts. `begin_wall_s`: what people's clocks
     show at the begin, for schedules and budgets of a day. `budget`: of all services together. `heard`: of each outcome, as it ends.
 
     The same arguments give the same bytes. Raises KeyError for an arrival at a deployment that is not there.
@@ -87,7 +88,7 @@ def run(
     }
     first = services[0].name
     plan_failures(failures, running, first, timeline, seed)
-    end_s = _let_come(arrivals, running, first, timeline, inf if until_s is None else until_s)
+    end_s = _let_come(arrivals, running, first, timeline, inf if until_s is None else until_s, lasts_s)
     return Result(seed, gateways, interval_s, [each.result(end_s) for each in running.values()])
 
 
@@ -97,6 +98,7 @@ def _let_come(
     first: str,
     timeline: Timeline,
     until_s: float,
+    lasts_s: float,
 ) -> float:
     """Returns when it ended."""
     last_s = 0.0
@@ -112,9 +114,12 @@ def _let_come(
     if until_s < inf:
         run_to(until_s)
         return until_s
+    if lasts_s > last_s:
+        run_to(lasts_s)
+        timeline.now_s = last_s = lasts_s
     counts = [each.counts for each in running.values()]
     while timeline.now_s < last_s + TAIL_S and any(each.over_count < each.requests for each in counts):
         step_s = timeline.now_s + _STEP_S
         run_to(step_s)
         timeline.now_s = step_s
-    return max(each.last_s for each in counts)
+    return max(lasts_s, *(each.last_s for each in counts))

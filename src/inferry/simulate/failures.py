@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -32,20 +31,15 @@ class Failure:
     factor: float = 3.0
 
 
-def random_failures(
-    per_replica_hour: float,
-    replicas: int,
-    end_s: float,
-    *,
-    seed: int,
-    kinds: Sequence[FailureKind] = ("crash",),
-    for_s: float = 30.0,
-    deployment: str = "",
-) -> Iterator[Failure]:
-    """Poisson's, `per_replica_hour` for each of about `replicas`."""
-    rng = Random(seed)
-    per_s = per_replica_hour * replicas / 3600
-    at_s = rng.expovariate(per_s) if per_s > 0 else end_s
-    while at_s < end_s:
-        yield Failure(at_s, kinds[int(rng.random() * len(kinds))], for_s=for_s, deployment=deployment)
-        at_s += rng.expovariate(per_s)
+@dataclass(frozen=True, slots=True)
+class Crashes:
+    """Of every replica that serves, at random: Poisson's, so that a fleet that grows crashes more often. The same seed
+    draws the same for a replica's nth life, whatever else happens."""
+
+    per_hour: float
+    """Of one replica, above 0."""
+    seed: str
+
+    def after_s(self, replica_id: str, life: int) -> float:
+        """From when it serves until it crashes, if nothing else ends it before."""
+        return Random(f"{self.seed} crashes {replica_id} {life}").expovariate(self.per_hour / 3600)

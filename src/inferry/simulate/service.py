@@ -24,7 +24,7 @@ class Service:
     name: str = "chat"
     timing: EngineTiming = field(default_factory=EngineTiming)
     replicas: int = 1
-    """It begins with so many, which serve at once."""
+    """It begins with so many, which serve at once; with none where it is loaded on demand."""
     routing: Routing = field(default_factory=lambda: Routing())
     queue: Queue = field(default_factory=lambda: Queue())
     slots: int | None = None
@@ -45,6 +45,10 @@ class Service:
     """It is loaded on demand, and requests wait so long for it; None: it always is."""
     idle_unload_s: float | None = None
     loaded_min_s: float = 0.0
+    standby: int = 0
+    """More that are ready, and serve when one of the others is missed."""
+    crashes_per_hour: float = 0.0
+    """Of each replica that serves, at random by the run's seed."""
     start_jitter: float = 0.0
     """Starts take evenly up to this share more or less than `timing.start_s`."""
     gpus_per_replica: int = 1

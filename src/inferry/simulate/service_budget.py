@@ -15,6 +15,8 @@ class HostBudget:
 
     gpus_max: int | None = None
     money_per_hour_max: float | None = None
+    others: tuple[Claim, ...] = ()
+    """Deployments that are not simulated: they keep what they have, and wish for nothing."""
 
 
 class SharedBudget:
@@ -35,7 +37,7 @@ class SharedBudget:
         gpus, money = self._budget.gpus_max, self._budget.money_per_hour_max
         if gpus is None and money is None:
             return wish, ""
-        claims: list[Claim] = []
+        claims: list[Claim] = list(self._budget.others)
         for service, replicas in self._holders:
             price = service.price_per_gpu_hour * service.gpus_per_replica
             beside = max(len(replicas.lives) - replicas.wanted, 0)

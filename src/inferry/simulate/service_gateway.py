@@ -103,9 +103,12 @@ class SimulatedGateway:
         """A replica is new, or in another state: as `Gateway.apply`."""
         served, now_s = door.served, self._timeline.now_s
         self._be_uneasy(served.spec.health.slow_start_s + 1.0)
-        self.watch.on_view(served, view, served.balancer.put(view.id, view.state, view.weight))
+        state = view.state
+        if view.standby and state in (ReplicaState.READY, ReplicaState.SUSPECT):
+            state = ReplicaState.PENDING
+        self.watch.on_view(served, view, served.balancer.put(view.id, state, view.weight))
         served.share_slots(self.workers, now_s)
-        if view.state is ReplicaState.READY and served.stranded:
+        if state is ReplicaState.READY and served.stranded:
             served.wake_stranded()
 
     def gone(self, door: Door, replica_id: str) -> None:

@@ -23,6 +23,8 @@ class ReplicaLife:
     began_s: float
     name: str
     state: ReplicaState = _S.STARTING
+    standby: bool = False
+    """Ready, and without requests until another one is missed."""
     life: int = 1
     """Counts its starts."""
     ready_s: float | None = None
@@ -58,6 +60,7 @@ class ReplicaLife:
             since_wall_s=0.0,
             restarts=self.life - 1,
             message="simulated starts fail" if self.state is _S.FAILED else "",
+            standby=self.standby,
         )
 
     @property

@@ -23,6 +23,8 @@ from inferry.core.replica import ReplicaLoad, ReplicaState
 from inferry.fleet.scaler_starts import Starts
 from inferry.policy.restart import Crash, RestartAfter, decide_restart
 from inferry.policy.scaling.victims import Candidate, least_to_lose
+from inferry.policy.standby import Standing, decide_roles
+from inferry.simulate.failures import Crashes
 from inferry.simulate.replica import SimulatedReplica
 from inferry.simulate.service_gateway import SimulatedGateway
 from inferry.simulate.service_life import PastLives, ReplicaLife
@@ -52,12 +54,14 @@ class Replicas:
         drain_s: float,
         drain_max_s: float,
         start_jitter: float = 0.0,
+        standby: int = 0,
+        crashes: Crashes | None = None,
     ) -> None:
         self.lives: dict[str, ReplicaLife] = {}
         """Those that are not gone, in order of their first start."""
         self.past = PastLives()
         self.wanted = 0
-        """So many are to stay."""
+        """So many are to serve; those in reserve come on top of them."""
         self.starts = Starts()
         self.no_starts_until_s = 0.0
         self._name = name
@@ -70,6 +74,8 @@ class Replicas:
         self._drain_s = drain_s
         self._drain_max_s = max(drain_max_s, drain_s)
         self._start_jitter = start_jitter
+        self._standby = standby
+        self._crashes = crashes
         self._numbers = 0
 
     # --- for doors ------------------------------------------------------------------------------------
@@ -77,6 +83,7 @@ class Replicas:
     def submit(self, request: ServedRequest, replica_id: str) -> int | None:
         life = self.lives[replica_id]
         replica = life.replica
+        request.answer_tokens = replica.model.answer_fits(request.prompt_tokens, request.answer_tokens)
         if not replica.model.fits(request.prompt_tokens, request.answer_tokens):
             return None
         life.held[request] = None
@@ -117,11 +124,20 @@ class Replicas:
 
     @property
     def staying(self) -> list[ReplicaLife]:
-        """All but those that leave, and those that are down for good."""
-        return [each for each in self.lives.values() if each.state not in (_S.DRAINING, _S.FAILED)]
+        """All but those that leave. Who is down for good keeps its place, as in the fleet."""
+        return [each for each in self.lives.values() if each.state is not _S.DRAINING]
 
-    def add(self, *, at_once: bool = False) -> ReplicaLife:
-        """One more; `at_once`: it serves already."""
+    def begin(self, wanted: int) -> None:
+        """So many, and those in reserve, serve already. With 0 nothing is loaded."""
+        self.wanted = wanted
+        for _ in range(self._seats):
+            self._add(at_once=True)
+
+    @property
+    def _seats(self) -> int:
+        return self.wanted + self._standby if self.wanted else 0
+
+    def _add(self, *, at_once: bool = False) -> ReplicaLife:
         number = self._numbers
         self._numbers += 1
         now_s = self._timeline.now_s
@@ -130,9 +146,7 @@ class Replicas:
         )
         life = self.lives[replica.id] = ReplicaLife(replica, now_s, self._name)
         if at_once:
-            self.wanted += 1
-            life.ready_s, life.was_ever_ready = now_s, True
-            self._to(life, _S.READY)
+            self._serve(life)
         else:
             self._start(life)
         return life
@@ -162,8 +176,19 @@ class Replicas:
             self._to(life, _S.FAILED)
             self._start_again(life, 0.0)
             return
+        self._serve(life)
+
+    def _serve(self, life: ReplicaLife) -> None:
+        now_s = self._timeline.now_s
         life.ready_s, life.was_ever_ready = now_s, True
         self._to(life, _S.READY)
+        if self._crashes is not None:
+            after_s = self._crashes.after_s(life.id, life.life)
+            self._timeline.at(now_s + after_s, self._crash_by_chance, life, life.life)
+
+    def _crash_by_chance(self, life: ReplicaLife, number: int) -> None:
+        if life.life == number:
+            self.crash(life)
 
     def _look_at_draining(self, life: ReplicaLife) -> None:
         if life.state is not _S.DRAINING:
@@ -203,12 +228,27 @@ class Replicas:
     def scale_to(self, wanted: int) -> None:
         """So many from now on: new ones start, and those with least to lose leave."""
         self.wanted = wanted
-        staying = self.staying
-        for _ in range(wanted - len(staying)):
-            self.add()
-        if len(staying) > wanted:
-            for life in self._least_to_lose(staying)[: len(staying) - wanted]:
+        self._share_roles()
+        staying, seats = self.staying, self._seats
+        for _ in range(seats - len(staying)):
+            self._add()
+        if len(staying) > seats:
+            for life in self._least_to_lose(staying)[: len(staying) - seats]:
                 self.drain(life)
+
+    def _share_roles(self) -> None:
+        """Who serves, and who stands by; asked after each change of a replica, as in the fleet."""
+        if not self._standby or not self.wanted:
+            return
+        roles = decide_roles(
+            [Standing(each.id, each.state, each.standby) for each in self.lives.values()],
+            self.wanted,
+            self._standby,
+        )
+        for life in sorted(self.lives.values(), key=lambda each: roles[each.id]):
+            if life.standby != roles[life.id]:
+                life.standby = roles[life.id]
+                self._publish(life)
 
     def _least_to_lose(self, staying: Iterable[ReplicaLife]) -> list[ReplicaLife]:
         now_s = self._timeline.now_s
@@ -217,7 +257,8 @@ class Replicas:
                 each.id,
                 each.state,
                 in_flight=len(each.held),
-                served_s=0.0 if each.ready_s is None else now_s - each.ready_s,
+                served_s=self.starts.served_s(each.id, now_s),
+                standby=each.standby,
             )
             for each in staying
         ]
@@ -347,6 +388,7 @@ class Replicas:
     def _to(self, life: ReplicaLife, state: ReplicaState) -> None:
         life.state = state
         self._publish(life)
+        self._share_roles()
 
     def _publish(self, life: ReplicaLife) -> None:
         view = life.view

@@ -7,9 +7,11 @@ from math import fsum
 from random import Random
 
 from inferry.gateway.demand_seen import traffic_of
+from inferry.gateway.parked import LoadNews
 from inferry.gateway.snapshot import Snapshot, add_up
 from inferry.policy.scaling.observation import Traffic
 from inferry.simulate.arrivals import Arrival
+from inferry.simulate.failures import Crashes
 from inferry.simulate.result import ServiceResult
 from inferry.simulate.service import Service
 from inferry.simulate.service_budget import SharedBudget
@@ -59,8 +61,10 @@ class RunningService:
             drain_s=drain_s,
             drain_max_s=service.drain_max_s,
             start_jitter=service.start_jitter,
+            standby=service.standby,
+            crashes=Crashes(service.crashes_per_hour, str(seed)) if service.crashes_per_hour else None,
         )
-        self.on_demand = OnDemand(service, self.replicas, timeline, self._requests_now)
+        self.on_demand = OnDemand(service, self.replicas, timeline, self._requests_now, self._tell_doors)
         spec = service.spec()
         self.doors: list[Door] = []
         for number, gateway in enumerate(gateways):
@@ -76,8 +80,7 @@ class RunningService:
             )
             gateway.doors[service.name] = door
             self.doors.append(door)
-        for _ in range(service.replicas):
-            self.replicas.add(at_once=True)
+        self.replicas.begin(service.replicas if service.load_wait_s is None else 0)
         self.on_demand.begin()
         autoscaler = autoscaler_of(service)
         looks_often = autoscaler is not None and autoscaler.every_s < 2 * POLL_S
@@ -124,6 +127,10 @@ class RunningService:
             )
         return traffic_of(add_up(snapshots), name, self.replicas.lives)
 
+    def _tell_doors(self, news: LoadNews) -> None:
+        for door in self.doors:
+            door.served.parked.on_news(news)
+
     def _requests_now(self) -> int:
         return self.counts.requests - self.counts.over_count
 
@@ -146,8 +153,8 @@ class RunningService:
             demand_of([door.served.demand for door in self.doors]),
             in_flight=self._requests_now() - waiting,
             waiting=waiting,
-            serving=sum(each.serves for each in lives),
-            coming=sum(each.is_coming for each in lives),
+            serving=sum(each.serves and not each.standby for each in lives),
+            coming=sum(each.is_coming and not each.standby for each in lives),
             wanted=self.scaler.wanted,
         )
         self._timeline.at(self._timeline.now_s + self._interval_s, self._close_interval)

@@ -172,3 +172,43 @@ def test_of_several_deployments_one_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="say which one by --deployment: a, b"):
         _said(path, "--rate", "1")
     assert "no engine ran. b " in _said(path, "--rate", "1", "--duration", "1m", "--deployment", "b")
+
+
+def test_other_deployments_keep_their_gpus(tmp_path: Path) -> None:
+    """A host of 4 GPUs, 3 of which another deployment has: one that is simulated stays at 1, as in production, and the
+    answer says why."""
+    path, timing = tmp_path / "two.yaml", tmp_path / "timing.yaml"
+    rules = "[{metric: running, above: 1, add: 1}]"
+    path.write_text(
+        "host: {gpus_max: 4}\ndeployments:\n"
+        "  other: {engine: vllm, model: hf:Qwen/Qwen3-4B, replicas: 3}\n"
+        f"  chat: {{engine: vllm, model: hf:Qwen/Qwen3-4B, scaling: {{max: 8, rules: {rules}}}}}\n",
+        encoding="utf-8",
+    )
+    timing.write_text("{step_s: 0.1, start_s: 5}", encoding="utf-8")
+    words = (path, "--deployment", "chat", "--timing", timing, "--rate", "1", "-d", "3m")
+    text = _said(*words)
+    assert "other keep what they begin with (3 GPUs)" in _unwrapped(text)
+    assert "to 4 served" not in text
+    alone = _said(*words, "--set", "deployments.other.replicas=1")
+    assert "(1 to 3 served)" in alone
+
+
+def test_hours_in_which_nobody_asks_are_paid(file: Path) -> None:
+    """Ten minutes of load, then an hour of next to none: the bill ends with the load's hour, not with its last request."""
+    words = ("--steps", "1:10m,0.000001:1h", "--input-tokens", "100", "--output-tokens", "40", "--json")
+    found = json.loads(_said(file, *words))
+    (variant,) = found["variants"]
+    assert variant["result"]["duration_s"] == 4200
+
+
+def test_a_reserve_is_simulated(file: Path) -> None:
+    """`standby: 1` is one replica more, paid all the time."""
+    words = (*LOAD, "--json", "--set", "deployments.chat.scaling=")
+    hours = [
+        json.loads(_said(file, *words, "--set", f"deployments.chat.standby={number}"))["variants"][0][
+            "result"
+        ]["mean_replicas"]
+        for number in (0, 1)
+    ]
+    assert hours == [2, 3]

@@ -1,4 +1,4 @@
-"""Which replicas leave first, when there shall be fewer: those with the least to lose."""
+"""Which replicas leave first, when there shall be fewer: those with the least to lose. The fleet and the simulator ask here."""
 
 from __future__ import annotations
 
@@ -36,13 +36,15 @@ class Candidate:
 
 
 def least_to_lose(candidates: Iterable[Candidate]) -> list[str]:
-    """Their ids, the first to leave first: standby ones last (they are counted apart, and warm), then by state, by
-    requests under way, by what is cached where all tell that, and the youngest; equals in the given order."""
-    rows = list(candidates)
+    """Their ids, the first to leave first; `candidates` in order of their first start. Standby ones are last (they are
+    counted apart, and warm) if they have not failed; then by state, by requests under way, by what is cached where all
+    tell that, and who has served for the shortest time; of equals, the newest leaves."""
+    rows = list(candidates)[::-1]
     all_tell = all(each.cached_tokens is not None for each in rows)
 
     def loss(each: Candidate) -> tuple[bool, int, int, int, float]:
         cached = each.cached_tokens if all_tell and each.cached_tokens is not None else 0
-        return each.standby, _RANK.get(each.state, -1), each.in_flight, cached, each.served_s
+        is_reserve = each.standby and each.state is not _S.FAILED
+        return is_reserve, _RANK.get(each.state, -1), each.in_flight, cached, each.served_s
 
     return [each.id for each in sorted(rows, key=loss)]

@@ -36,11 +36,12 @@ def test_of_equals_the_youngest_leaves_with_its_cold_cache() -> None:
     assert least_to_lose(full) == ["old", "young"]
 
 
-def test_standby_replicas_leave_last_and_equals_in_the_given_order() -> None:
-    """They are counted apart; nothing depends on how ids sort ("chat-10" is before "chat-2")."""
+def test_standby_replicas_leave_last_and_of_equals_the_newest_first() -> None:
+    """They are counted apart, but for one that failed; nothing depends on how ids sort ("chat-10" is before "chat-2")."""
     rows = [
         Candidate("spare", READY, standby=True),
         Candidate("chat-10", STARTING),
         Candidate("chat-2", STARTING),
+        Candidate("broken spare", ReplicaState.FAILED, standby=True),
     ]
-    assert least_to_lose(rows) == ["chat-10", "chat-2", "spare"]
+    assert least_to_lose(rows) == ["broken spare", "chat-2", "chat-10", "spare"]
