@@ -28,6 +28,13 @@ _SHARE = re.compile(r"^[1-9][0-9]{0,3}%$")
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 
 
+def _written_as_text(value: object) -> object:
+    # YAML reads 8:00 as 480, a number in base 60.
+    if isinstance(value, int):
+        raise ValueError("write it as HH:MM, in quotes, from '00:00' to '24:00'")  # noqa: TRY004 - pydantic's
+    return value
+
+
 def _time_of_day(value: str) -> str:
     if not _CLOCK.fullmatch(value):
         raise ValueError("write it as HH:MM, in quotes, from '00:00' to '24:00'")
@@ -51,7 +58,7 @@ Amount = Annotated[
     BeforeValidator(_amount),
 ]
 """So many replicas, or a share of those that are wanted now, rounded up: `50%`."""
-TimeOfDay = Annotated[str, AfterValidator(_time_of_day)]
+TimeOfDay = Annotated[str, BeforeValidator(_written_as_text), AfterValidator(_time_of_day)]
 
 
 class ScalingRule(Section):
@@ -115,6 +122,29 @@ class ScalingRule(Section):
             )
         if self.percentile is not None and self.metric not in LATENCIES:
             raise ValueError(f"'percentile' is for {', '.join(LATENCIES)}")
+        if self.percentile is not None and self.percentile < 1:
+            raise ValueError(
+                f"'percentile' is {self.percentile:g}: write {self.percentile * 100:g} for that share of the requests"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_meant(self) -> Self:
+        """What would be taken, and never apply, or work the wrong way round."""
+        for name in ("above", "below", "target"):
+            value = getattr(self, name)
+            if value is not None and value > 1 and self.metric in (*SHARES, "error_rate"):
+                raise ValueError(
+                    f"'{name}' is {value:g}, and {self.metric} goes from 0 to 1: write {value / 100:g} for "
+                    f"{value:g} %"
+                )
+        if self.metric in METRICS and (
+            (self.above is not None and self.remove) or (self.below is not None and self.add)
+        ):
+            raise ValueError(
+                f"more {self.metric} is more load, and this rule answers it the wrong way round: 'add' goes with "
+                "'above', 'remove' with 'below'"
+            )
         return self
 
     @property
