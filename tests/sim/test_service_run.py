@@ -111,6 +111,37 @@ def test_what_is_not_limited_is_counted_in_whole() -> None:
     assert result.ttft.p50_ms < 300
 
 
+def test_who_still_waits_at_the_end_has_missed() -> None:
+    """A minute of far too much at the end of a run: whether those that wait are refused after a second or still stand
+    there, about as few kept the objectives."""
+    kept = []
+    for wait_max_s in (1.0, 3600.0):
+        service = Service(
+            queue=Queue(running_max=32, waiting_max=10**6, wait_max_s=wait_max_s),
+            slo=ScalingSlo(ttft_ms=2000, itl_ms=100),
+        )
+        arrivals = merged(
+            [load(2, 100), (msgspec.structs.replace(each, at_s=each.at_s + 60) for each in load(40, 40))]
+        )
+        result = run([service], arrivals, until_s=100).only
+        assert result.attainment is not None
+        kept.append(result.attainment)
+        decided = over(result) + result.late_under_way
+        assert result.attainment == result.in_slo / decided
+        assert decided > 0.9 * result.requests
+    assert result.under_way > result.requests / 2
+    assert kept[1] < kept[0] + 0.05
+
+
+def test_prompts_that_the_model_can_not_take_are_refused_and_answers_end_with_its_context() -> None:
+    """As engines do: a prompt as long as the context is the client's mistake, however much memory there is."""
+    timing = EngineTiming(context_tokens=2048)
+    arrivals = [Arrival(0, 2048, 10), Arrival(1, 2000, 500), Arrival(2, 1000, 10)]
+    result = run([Service(timing=timing)], arrivals).only
+    assert result.rejected == {"": {"engine_rejected": 1}}
+    assert (result.completed, result.answer_tokens) == (2, 48 + 10)
+
+
 def test_two_who_ask_for_more_than_there_is_get_equal_tokens() -> None:
     """Fair shares: one tenant sends five times as many requests; both wait all the time, and get the same service."""
     given: Counter[str] = Counter()

@@ -58,13 +58,16 @@ class ServiceResult(msgspec.Struct, frozen=True):
     """By tenant, and error code."""
     under_way: int
     """When the simulation ended."""
+    late_under_way: int
+    """Of those, who can't be within the objectives any more."""
     duration_s: float
     prompt_tokens: int
     answer_tokens: int
     """Of requests that were answered in whole."""
     in_slo: int
     attainment: float | None
-    """Of all requests that arrived and are over, those that failed or were rejected included; None: no objectives."""
+    """Of all requests that are over, those that failed or were rejected included, and of `late_under_way`; None: no
+    objectives."""
     goodput_per_s: float | None
     """Requests within the objectives, per second of `duration_s`."""
     ttft: Percentiles

@@ -15,6 +15,8 @@ from inferry.simulate.result import Interval, Percentiles
 from inferry.simulate.service_request import ServedRequest
 
 Heard = Callable[[ServedRequest, Outcome], None]
+UNDER_WAY_LEAST = 1024
+"""Requests that are kept before those that are over are sorted out."""
 
 
 class _Open(msgspec.Struct):
@@ -49,6 +51,9 @@ class ServiceCounts:
         self._interval_s = interval_s
         self._heard = heard
         self._now = _Open()
+        self._under_way: list[ServedRequest] = []
+        """And some that are over."""
+        self._under_way_max = UNDER_WAY_LEAST
         self._before = (0, 0, 0)
         self._ttft_before = LatencyCounts()
 
@@ -56,6 +61,10 @@ class ServiceCounts:
         self.requests += 1
         self._now.arrivals += 1
         self.last_s = request.arrival_s
+        self._under_way.append(request)
+        if len(self._under_way) > self._under_way_max:
+            self._under_way = [each for each in self._under_way if not each.is_over]
+            self._under_way_max = 2 * len(self._under_way) + UNDER_WAY_LEAST
         request.door.gateway.opened()
 
     def over(
@@ -163,6 +172,27 @@ class ServiceCounts:
         self._ttft_before = demand.ttft.copy()
         self.intervals.append(self._now)
         self._now = _Open()
+
+    def late(self, now_s: float) -> int:
+        """Requests under way that can't be within the objectives any more, whatever happens to them."""
+        if not self.has_slo:
+            return 0
+        return sum(self._is_late(each, now_s) for each in self._under_way if not each.is_over)
+
+    def _is_late(self, request: ServedRequest, now_s: float) -> bool:
+        first_s = request.first_byte_s
+        if first_s is None:
+            return now_s - request.arrival_s > self._ttft_s
+        if first_s - request.arrival_s > self._ttft_s:
+            return True
+        others = request.delivered + request.answer_tokens - 1
+        return others > 0 and now_s - first_s > self._itl_s * others
+
+    def attainment(self, now_s: float) -> float | None:
+        """Of those whose case is clear by now. Who waits counts too, once it has waited too long: else a run that ends with
+        a queue would be the better the longer the queue is."""
+        clear = self.over_count + self.late(now_s)
+        return self.in_slo / clear if self.has_slo and clear else None
 
     def timeline(self) -> list[Interval]:
         lines = []
