@@ -46,15 +46,14 @@ def read_mooncake(path: Path) -> list[TracedRequest]:
     for number, line in enumerate(_lines(path), 1):
         try:
             entry = json.loads(line)
-            requests.append(
-                TracedRequest(
-                    entry["timestamp"] / 1000,
-                    int(entry["input_length"]),
-                    int(entry["output_length"]),
-                    tuple(int(block) for block in entry["hash_ids"]),
-                )
+            request = TracedRequest(
+                entry["timestamp"] / 1000,
+                int(entry["input_length"]),
+                int(entry["output_length"]),
+                tuple(int(block) for block in entry["hash_ids"]),
             )
-        except (ValueError, KeyError, TypeError) as error:
+            requests.append(_sound(request))
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise TraceError(f"{path}, line {number}: no request of a Mooncake trace: {error!r}") from None
     return _from_zero(requests)
 
@@ -116,10 +115,16 @@ def _azure_wall_s(text: str) -> float:
 
 
 def _burstgpt_row(row: dict[str, str]) -> TracedRequest:
-    at_s = float(row["Timestamp"])
-    if not math.isfinite(at_s):
-        raise ValueError(row["Timestamp"])
-    return TracedRequest(at_s, int(row["Request tokens"]), int(row["Response tokens"]))
+    return TracedRequest(float(row["Timestamp"]), int(row["Request tokens"]), int(row["Response tokens"]))
+
+
+def _sound(request: TracedRequest) -> TracedRequest:
+    """Raises ValueError for a time that never comes, or tokens below 0."""
+    if not math.isfinite(request.at_s):
+        raise ValueError(f"its time is {request.at_s}")
+    if request.prompt_tokens < 0 or request.answer_tokens < 0:
+        raise ValueError(f"it has {request.prompt_tokens} tokens in and {request.answer_tokens} out")
+    return request
 
 
 def _from_csv(
@@ -133,7 +138,7 @@ def _from_csv(
         raise TraceError(f"{path}, line {head_number}: {whose} trace has a column '{missing[0]}'")
     for number, row in rows:
         try:
-            requests.append(read(dict(zip(head, row, strict=False))))
+            requests.append(_sound(read(dict(zip(head, row, strict=False)))))
         except (ValueError, KeyError) as error:
             raise TraceError(f"{path}, line {number}: no request of {whose} trace: {error!r}") from None
     return _from_zero(requests)

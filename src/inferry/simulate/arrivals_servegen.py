@@ -30,6 +30,9 @@ from inferry.simulate.arrivals import Arrival
 from inferry.simulate.arrivals_drawn import Draw
 
 WINDOW_S = 600.0
+CV_MAX = 1000.0
+SHAPE_MIN, SHAPE_MAX = 0.1, 1000.0
+"""Of gaps. ServeGen's own go from 0.005 to 797, and from 0.16 to 7.9; far beyond, next to all requests come at once."""
 _COLUMNS = ("client", "window_start_s", "rate_rps", "cv", "interarrival_dist", "param1", "param2")
 _PAIR = re.compile(r"(\d+): ([0-9.e+-]+)")
 
@@ -75,9 +78,11 @@ def read_rates(path: Path) -> dict[str, list[ClientWindow]]:
         for number, row in enumerate(reader, 2):
             try:
                 client, begin, rate, cv, law, shape, _ = (row[place] for place in places)
-                if float(rate) > 0:
-                    weibull = float(shape) if law == "Weibull" else None
-                    window = ClientWindow(float(begin), float(rate), float(cv), weibull)
+                rate_per_s = _between("rate_rps", rate, 0, 1e9)
+                if rate_per_s > 0:
+                    weibull = _between("param1", shape, SHAPE_MIN, SHAPE_MAX) if law == "Weibull" else None
+                    begin_s = _between("window_start_s", begin, 0, 1e12)
+                    window = ClientWindow(begin_s, rate_per_s, _between("cv", cv, 0, CV_MAX), weibull)
                     clients.setdefault(client, []).append(window)
             except (ValueError, IndexError) as error:
                 raise TraceError(f"{path}, line {number}: no window of a client: {error}") from None
@@ -87,6 +92,13 @@ def read_rates(path: Path) -> dict[str, list[ClientWindow]]:
     if not clients:
         raise TraceError(f"{path}: no client has a window with a rate above 0")
     return clients
+
+
+def _between(name: str, text: str, least: float, most: float) -> float:
+    value = float(text)
+    if not least <= value <= most:  # nor is nan
+        raise ValueError(f"{name} is {text}, not from {least:g} to {most:g}")
+    return value
 
 
 def read_lengths(path: Path) -> Lengths:
@@ -160,7 +172,7 @@ def _gap(window: ClientWindow, thin: float, rng: Random) -> float:
     """In expected requests, up to the next one that is kept."""
     gaps = 1 if thin >= 1 else max(ceil(log(1 - rng.random()) / log(1 - thin)), 1)
     shape = window.weibull_shape
-    if gaps == 1 and shape is not None and shape > 0:
+    if gaps == 1 and shape is not None:
         return rng.weibullvariate(1 / gamma(1 + 1 / shape), shape)
     spread = max(window.cv, 0.01) ** 2
     return rng.gammavariate(gaps / spread, spread)

@@ -137,6 +137,15 @@ def test_azure_times_that_are_none_are_named(tmp_path: Path, time: str) -> None:
         read_azure(path)
 
 
+@pytest.mark.parametrize("tokens", ["-5,4", "5,-4"])
+def test_tokens_below_zero_are_named(tmp_path: Path, tokens: str) -> None:
+    """A broken line is not a short prompt."""
+    path = tmp_path / "trace.csv"
+    path.write_text(AZURE + f"2023-11-16 08:05:00,{tokens}\n")
+    with pytest.raises(TraceError, match=r"trace\.csv, line 4: .*tokens in and"):
+        read_azure(path)
+
+
 def test_what_csv_can_not_read_is_named(tmp_path: Path) -> None:
     """A field past the reader's limit is the file's fault, with its line."""
     path = tmp_path / "trace.csv"
