@@ -402,7 +402,8 @@ async def test_gateways_that_do_not_answer() -> None:
 
 
 async def test_replicas_that_do_not_come_up_are_told() -> None:
-    """A start that failed is a reason to add no more, for a while; a later one that succeeded ends it."""
+    """A start that failed is a reason to add no more, for as long as one is down: then it is neither there nor coming, and
+    ever more would be ordered in its place."""
     async with scaling(chat=scaled(1)) as there:
         there.hear()
         there.house.runtime.on_start = lambda handle: handle.end(1)
@@ -411,6 +412,11 @@ async def test_replicas_that_do_not_come_up_are_told() -> None:
         await there.look()
         assert there.script.seen[-1].failing.startswith("chat-1: ")
         assert there.script.seen[-1].coming == 0
+        await there.look(after_s=301)
+        assert there.script.seen[-1].failing.startswith("chat-1: ")
+        await there.look(wish=1)
+        await until(lambda: "chat-1" not in there.house.states())
+        there.scaler.on_gone("chat-1")
         await there.look(after_s=301)
         assert there.script.seen[-1].failing == ""
 

@@ -25,7 +25,7 @@ def test_a_backlog_that_is_gone_adds_nothing(rule: dict[str, Any]) -> None:
     chat.latency_s = 0.5
     after = chat.looks(60)
     assert max(each.to for each in after) == 2
-    assert after[0].inputs["e2e_ms p95 over 60 s"] > 2000
+    assert (after[0].inputs["e2e_ms p95 over 60 s"] or 0) > 2000
     assert "of those that did not wait, and none waits now" in after[0].wishes[0].because
 
 
@@ -57,12 +57,12 @@ def test_those_under_way_when_it_was_gone_waited_as_well() -> None:
     assert not backlog.leaves_its_mark(-60)
     backlog.look(10, Traffic(ended=12, in_flight=4), 0)
     backlog.look(20, Traffic(ended=15, in_flight=4), 0)
-    assert backlog.over is None
+    assert not backlog.over
     last = Traffic(ended=16, in_flight=4)
     backlog.look(30, last, 0)
     assert backlog.over is last
     assert backlog.leaves_its_mark(29)
     assert not backlog.leaves_its_mark(30)
     backlog.look(40, Traffic(ended=1, in_flight=2), 0)
-    assert backlog.over is None
+    assert not backlog.over
     assert backlog.leaves_its_mark(30)
