@@ -109,7 +109,11 @@ def _cut(load: Load, words: LoadWords) -> Load:
     says = load.says
     says += f", the first {words.hours:g} h" if words.hours is not None else ""
     says += f", the first {words.requests:,}" if words.requests is not None else ""
-    until_s = load.until_s if end_s is None else min(end_s, load.until_s or end_s)
+    until_s = load.until_s
+    if words.requests is not None:
+        until_s = None  # it ends with the last of them
+    elif until_s is not None and end_s is not None:
+        until_s = min(end_s, until_s)
     return replace(load, says=says, arrivals=arrivals, until_s=until_s)
 
 
@@ -124,7 +128,7 @@ def _trace(words: LoadWords, path: Path) -> Load:
     says = f"the trace {path.name} ({format})"
     says += f", {words.speed:g} times as fast" if words.speed != 1 else ""
     says += f", {words.repeat} times in a row" if words.repeat > 1 else ""
-    block_tokens = MOONCAKE_BLOCK_TOKENS if format == "mooncake" else BLOCK_TOKENS
+    block_tokens = MOONCAKE_BLOCK_TOKENS if format == "mooncake" else None
     return Load(says, lambda: read_trace(path, speed=words.speed, repeat=words.repeat), block_tokens)
 
 
@@ -147,6 +151,7 @@ def _journal(words: LoadWords, folder: Path) -> Load:
     says += f", {words.speed:g} times as fast" if words.speed != 1 else ""
     says += f"; {found.guessed:,} without an answer are of guessed lengths" if found.guessed else ""
     says += f"; {found.wrong:,} that clients had to correct are left out" if found.wrong else ""
+    says += f"; {found.other:,} for embeddings, rerank or token counts are left out" if found.other else ""
     return Load(says, lambda: iter(found.arrivals), BLOCK_TOKENS, found.arrivals[-1].at_s, found.begin_wall_s)
 
 
@@ -188,7 +193,7 @@ def _made_up(words: LoadWords) -> Load:
                 _drawn(tenants, whose),
             )
 
-    return Load(says, arrivals, BLOCK_TOKENS, seconds)
+    return Load(says, arrivals, BLOCK_TOKENS if words.prefix_tokens else None, seconds)
 
 
 def _blocks(group: int, tokens: int) -> tuple[int, ...]:

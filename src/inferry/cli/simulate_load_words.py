@@ -10,7 +10,7 @@ from inferry.simulate.arrivals import Arrival
 
 INPUT_TOKENS, OUTPUT_TOKENS = "256", "128"
 BLOCK_TOKENS = 16
-"""vLLM's default; of loads whose prompts share nothing, or are made up."""
+"""vLLM's default; of made-up loads and journals, and of engines where nobody says another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,8 @@ class Load:
     says: str
     """In words, for the report."""
     arrivals: Callable[[], Iterator[Arrival]]
-    block_tokens: int = BLOCK_TOKENS
+    block_tokens: int | None = None
+    """Of the beginnings that its prompts share; None: they share none."""
     until_s: float | None = None
     """Where it ends by itself, if that is known before."""
     begin_wall_s: float = 0.0

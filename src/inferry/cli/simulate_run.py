@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from inferry.cli.simulate_blind import blind_rules
 from inferry.cli.simulate_failures import Failures
 from inferry.cli.simulate_load_words import Load
 from inferry.cli.simulate_others import claims_of_others, others_text
@@ -133,7 +134,7 @@ def simulate(
     service = replace(_service(name, config, known, slo, price), crashes_per_hour=failures.crashes_per_hour)
     gateways = conditions.gateways or config.gateway.workers
     others = claims_of_others(config, name)
-    known = replace(known, doubts=(*known.doubts, *others_text(config.host, others)))
+    known = replace(known, doubts=(*known.doubts, *others_text(config.host, others), *blind_rules(scaling)))
     interval_s = next((each for each in _INTERVALS_S if span_s / each <= POINTS_MAX), _INTERVALS_S[-1])
     result = run(
         [service],

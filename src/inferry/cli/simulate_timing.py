@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from inferry.cli.simulate_load_words import BLOCK_TOKENS
 from inferry.cli.simulate_timing_file import read_timing
 from inferry.core.config_file import LoadedFile
 from inferry.core.deployment import Deployment, ManagedDeployment
 from inferry.core.errors import ConfigError
 from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
 from inferry.core.model_ref import ModelSource, parse_model_ref
+from inferry.fleet.scaler_budget import gpus_of
 from inferry.planner.architecture import Architecture
 from inferry.planner.device import Device
 from inferry.planner.facts.own_facts import OwnFacts
@@ -37,8 +39,8 @@ class TimingWish:
     gpu: str | None = None
     """As `inferry plan --gpu`: h100-80g."""
     file: Path | None = None
-    block_tokens: int = 16
-    """Of the load's shared beginnings, where it has any; else vLLM's."""
+    block_tokens: int | None = None
+    """Of the load's shared beginnings, where it has any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,33 @@ class Timings:
         deployment = self.loaded.config.deployments[name]
         known = self._of(name, deployment)
         start_s = _told_start_s(deployment)
-        timing = replace(known.timing, block_tokens=self.wish.block_tokens)
+        timing = self._with_blocks(name, known)
         return replace(known, timing=timing if start_s is None else replace(timing, start_s=start_s))
+
+    def _with_blocks(self, name: str, known: KnownTiming) -> EngineTiming:
+        """In blocks as the load's, since hits are counted by them."""
+        told, asked = known.timing.block_tokens, self.wish.block_tokens
+        if "block_tokens" not in known.said:
+            told = asked or BLOCK_TOKENS
+        elif asked is not None and asked != told:
+            raise ConfigError(
+                f"--timing: {name}: block_tokens is {told}, and what the load's prompts share is told in blocks of {asked}: leave "
+                f"block_tokens out, or write {asked}."
+            )
+        timing = replace(known.timing, block_tokens=told)
+        if timing.kv_tokens < told:
+            raise ConfigError(
+                f"deployments.{name}: a KV cache of {timing.kv_tokens} tokens has no block of {told} (kv_tokens, block_tokens): "
+                f"say at least {told} kv_tokens."
+            )
+        return timing
 
     def _of(self, name: str, deployment: Deployment) -> KnownTiming:
         if self.wish.file is not None and (told := read_timing(self.wish.file, name)) is not None:
             return replace(
-                told, timing=_with_context(told.timing, deployment), gpus=told.gpus or gpus_of(deployment)
+                told,
+                timing=_with_context(told.timing, deployment),
+                gpus=told.gpus if "gpus" in told.said else gpus_of(deployment),
             )
         if isinstance(deployment, SimulatedDeployment):
             return _of_simulated(deployment)
@@ -204,11 +226,6 @@ def _with_context(timing: EngineTiming, deployment: Deployment) -> EngineTiming:
     if timing.context_tokens is not None:
         return timing
     return replace(timing, context_tokens=getattr(deployment, "context_tokens", None))
-
-
-def gpus_of(deployment: Deployment) -> int:
-    """Of one replica, by its parallel keys; 0 where it has none, or says that it uses none."""
-    return getattr(deployment, "gpus_per_replica", 0)
 
 
 def _of_simulated(deployment: SimulatedDeployment) -> KnownTiming:

@@ -73,6 +73,7 @@ def _by_hand(path: Path, told: Mapping[str, Any], prefix: str) -> KnownTiming:
             hint = did_you_mean(str(key), [*_FIELDS, _GPUS])
             raise ConfigError(f"--timing {path}: {prefix}{key}: there is no such figure.{hint}")
         values[key] = _number(path, f"{prefix}{key}", str(key), value)
+    said = frozenset(values)
     gpus = int(values.pop(_GPUS, 0))
     left = [name for name in _FIELDS if name not in values and name != "context_tokens"]
     doubts = (
@@ -80,7 +81,7 @@ def _by_hand(path: Path, told: Mapping[str, Any], prefix: str) -> KnownTiming:
         if left
         else ()
     )
-    return KnownTiming(EngineTiming(**values), "file", f"figures by hand in {path.name}", doubts, gpus)
+    return KnownTiming(EngineTiming(**values), "file", f"figures by hand in {path.name}", doubts, gpus, said)
 
 
 def _number(path: Path, shown: str, key: str, value: object) -> float | int:

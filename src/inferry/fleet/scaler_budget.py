@@ -14,7 +14,7 @@ from inferry.core.deployment_base import ManagedBase
 from inferry.core.host_settings import Host
 from inferry.core.server_engines import OllamaDeployment, ServerBase
 from inferry.fleet.plan import DeploymentPlan
-from inferry.policy.scaling.fleet_budget import Claim, Grant, share_out
+from inferry.policy.scaling.fleet_budget import Claim, Grant, budget_price, share_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,5 +59,4 @@ def gpus_of(deployment: Deployment) -> int:
 
 def price_per_hour_of(deployment: Deployment) -> float:
     """Of one replica, as the budget of money counts it; 0 where the file says none."""
-    scaling = deployment.scaling if isinstance(deployment, ManagedBase) else None
-    return 0.0 if scaling is None else scaling.replica_price_per_hour or 0.0
+    return budget_price(deployment.scaling if isinstance(deployment, ManagedBase) else None)

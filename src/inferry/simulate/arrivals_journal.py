@@ -3,7 +3,9 @@
 What a journal does not know is taken like this:
 - who was sent away for want of room, or failed, had no answer: it is taken to be as long as the last one of its tenant
   that was answered;
+- where an answer broke off, its prompt is as long as it was, and only the answer's length is taken like that;
 - what clients did wrong (status 4xx but for 429) would be wrong again, and is left out;
+- what no engine answers with text (embeddings, rerank, tokens counted) is not simulated, and left out;
 - of prompts, only how much of each the engine had in its cache: that much is taken to be the same for all requests of
   a tenant, as a system prompt is. Shared parts of conversations look more alike than they were.
 """
@@ -17,11 +19,13 @@ from pathlib import Path
 
 from inferry.core.load_traces import TraceError
 from inferry.core.outcome import Ending, Outcome
+from inferry.core.request import ROUTES
 from inferry.ledger.journal import SUFFIX, read_piece
 from inferry.simulate.arrivals import Arrival
 from inferry.simulate.arrivals_store import is_store, stored_in_file
 
 NO_ROOM = 429
+WITHOUT_ANSWER = frozenset(path for path, route in ROUTES.items() if not route.streams)
 _PROMPT_TOKENS, _ANSWER_TOKENS = 512, 128
 """Of requests before the first that was answered."""
 
@@ -37,6 +41,8 @@ class Replayed:
     """Lines that are no outcomes: a crash may leave one."""
     wrong: int = 0
     """Requests that clients had to correct."""
+    other: int = 0
+    """Requests for something else than an answer in text: embeddings, rerank, tokens counted."""
     guessed: int = 0
     """Without an answer, so of a guessed length."""
 
@@ -103,6 +109,9 @@ def replay(
         if 400 <= each.status < 500 and each.status not in (NO_ROOM, 499):
             replayed.wrong += 1
             continue
+        if each.route in WITHOUT_ANSWER:
+            replayed.other += 1
+            continue
         chosen.append(each)
     chosen.sort(key=lambda each: (each.received_wall_s, each.id))
     if chosen:
@@ -125,7 +134,8 @@ def _arrivals(
                 usual[tenant] = usual[""] = sizes
         else:
             replayed.guessed += 1
-            sizes = usual.get(tenant) or usual.get("") or (_PROMPT_TOKENS, _ANSWER_TOKENS)
+            prompt, answer = usual.get(tenant) or usual.get("") or (_PROMPT_TOKENS, _ANSWER_TOKENS)
+            sizes = prompt_tokens or prompt, answer_tokens or answer
         number = numbers.setdefault(f"{each.deployment} {tenant}", len(numbers))
         shared = min(each.cached_tokens or 0, sizes[0]) // block_tokens
         yield Arrival(

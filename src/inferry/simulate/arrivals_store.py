@@ -36,6 +36,7 @@ def stored(database: Database, begin_wall_s: float = 0.0, end_wall_s: float = ma
     wanted = (
         select(
             rows.id,
+            rows.route,
             rows.ending,
             rows.status,
             rows.received_wall_s,
@@ -57,7 +58,7 @@ def stored(database: Database, begin_wall_s: float = 0.0, end_wall_s: float = ma
             yield Outcome(
                 id=row.id,
                 request_id="",
-                route="",
+                route=row.route,
                 ending=Ending(row.ending),
                 status=row.status,
                 received_wall_s=row.received_wall_s,

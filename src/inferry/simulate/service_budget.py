@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inferry.policy.scaling.fleet_budget import Claim, share_out
+from inferry.policy.scaling.fleet_budget import Claim, budget_price, share_out
 from inferry.simulate.service import Service
 from inferry.simulate.service_replicas import Replicas
 
@@ -39,7 +39,7 @@ class SharedBudget:
             return wish, ""
         claims: list[Claim] = list(self._budget.others)
         for service, replicas in self._holders:
-            price = service.price_per_gpu_hour * service.gpus_per_replica
+            price = budget_price(service.scaling)
             beside = max(len(replicas.lives) - replicas.wanted, 0)
             gpus = None if gpus is None else gpus - beside * service.gpus_per_replica
             money = None if money is None else money - beside * price

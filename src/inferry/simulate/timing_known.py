@@ -22,5 +22,7 @@ class KnownTiming:
     """How far off it may be, and what is assumed."""
     gpus: int = 0
     """Of one replica; 0: it runs on a CPU, or nobody knows."""
+    said: frozenset[str] = frozenset()
+    """Figures that a file says by hand, by their names."""
     price_per_gpu_hour: float | None = None
     price_says: str = ""

@@ -212,3 +212,44 @@ def test_a_reserve_is_simulated(file: Path) -> None:
         for number in (0, 1)
     ]
     assert hours == [2, 3]
+
+
+def test_rules_that_see_nothing_here_are_named(file: Path) -> None:
+    """Of the GPU's memory nothing is simulated: a rule on it never fires, and the answer says so."""
+    rule = "deployments.chat.scaling.rules.0={metric: gpu_memory_use, above: 0.5, add: 1}"
+    assert "rules[0]: gpu_memory_use is not simulated" in _unwrapped(_said(file, *LOAD, "--set", rule))
+    assert "is not simulated, so" not in _unwrapped(_said(file, *LOAD))
+
+
+def test_a_budget_counts_the_files_price_and_not_a_reports(file: Path) -> None:
+    """4 per hour pays for one replica of 2.5 and none more, whatever price a report is to show; as the fleet counts."""
+    words = (*LOAD, "--json", "--set", "host.money_per_hour_max=4", "--set", "deployments.chat.replicas=1")
+    for more in ((), ("--price-per-gpu-hour", "0.01"), ("--price-per-gpu-hour", "1000")):
+        found = json.loads(_said(file, *words, *more))["variants"][0]["result"]
+        assert {each["wanted"] for each in found["timeline"]} == {1}
+
+
+@pytest.mark.parametrize(
+    ("text", "load", "says"),
+    [
+        ("kv_tokens: 10", (), "a KV cache of 10 tokens has no block of 16"),
+        ("block_tokens: 64", ("--prefix-tokens", "32"), "is told in blocks of 16"),
+    ],
+)
+def test_a_timing_that_cannot_hold_the_loads_blocks_is_refused(
+    file: Path, tmp_path: Path, text: str, load: tuple[str, ...], says: str
+) -> None:
+    """With the figures, and before anything is simulated."""
+    timing = tmp_path / "timing.yaml"
+    timing.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        _said(file, *LOAD, "--timing", timing, *load)
+    assert says in caught.value.message
+
+
+def test_a_timings_own_blocks_hold_where_prompts_share_nothing(file: Path, tmp_path: Path) -> None:
+    """`block_tokens` of the file is a figure as others."""
+    timing = tmp_path / "timing.yaml"
+    timing.write_text("{block_tokens: 512, gpus: 0}", encoding="utf-8")
+    found = json.loads(_said(file, *LOAD, "--timing", timing, "--json"))
+    assert found["variants"][0]["timing"]["figures"]["block_tokens"] == 512

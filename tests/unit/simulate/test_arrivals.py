@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, pstdev
 
+import msgspec
 import pytest
 
 from inferry.core.load_traces import TraceError
@@ -218,3 +219,18 @@ def test_a_store_comes_again_as_its_journals_would(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="give the store's file"):
         read_journals(journals)
     assert read_journals(tmp_path / "ledger.db").arrivals == before
+
+
+def test_only_what_engines_answer_with_text_comes_again(tmp_path: Path) -> None:
+    """An embedding and a count of tokens are left out and counted; of an answer that broke off, the prompt is known."""
+    nothing = {"completion_tokens": None}
+    rows = [
+        outcome("a", 1, prompt_tokens=70, completion_tokens=7),
+        msgspec.structs.replace(outcome("b", 2, **nothing), route="/v1/embeddings"),
+        msgspec.structs.replace(outcome("c", 3, prompt_tokens=None, **nothing), route="/tokenize"),
+        outcome("d", 4, ending=Ending.CANCELLED, prompt_tokens=9000, **nothing),
+    ]
+    write(tmp_path, "one", *rows)
+    found = read_journals(tmp_path)
+    assert [(each.prompt_tokens, each.answer_tokens) for each in found.arrivals] == [(70, 7), (9000, 7)]
+    assert (found.guessed, found.other) == (1, 2)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inferry.core.scaling_settings import Scaling
 from inferry.policy.scaling.figures import replicas, told
 
 _SLACK = 1e-9
@@ -28,6 +29,12 @@ class Claim:
     """Of one replica."""
     urgency: int = 0
     """Higher goes first."""
+
+
+def budget_price(scaling: Scaling | None) -> float:
+    """Of one replica's hour, as budgets of money count it, running and simulated: what the file says, 0 where it says
+    nothing. What others know of prices is for reports."""
+    return 0.0 if scaling is None else scaling.replica_price_per_hour or 0.0
 
 
 @dataclass(frozen=True, slots=True)
