@@ -266,6 +266,7 @@ def _requests(found: Simulated) -> str:
         ("preemptions", f"{result.preemptions:,}"),
         ("replicas", replicas_text(found)),
         ("crashes, retries, resumed, set aside", f"{result.crashes}, {result.retries}, {result.resumes}, {result.set_aside}"),
+        ("planned failures that hit nobody", f"{result.failures_missed}"),
     ]  # fmt: skip
     cells = "".join(
         f'<tr><th>{escape(name)}</th><td class="text">{escape(value)}</td></tr>' for name, value in rows

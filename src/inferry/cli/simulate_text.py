@@ -100,6 +100,7 @@ def _figures(found: Simulated, columns: int) -> Iterator[str]:
         "retry": result.retries,
         "answer resumed elsewhere": result.resumes,
         "time a replica was set aside": result.set_aside,
+        "failure that hit no serving replica or came too late": result.failures_missed,
     }
     if any(troubles.values()):
         yield from row(

@@ -88,6 +88,8 @@ class ServiceResult(msgspec.Struct, frozen=True):
     crashes: int
     set_aside: int
     """Times that a gateway kept requests from a replica."""
+    failures_missed: int
+    """Of those that were planned, who found no such replica that served, or came after the end."""
     decisions: list[SimulatedDecision]
     direction_changes_per_hour: float
     """Changes from more replicas to fewer, or back."""

@@ -34,6 +34,8 @@ class ReplicaLife:
     drains_since_s: float = inf
     frozen_at_s: float | None = None
     tells_nothing_until_s: float = 0.0
+    slowed: list[tuple[float, float]] = field(default_factory=list)
+    """Until when, and how many times as long its steps take; of all that slows it."""
     crashes: list[Crash] = field(default_factory=list)
     held: dict[ServedRequest, None] = field(default_factory=dict)
     """What it has of gateways."""

@@ -45,6 +45,8 @@ class RunningService:
         budget: SharedBudget,
     ) -> None:
         self.service = service
+        self.failures_missed = 0
+        """That were planned, and have hit nothing yet."""
         self._timeline = timeline
         self._interval_s = interval_s
         self._random = Random(f"{seed} connections {service.name}").random
@@ -198,6 +200,7 @@ class RunningService:
             resumes=counts.resumes,
             crashes=past.crashes,
             set_aside=past.set_aside,
+            failures_missed=self.failures_missed,
             decisions=self.scaler.decisions,
             direction_changes_per_hour=self.scaler.direction_changes * 3600 / end_s if end_s else 0.0,
             by_tenant=dict(sorted(counts.by_tenant.items())),

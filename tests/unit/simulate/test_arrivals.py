@@ -139,6 +139,11 @@ def test_lengths_of_clients_are_drawn_from_their_own(tmp_path: Path) -> None:
     [
         (["0,0,fast,1,Gamma,1,1"], "line 2: no window"),
         (["0,0,0,0,,0,0"], "no client has a window"),
+        (["0,0,nan,1,Gamma,1,1"], "line 2: no window of a client: rate_rps is nan"),
+        (["0,0,1,nan,Gamma,1,1"], "cv is nan, not from 0 to 1000"),
+        (["0,0,1,inf,Gamma,1,1"], "cv is inf"),
+        (["0,0,1,1,Weibull,0.001,1"], "param1 is 0.001, not from 0.1"),
+        (["0,inf,1,1,Gamma,1,1"], "window_start_s is inf"),
         (["0,600,1,1,Gamma,1,1", "0,0,1,1,Gamma,1,1"], "not in order of window_start_s"),
     ],
 )
