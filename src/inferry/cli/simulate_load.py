@@ -38,9 +38,9 @@ def load_of(words: LoadWords) -> Load:
         )
     if len(sources) > 1:
         raise ConfigError(f"--{sources[0]} and --{sources[1]} both say what comes. Give one of them.")
-    if words.speed <= 0:
+    if not words.speed > 0:  # nan, too
         raise ConfigError(f"--speed {words.speed:g}: must be above 0.")
-    if words.hours is not None and words.hours <= 0:
+    if words.hours is not None and not words.hours > 0:
         raise ConfigError(f"--hours {words.hours:g}: must be above 0.")
     if not 0 < words.share <= 1:
         raise ConfigError(f"--share {words.share:g}: must be above 0 and at most 1.")

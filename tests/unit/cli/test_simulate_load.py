@@ -149,6 +149,8 @@ def test_clients_of_servegen_are_tenants(tmp_path: Path) -> None:
         (LoadWords(ramp="1:2", arrivals="gamma"), "--arrivals says how requests spread: give --rate"),
         (LoadWords(rate=1, burstiness=2), "--burstiness is of gamma arrivals"),
         (LoadWords(rate=1, hours=0), "--hours 0: must be above 0"),
+        (LoadWords(rate=1, hours=float("nan")), "--hours nan: must be above 0"),
+        (LoadWords(rate=1, speed=float("nan")), "--speed nan: must be above 0"),
         (LoadWords(rate=1, duration="soon"), "--duration soon: write a time as"),
         (LoadWords(rate=1, prefix_tokens=300), "--prefix-tokens 300: is part of --input-tokens"),
         (LoadWords(rate=1, tenants="a:0"), "--tenants 0: write a number above 0"),
