@@ -85,7 +85,7 @@ def make_scaling_router(
     @router.get("/scaling/history")
     async def history(deployment: str | None = None, since: float | None = None) -> HistoryView:
         past = await asyncio.to_thread(read_journal, journal_folder, run)
-        return view_past(past, deployment=deployment, since=since)
+        return view_past(past, deployment=deployment, since=since, known=deployments())
 
     @router.get("/deployments/{name}/scaling")
     async def explain(name: str) -> ScalingView:

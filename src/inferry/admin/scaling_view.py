@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel, Field
 
 from inferry.core.clock import Clock
+from inferry.core.errors import UnknownReplica
+from inferry.core.suggest import did_you_mean
 from inferry.fleet.scaler_watch import ScalerState
 from inferry.fleet.scaling_journal import Past, PastEvent
 from inferry.policy.scaling.decision import Alert, ScalingDecision, Wish
@@ -167,8 +169,17 @@ def view_decision(decision: ScalingDecision, moment: Moment) -> DecisionView:
     )
 
 
-def view_past(past: Past, *, deployment: str | None = None, since: float | None = None) -> HistoryView:
-    """Of one deployment, or of all; `since`: wall seconds since 1970."""
+def view_past(
+    past: Past, *, deployment: str | None = None, since: float | None = None, known: Iterable[str] = ()
+) -> HistoryView:
+    """Of one deployment, or of all; `since`: wall seconds since 1970. Raises UnknownReplica for a deployment of which
+    the journal says nothing, and which is none of those that run (`known`)."""
+    named = {*known, *(each.event.deployment for each in past.events)}
+    if deployment is not None and deployment not in named:
+        raise UnknownReplica(
+            f"There is no deployment '{deployment}', and nothing of one was written down."
+            f"{did_you_mean(deployment, sorted(named))}"
+        )
     events = [
         _event(each)
         for each in past.events

@@ -12,7 +12,7 @@ from inferry.cli.down import Port
 from inferry.cli.lifecycle_words import AsJson
 from inferry.cli.scale_words import counted, event_lines, since_wall_s
 from inferry.core.clock import SystemClock
-from inferry.core.errors import ConfigError
+from inferry.core.errors import ConfigError, UnknownReplica
 from inferry.core.home import inferry_home
 
 if TYPE_CHECKING:
@@ -70,7 +70,10 @@ def _read(port: int | None, deployment: str | None, since_s: float | None) -> Hi
         past = read_journal(folder)
     except OSError as error:
         raise ConfigError(f"{error.filename or folder}: can't be read: {error.strerror or error}") from error
-    return view_past(past, deployment=deployment, since=since_s)
+    try:
+        return view_past(past, deployment=deployment, since=since_s)
+    except UnknownReplica as error:
+        raise ConfigError(error.message) from None
 
 
 def _ended_port(home: Path, port: int | None) -> int:

@@ -20,6 +20,7 @@ from inferry.fleet.reconciler import BY_FILE, Reconciler, start_in_turn
 from inferry.fleet.replica_set import ReplicaSet, seats
 from inferry.fleet.rollout import Rollout, Surroundings
 from inferry.fleet.rollout_progress import RolloutPhase, RolloutProgress
+from inferry.fleet.scaler_victims import by_held
 
 T = TypeVar("T")
 
@@ -72,7 +73,8 @@ class Lifecycle:
                     self.check_memory(plan)
                 self._scales.set(name, replicas)
                 there.change(plan, self._reconciler.threads_for(plan))
-                await there.retire(there.surplus(), around.leaving, f"scaled to {replicas} by hand")
+                leavers = there.surplus(by_held(around.leaving.gateway.in_flight))
+                await there.retire(leavers, around.leaving, f"scaled to {replicas} by hand")
                 await start_in_turn(there.add_missing(), around.group)
                 return _done(there, before, f"'{name}' has {replicas} replica(s) now. {self._until(name)}")
 

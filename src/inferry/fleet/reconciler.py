@@ -19,6 +19,7 @@ from inferry.fleet.member import Member
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.replica_set import ReplicaSet
 from inferry.fleet.rollout import Rollout, Surroundings
+from inferry.fleet.scaler_victims import by_held
 from inferry.fleet.threads import share_threads
 
 BY_FILE = "the file has changed"
@@ -96,7 +97,8 @@ class Reconciler:
         if there.surplus():
             for member in added:
                 await member.keeper.settled.wait()
-            await there.retire(there.surplus(), around.leaving)
+            order = by_held(around.leaving.gateway.in_flight)
+            await there.retire(there.surplus(order), around.leaving)
         return None
 
     async def _shrink(
@@ -143,4 +145,4 @@ async def _shrink_one(
             await there.retire(list(there.members.values()), leaving)
         elif not there.outdated(plan) and not isinstance(plan.deployment, OpenAIDeployment):
             there.change(plan, there.threads)
-            await there.retire(there.surplus(), leaving)
+            await there.retire(there.surplus(by_held(leaving.gateway.in_flight)), leaving)

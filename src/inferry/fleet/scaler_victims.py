@@ -25,3 +25,8 @@ def by_loss(
         for member in members
     )
     return [by_id[each] for each in order]
+
+
+def by_held(held: Callable[[str], int]) -> Callable[[Sequence[Member]], Sequence[Member]]:
+    """The same where nobody counts for how long they served: of equals, the newest."""
+    return lambda members: by_loss(members, held, lambda replica_id: 0.0)

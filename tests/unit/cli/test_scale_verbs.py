@@ -185,6 +185,17 @@ def test_history_tells_what_happened_and_what_became_of_it(run: Run, stand: Stan
     assert len(run("scale", "history", "--since", "2023-11-14 22:13:24").out.splitlines()) == 4
 
 
+def test_history_of_a_name_that_is_none(run: Run, stand: Stand) -> None:
+    """A slip of the pen is not taken for a deployment to which nothing happened; one that is there and was never scaled
+    is one."""
+    ScalingJournal(stand.folder, RUN).append(event(1))
+    shown = run("scale", "history", "chta")
+    assert shown.code == 1
+    assert "There is no deployment 'chta'" in shown.err
+    assert "Did you mean 'chat'?" in shown.err
+    assert run("scale", "history", "plain").out == "Nothing happened to 'plain'.\n"
+
+
 def test_history_outlives_inferry(run: Run, tmp_path: Path) -> None:
     """When nothing runs, the journal is read; what was under way then has ended, and a line that a kill has cut is
     told of; of several journals, one must be named."""
@@ -197,6 +208,8 @@ def test_history_outlives_inferry(run: Run, tmp_path: Path) -> None:
     shown = run("scale", "history")
     assert "Inferry ended meanwhile" in shown.out
     assert "1 line of the journal can't be read" in shown.err
+    shown = run("scale", "history", "chta")
+    assert (shown.code, "Did you mean 'chat'?" in shown.err) == (1, True)
     other = home / "run" / "9000"
     other.mkdir()
     ScalingJournal(other, RUN).append(event(1, deployment="far"))

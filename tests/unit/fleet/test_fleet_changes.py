@@ -163,7 +163,7 @@ async def test_a_replica_that_was_given_up_leaves_first() -> None:
 async def test_a_leaving_replica_finishes_what_it_has() -> None:
     """It is not ended before the gateway says that it holds nothing, and gets nothing new meanwhile."""
     async with running(House(chat=chat(2))) as house:
-        house.in_flight["chat-1"] = 3
+        house.in_flight = {"chat-0": 4, "chat-1": 3}
         change = asyncio.create_task(house.apply(chat=chat(1)))
         await until(lambda: house.states()["chat-1"] == "draining")
         await asyncio.sleep(0.3)
@@ -176,7 +176,7 @@ async def test_a_leaving_replica_finishes_what_it_has() -> None:
 async def test_the_wait_for_running_requests_is_bounded() -> None:
     """After drain_max_s a replica is ended although it holds requests."""
     async with running(House(chat=chat(2))) as house:
-        house.in_flight["chat-1"] = 3
+        house.in_flight = {"chat-0": 4, "chat-1": 3}
         await house.apply(chat=chat(1, drain_max_s=0.2), drain_s=0.1)
         assert house.states() == {"chat-0": "ready"}
 
@@ -331,7 +331,7 @@ async def test_changes_wait_for_each_other() -> None:
 async def test_a_caller_that_leaves_does_not_stop_the_change() -> None:
     """Once begun, a change goes on to its end."""
     async with running(House(chat=chat(2))) as house:
-        house.in_flight["chat-1"] = 1
+        house.in_flight = {"chat-0": 4, "chat-1": 1}
         change = asyncio.create_task(house.apply(chat=chat(1)))
         await until(lambda: house.states()["chat-1"] == "draining")
         change.cancel()

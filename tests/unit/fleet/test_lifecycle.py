@@ -31,6 +31,19 @@ async def test_scaled_up_and_down() -> None:
         assert lifecycle.scaled_by_hand("chat") is None
 
 
+async def test_those_with_the_least_to_lose_leave_by_hand_and_by_the_file() -> None:
+    """Not the youngest, but those with the fewest requests under way, as when it scales by itself."""
+    async with running(House(chat=chat(4))) as house:
+        house.in_flight = {"chat-0": 1, "chat-2": 2, "chat-3": 3}
+        asking = asyncio.create_task(house.fleet.lifecycle.scale("chat", 3, 5))
+        assert (await asking).ended == ("chat-1",)
+        asking_for_less = asyncio.create_task(house.fleet.apply(plans({"chat": chat(2)}), 5))
+        await until(lambda: house.states()["chat-0"] == "draining")
+        house.in_flight["chat-0"] = 0
+        await asking_for_less
+        assert list(house.states()) == ["chat-2", "chat-3"]
+
+
 async def test_scaling_asks_for_memory_first() -> None:
     """Only where there are to be more; refused, nothing has changed."""
 
