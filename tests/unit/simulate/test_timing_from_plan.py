@@ -56,6 +56,21 @@ def test_memory_and_price_are_the_planners(arch: Architecture) -> None:
     assert "90% of what was measured" in known.doubts[0]
 
 
+def test_a_pipelines_first_tokens_are_doubted_in_figures(arch: Architecture) -> None:
+    """They come too early here, which nobody is to find out from a missed objective; without a pipeline, not a word."""
+    device = find_device("h100-80g")
+    doubts = timing_from_plan(arch, device, replace(SETUP, pipeline_parallel=4)).doubts
+    assert any("4 stages of a pipeline" in each and "8,192 tokens" in each for each in doubts)
+    assert not any("pipeline" in each for each in timing_from_plan(arch, device, SETUP).doubts)
+
+
+def test_prompts_are_as_long_as_the_setup_lets_them(arch: Architecture) -> None:
+    """Its own limit, else the model's."""
+    device = find_device("h100-80g")
+    assert timing_from_plan(arch, device, SETUP).timing.context_tokens == 8192
+    assert timing_from_plan(arch, device, Setup("vllm")).timing.context_tokens == arch.max_position
+
+
 def test_a_model_that_does_not_fit_has_no_timing() -> None:
     """70 billion parameters on one card of 24 GB."""
     big = find_model("meta-llama/Llama-3.1-70B-Instruct")
