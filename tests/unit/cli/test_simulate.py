@@ -217,8 +217,9 @@ def test_a_reserve_is_simulated(file: Path) -> None:
 def test_rules_that_see_nothing_here_are_named(file: Path) -> None:
     """Of the GPU's memory nothing is simulated: a rule on it never fires, and the answer says so."""
     rule = "deployments.chat.scaling.rules.0={metric: gpu_memory_use, above: 0.5, add: 1}"
-    assert "rules[0]: gpu_memory_use is not simulated" in _unwrapped(_said(file, *LOAD, "--set", rule))
-    assert "is not simulated, so" not in _unwrapped(_said(file, *LOAD))
+    words = (file, "--rate", "1", "-d", "10s")
+    assert "rules[0]: gpu_memory_use is not simulated" in _unwrapped(_said(*words, "--set", rule))
+    assert "is not simulated, so" not in _unwrapped(_said(*words))
 
 
 def test_a_budget_counts_the_files_price_and_not_a_reports(file: Path) -> None:
