@@ -51,7 +51,8 @@ class Loading:
 
     async def unload(self, name: str, because: str) -> None:
         """No new requests for it; returns when its replicas have finished those that they hold, within
-        `drain_max_s`, and have ended. Those that were drained by hand stay so.
+        `drain_max_s`, and have ended, those that left already when this began, too: who waits for this wants their
+        memory. Those that were drained by hand stay so.
 
         One that is scaled begins with its least number when it is loaded again."""
 
@@ -61,13 +62,18 @@ class Loading:
                 return
             async with there.held("is being unloaded"):
                 there.is_loaded = False
-                await there.retire(_running(there), around.leaving, because)
+                await there.retire(_with_memory(there), around.leaving, because)
                 there.start_ids_anew()
                 self._scales.fall_asleep(name)
                 if self._scales.scaling(name) is not None:
                     there.change(with_replicas(there.plan, self._scales.number(name)), there.threads)
 
         await self._do(work, 0.0)
+
+
+def _with_memory(there: ReplicaSet) -> list[Member]:
+    """All but those that were drained by hand."""
+    return [member for member in there.members.values() if not member.is_parked]
 
 
 def _running(there: ReplicaSet) -> list[Member]:

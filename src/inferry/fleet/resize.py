@@ -66,10 +66,11 @@ class Resizing:
         return there.plan.deployment.replicas
 
     async def resize(
-        self, name: str, replicas: int, because: str, drain_s: float, least_to_lose: LeastToLose
+        self, name: str, was: int, replicas: int, because: str, drain_s: float, least_to_lose: LeastToLose
     ) -> Resized:
-        """So many from now on. Refused (`why_not`) while something else is under way there, and where it takes more
-        memory than there is. `drain_s`: how long those that leave finish what they have before others go on with it.
+        """So many from now on. Refused (`why_not`) where `was` is no more the number, or one was set by hand, since this
+        was decided; while something else is under way there; and where it takes more memory than there is. `drain_s`:
+        how long those that leave finish what they have before others go on with it.
         """
 
         async def work(around: Surroundings) -> Resized:
@@ -80,6 +81,10 @@ class Resizing:
                 return Resized(why_not=f"something else is under way there: it {there.doing}")
             if not there.is_loaded:
                 return Resized(why_not="its model is not loaded: a request brings it back")
+            if (by_hand := self._scales.of(name)) is not None:
+                return Resized(why_not=f"somebody set {by_hand} by hand meanwhile")
+            if (now := there.plan.deployment.replicas) != was:
+                return Resized(why_not=f"it was decided for {was} replicas, and {now} are wanted by now")
             async with there.held(f"is being scaled to {replicas}"):
                 return self._resize(there, replicas, because, drain_s, least_to_lose, around)
 

@@ -63,7 +63,8 @@ class ScalerSurroundings:
     wanted: Callable[[str], int]
     """How many replicas a deployment is to have now; 0: its model is not loaded."""
     by_hand: Callable[[str], int | None]
-    resize: Callable[[str, int, str, float, LeastToLose], Awaitable[Resized]]
+    resize: Callable[[str, int, int, str, float, LeastToLose], Awaitable[Resized]]
+    """Of a deployment, from so many to so many."""
     drain_s: Callable[[], float]
     host: Callable[[], Host]
     make: Callable[[DeploymentPlan, Scaling], Autoscaler]
@@ -143,13 +144,16 @@ class Scaler:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            pause_s = LOOK_MAX_S
             try:
                 await self.look()
             except ConfigError as error:  # the fleet does not run yet, or is being stopped
                 log.info("scaling_waits", because=error.message)
             except Exception:  # a fault of ours must not stop all scaling for good
                 log.exception("scaler_broke")
-            await asyncio.sleep(self._pause_s())
+            else:
+                pause_s = self._pause_s()
+            await asyncio.sleep(pause_s)
 
     async def look(self) -> None:
         """See what became of former decisions, and decide for those whose time it is."""
@@ -158,9 +162,16 @@ class Scaler:
         self._follow_effects()
         now_s = self._clock.now_s()
         due = [watch for watch in self._watches.values() if watch.due_s <= now_s]
-        if not due or not self._leads():
+        if not self._leads():
+            for watch in due:
+                watch.plan_next(now_s)
+            return
+        if not due:
             return
         traffic = await self._ask_traffic()
+        self._follow_file()  # both may have changed while it waited
+        self._follow_hand()
+        due = [watch for watch in self._watches.values() if watch.due_s <= now_s]
         replicas = list(self._around.replicas())
         decisions = []
         for watch in due:
@@ -172,7 +183,13 @@ class Scaler:
         if self._around.leader():  # it took so long that another one may have begun
             return
         for watch, decision, why in self._within_budget(decisions, replicas):
-            await self._act(watch, decision, why)
+            try:
+                await self._act(watch, decision, why)
+            except ConfigError:  # the whole fleet's
+                raise
+            except Exception as error:  # no reason to leave the others as they are
+                log.exception("scaling_broke", deployment=watch.name)
+                watch.not_done = f"internal error: {error!r}"
 
     def _pause_s(self) -> float:
         next_s = min((watch.due_s for watch in self._watches.values()), default=float("inf"))
@@ -180,8 +197,9 @@ class Scaler:
 
     def _leads(self) -> bool:
         leads = not self._around.leader()
-        if leads and not self._led:
-            for watch in self._watches.values():  # what they remember is older than what another one decided
+        if self._led and not leads:
+            # What they remember gets older than what another one decides, and alerts are that one's to tell.
+            for watch in self._watches.values():
                 watch.begin_anew()
         self._led = leads
         return leads
@@ -294,7 +312,7 @@ class Scaler:
         done = Resized(why_not=why_not)
         if not why_not:
             done = await self._around.resize(
-                watch.name, decision.to, because, self._around.drain_s(), self._least_to_lose
+                watch.name, decision.was, decision.to, because, self._around.drain_s(), self._least_to_lose
             )
         if not done.why_not:
             event = self._event(watch, EventKind.CHANGE, decision.was, decision.to, decision=decision)

@@ -426,7 +426,8 @@ async def test_only_one_decides() -> None:
     async with scaling(chat=scaled(1)) as there:
         await there.look()
         there.led_by, begun = "host-2", there.script.begun
-        await there.look(wish=3)
+        there.clock.advance(10)
+        await there.scaler.look()
         assert len(there.script.seen) == 1
         state = there.scaler.explain("chat")
         assert state is not None

@@ -1,8 +1,8 @@
 """Several deployments, one budget of GPUs and money: who may have what of it.
 
-First everybody's wish for fewer is taken as done, so that what leaves makes room. (It makes room once it has left: a
-doer that must never exceed the budget for a moment adds only then.) Then more replicas are granted one by one: the
-more urgent first, of equals those earlier in the file; one replica each in turn, so that nobody takes all.
+Everybody's wish for fewer is granted, but what begins to leave now makes no room yet: it has its GPUs until it is gone,
+and the looks after that give them away. More replicas are granted one by one: the more urgent first, of equals those
+earlier in the file; one replica each in turn, so that nobody takes all.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def share_out(
     """What each may have, in the order of `claims`. Nobody gets fewer than it has, but by its own wish: a budget that
     was lowered below what runs already stops growth, and takes nothing away."""
     granted = [min(claim.was, claim.to) for claim in claims]
-    gpus = sum(number * claim.gpus_per_replica for number, claim in zip(granted, claims, strict=True))
-    money = sum(number * claim.price_per_hour for number, claim in zip(granted, claims, strict=True))
+    gpus = sum(claim.was * claim.gpus_per_replica for claim in claims)
+    money = sum(claim.was * claim.price_per_hour for claim in claims)
     order = sorted(range(len(claims)), key=lambda index: -claims[index].urgency)
     refused: dict[int, str] = {}
     for urgency in sorted({claim.urgency for claim in claims}, reverse=True):

@@ -9,7 +9,14 @@ def test_what_fits_is_granted_without_a_word() -> None:
     """Without a budget, or within it, everybody has its wish."""
     claims = [Claim("chat", 2, 4, 1), Claim("code", 2, 1, 1)]
     assert share_out(claims) == [Grant("chat", 4, ""), Grant("code", 1, "")]
-    assert share_out(claims, gpus_max=5) == [Grant("chat", 4, ""), Grant("code", 1, "")]
+    assert share_out(claims, gpus_max=6) == [Grant("chat", 4, ""), Grant("code", 1, "")]
+
+
+def test_what_begins_to_leave_has_its_gpus_still() -> None:
+    """One of the 4 begins to leave, and of the two that are wanted instead only the GPU that is free is given away."""
+    claims = [Claim("chat", 2, 4, 1), Claim("code", 2, 1, 1)]
+    assert [each.to for each in share_out(claims, gpus_max=5)] == [3, 1]
+    assert [each.to for each in share_out(claims, gpus_max=4)] == [2, 1]
 
 
 def test_those_that_want_the_same_take_turns() -> None:
