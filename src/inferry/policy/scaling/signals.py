@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from inferry.core.scaling_settings import ENGINE, LATENCIES, RATES, SHARES, ScalingRule
 from inferry.policy.scaling.backlog import Backlog
 from inferry.policy.scaling.observation import Observation, ReplicaReading
+from inferry.policy.scaling.own_counters import OwnCounters, is_own_counter
 from inferry.policy.scaling.windows import Window, Windows
 
 ENDED_MIN = 5
@@ -49,7 +50,7 @@ def name_of(rule: ScalingRule) -> str:
 
 def input_name_of(rule: ScalingRule) -> str:
     """A rule's metric, among a decision's inputs: `ttft_ms p95 over 60 s`."""
-    timed = rule.metric in (*LATENCIES, *RATES, "error_rate")
+    timed = rule.metric in (*LATENCIES, *RATES, "error_rate") or is_own_counter(rule.metric)
     return f"{name_of(rule)} over {rule.over_s:g} s" if timed else rule.metric
 
 
@@ -59,7 +60,9 @@ class Signals:
     def __init__(self, every_s: float, windows_s: Iterable[float]) -> None:
         self._every_s = every_s
         self._age_max_s = age_max_s(every_s)
-        self.windows = Windows(every_s, set(windows_s))
+        lengths_s = set(windows_s)
+        self.windows = Windows(every_s, lengths_s)
+        self._own_counters = OwnCounters(lengths_s)
         self._backlog = Backlog()
         self._seen: Observation | None = None
         self._fresh: list[ReplicaReading] = []
@@ -73,6 +76,7 @@ class Signals:
         oldest_s = seen.now_s - self._age_max_s
         self._fresh = [each for each in seen.serving if each.read_s is not None and each.read_s >= oldest_s]
         self.windows.look(seen.now_s, seen.traffic, len(seen.serving))
+        self._own_counters.look(seen.serving)
         self._values.clear()
         self._backlog.look(seen.now_s, seen.traffic, self.value("queue_depth", 0.0, 0.0).number)
 
@@ -117,17 +121,31 @@ class Signals:
         if metric in SHARES:
             return self._mean(seen, [getattr(each, metric) for each in self._fresh])
         own = metric.removeprefix(ENGINE)
+        if is_own_counter(metric):
+            return self._own_rate(seen, own, over_s)
         return self._mean(seen, [each.own.get(own) for each in self._fresh])
 
     def _mean(self, seen: Observation, numbers: Sequence[float | None]) -> Value:
-        """Over the replicas that serve and told lately: half of them at least, or one could be taken for all."""
+        """Over the replicas that serve and told lately: half of them at least, or one could be taken for all. Only all of
+        them agree to fewer: who is too busy to tell is not idle."""
         told = [number for number in numbers if number is not None]
         serving = len(seen.serving)
         if not serving:
             return Value(None, "no replica serves")
         if 2 * len(told) < serving:
             return Value(None, self._who_told(len(told), serving))
+        if len(told) < serving:
+            return Value(sum(told) / len(told), self._who_told(len(told), serving), downs=False)
         return Value(sum(told) / len(told))
+
+    def _own_rate(self, seen: Observation, name: str, over_s: float) -> Value:
+        """Per second and replica."""
+        rates = [self._own_counters.rate(each.id, name, over_s) for each in self._fresh]
+        value = self._mean(seen, [None if rate is None else rate.per_s for rate in rates])
+        span_s = min((rate.span_s for rate in rates if rate is not None), default=0.0)
+        if value.number is None or span_s + max(self._every_s, self._own_counters.apart_s) >= over_s:
+            return value
+        return Value(value.number, f"of {span_s:.0f} s so far, not {over_s:g} s", downs=False)
 
     def _running(self, seen: Observation) -> Value:
         value = self._mean(seen, [each.running for each in self._fresh])
@@ -146,7 +164,7 @@ class Signals:
         depth = seen.traffic.waiting + sum(told)
         if told:
             self._ever_told.add("waiting")
-        if "waiting" in self._ever_told and 2 * len(told) < len(seen.serving):
+        if "waiting" in self._ever_told and len(told) < len(seen.serving):
             return Value(depth, self._who_told(len(told), len(seen.serving)), downs=False)
         return Value(depth)
 
