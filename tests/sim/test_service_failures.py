@@ -148,6 +148,14 @@ def test_a_model_whose_starts_failed_is_tried_again() -> None:
     assert result.completed == result.requests - result.failed["model_not_loaded"]
 
 
+def test_short_requests_between_two_looks_keep_a_model_loaded() -> None:
+    """Every 2 s one of some tenths of a second: it is never idle for 20 s, and stays."""
+    service = Service(timing=EngineTiming(start_s=5), load_wait_s=60, idle_unload_s=20)
+    arrivals = [Arrival(2.3 + 2 * number, 100, 10) for number in range(100)]
+    result = run([service], arrivals, interval_s=10).only
+    assert {each.serving for each in result.timeline[1:20]} == {1}
+
+
 def test_a_model_on_demand_begins_unloaded() -> None:
     """As `inferry up` leaves it: the first request waits for the start."""
     result = run([Service(timing=EngineTiming(start_s=40), load_wait_s=120)], [Arrival(10.0, 300, 50)]).only

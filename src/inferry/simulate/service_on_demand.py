@@ -29,6 +29,7 @@ class OnDemand:
         replicas: Replicas,
         timeline: Timeline,
         requests_now: Callable[[], int],
+        requests_ever: Callable[[], int],
         tell: Callable[[LoadNews], None],
     ) -> None:
         """`tell`: gateways, how a load goes."""
@@ -38,6 +39,8 @@ class OnDemand:
         self._replicas = replicas
         self._timeline = timeline
         self._requests_now = requests_now
+        self._requests_ever = requests_ever
+        self._seen = 0
         self._tell = tell
         self._refused_until_s = 0.0
         self._used_s = 0.0
@@ -63,9 +66,10 @@ class OnDemand:
 
     def _look(self) -> None:
         now_s = self._timeline.now_s
-        requests = self._requests_now()
-        if requests:
+        requests, ever = self._requests_now(), self._requests_ever()
+        if requests or ever > self._seen:  # short ones came and ended between two looks
             self._used_s = now_s
+        self._seen = ever
         if self._has_failed():
             self._refused_until_s = now_s + AFTER_FAILURE_S
             self._refuse(AFTER_FAILURE_S)

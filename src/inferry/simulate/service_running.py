@@ -66,7 +66,14 @@ class RunningService:
             standby=service.standby,
             crashes=Crashes(service.crashes_per_hour, str(seed)) if service.crashes_per_hour else None,
         )
-        self.on_demand = OnDemand(service, self.replicas, timeline, self._requests_now, self._tell_doors)
+        self.on_demand = OnDemand(
+            service,
+            self.replicas,
+            timeline,
+            self._requests_now,
+            lambda: self.counts.requests,
+            self._tell_doors,
+        )
         spec = service.spec()
         self.doors: list[Door] = []
         for number, gateway in enumerate(gateways):
