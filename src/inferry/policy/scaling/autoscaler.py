@@ -12,7 +12,7 @@ from inferry.policy.scaling.combine import Agreed, agree, leaning
 from inferry.policy.scaling.decision import ScalingDecision, Wish
 from inferry.policy.scaling.observation import Observation
 from inferry.policy.scaling.rules import ThresholdRule
-from inferry.policy.scaling.signals import Signals, age_max_s
+from inferry.policy.scaling.signals import Signals, gap_max_s
 from inferry.policy.scaling.sizer import Sizer
 from inferry.policy.scaling.steady import Steady
 from inferry.policy.scaling.targets import TargetRule
@@ -93,7 +93,7 @@ class FileAutoscaler:
         self._latest = seen
         if before is None:
             return
-        if seen.now_s - before.now_s > age_max_s(self.every_s):
+        if seen.now_s - before.now_s > gap_max_s(self.every_s):
             self._up.begin_anew()
             self._down.begin_anew()
         if ordered is not None:

@@ -14,7 +14,7 @@ from inferry.policy.scaling.figures import replicas, seconds, told
 from inferry.policy.scaling.observation import Observation
 from inferry.policy.scaling.on_the_way import outlook
 from inferry.policy.scaling.patience import left_s
-from inferry.policy.scaling.signals import Signals, Value, age_max_s, input_name_of, name_of
+from inferry.policy.scaling.signals import Signals, Value, gap_max_s, input_name_of, name_of
 from inferry.policy.scaling.vote import Stance, Vote, amount_of, no_figure
 
 _SHARED = (*(share for share in SHARES if share != "gpu_memory_use"), "running")
@@ -47,7 +47,7 @@ class ThresholdRule:
         self.label = label
         self.rule = rule
         self._every_s = every_s
-        self._lasting = Lasting(age_max_s(every_s))
+        self._lasting = Lasting(gap_max_s(every_s))
         self._blind_until_s = float("-inf")
         self._name = name_of(rule)
         self.input_name = input_name_of(rule)

@@ -20,8 +20,9 @@ from inferry.policy.scaling.windows import Window, Windows
 ENDED_MIN = 5
 """A percentile or a share of fewer requests is too thin a ground for more replicas or an alert."""
 AGE_MAX_S = 15.0
-AGE_MAX_LOOKS = 3
-"""A reading that is older than both of these is none."""
+"""A reading that is older is none: engines are asked once a second, however rarely it is decided."""
+GAP_MAX_LOOKS = 3
+"""Looks that are further apart say nothing of the time between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,9 @@ class Value:
     """It may be the ground for fewer."""
 
 
-def age_max_s(every_s: float) -> float:
-    """How old a reading, or a gap between two looks, may be."""
-    return max(AGE_MAX_LOOKS * every_s, AGE_MAX_S)
+def gap_max_s(every_s: float) -> float:
+    """How long a gap between two looks may be."""
+    return max(GAP_MAX_LOOKS * every_s, AGE_MAX_S)
 
 
 def name_of(rule: ScalingRule) -> str:
@@ -59,7 +60,6 @@ class Signals:
 
     def __init__(self, every_s: float, windows_s: Iterable[float]) -> None:
         self._every_s = every_s
-        self._age_max_s = age_max_s(every_s)
         lengths_s = set(windows_s)
         self.windows = Windows(every_s, lengths_s)
         self._own_counters = OwnCounters(lengths_s)
@@ -73,7 +73,7 @@ class Signals:
     def look(self, seen: Observation) -> None:
         """The latest look, in the order of time."""
         self._seen = seen
-        oldest_s = seen.now_s - self._age_max_s
+        oldest_s = seen.now_s - AGE_MAX_S
         self._fresh = [each for each in seen.serving if each.read_s is not None and each.read_s >= oldest_s]
         self.windows.look(seen.now_s, seen.traffic, len(seen.serving))
         self._own_counters.look(seen.serving)
@@ -225,4 +225,4 @@ class Signals:
         return Value(None, "nothing to compare the counts with yet")
 
     def _who_told(self, told: int, serving: int) -> str:
-        return f"{told} of {serving} replicas told it within {self._age_max_s:g} s"
+        return f"{told} of {serving} replicas told it within {AGE_MAX_S:g} s"

@@ -67,7 +67,11 @@ class SloSizer:
         self._carried.look(seen, newest, few)
         per_s = self._carried.per_s
         if per_s is None:
-            return Wish("slo", None, "what one replica carries isn't known yet: too few requests have ended")
+            return Wish(
+                "slo",
+                None,
+                "what one replica carries isn't known yet: too few requests have ended, or too few of them were streams",
+            )
         return self._size(seen, demand, lead_s, per_s)
 
     def _size(self, seen: Observation, demand: Demand, lead_s: float, per_s: float) -> Wish:

@@ -18,7 +18,7 @@ from inferry.policy.scaling.windows import Window
 LEARN = 0.05
 """Share of the newest sight in the figure."""
 LEAST, MOST = 0.25, 4.0
-"""How far what is seen may take the figure from the planner's or the file's."""
+"""How far what is seen may take the figure from the planner's or the file's; the least also from the first guess."""
 FRESH_MIN = 20
 """Requests that a sight takes at least."""
 FULL = 0.1
@@ -44,7 +44,8 @@ class Kept:
 
 
 def kept(window: Window, slo: ScalingSlo) -> Kept | None:
-    """None: too few ended."""
+    """None: too few ended, or too few of them told a latency that is an objective (answers that are not streamed have no
+    TTFT): what nobody saw was not kept."""
     if window.ended < FRESH_MIN:
         return None
     late, ratio = 0.0, 0.0
@@ -53,7 +54,10 @@ def kept(window: Window, slo: ScalingSlo) -> Kept | None:
             continue
         counts = window.latency(metric)
         above, at_share = counts.share_above(limit_ms / 1000), counts.quantile_s(slo.attainment)
-        if above is None or at_share is None:
+        if above is None or at_share is None or counts.total < FRESH_MIN:
+            if window.failed <= FULL * window.ended:
+                return None
+            ratio = max(ratio, 1.0)  # so many failed that this is said without them
             continue
         late = max(late, above)
         ratio = max(ratio, at_share * 1000 / limit_ms)
@@ -71,6 +75,8 @@ class Carried:
         """None: nothing is known yet."""
         self._guesses = self._planned is None
         """Until one sight showed where the end is."""
+        self._least = 0.0 if self._planned is None else LEAST * self._planned
+        """Objectives that no number of replicas keeps must not take the figure to nothing."""
 
     @property
     def source(self) -> str:
@@ -110,6 +116,8 @@ class Carried:
 
     def _move(self, to: float) -> None:
         assert self.per_s is not None
-        self.per_s += LEARN * (to - self.per_s)
+        if not self._guesses and not self._least:
+            self._least = LEAST * self.per_s
+        self.per_s = max(self.per_s + LEARN * (to - self.per_s), self._least)
         if self._planned is not None:
-            self.per_s = min(max(self.per_s, LEAST * self._planned), MOST * self._planned)
+            self.per_s = min(self.per_s, MOST * self._planned)

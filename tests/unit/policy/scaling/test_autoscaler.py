@@ -65,7 +65,7 @@ def test_a_metric_outage_removes_none_however_long_it_lasts() -> None:
     chat.gateways = True
     outage += chat.looks(3600)
     assert {each.to for each in outage} == {6}
-    assert "0 of 6 replicas told it within 30 s" in outage[-1].because
+    assert "0 of 6 replicas told it within 15 s" in outage[-1].because
     assert outage[-1].inputs["gpu_use"] is None
 
 

@@ -12,6 +12,8 @@ from inferry.policy.scaling.decision import ReplicaCapacity, Wish
 from inferry.policy.scaling.observation import Observation, ReplicaReading, Traffic
 from inferry.policy.scaling.signals import Signals
 from inferry.policy.scaling.slo import SloSizer
+from inferry.policy.scaling.slo_capacity import Carried, kept
+from inferry.policy.scaling.windows import Window
 
 EVERY_S = 10.0
 
@@ -177,3 +179,44 @@ def test_what_waits_is_caught_up_with() -> None:
     wish = looks.show(400, waiting=3000)
     assert number(wish) >= number(calm) + 20
     assert "to catch up" in wish.because
+
+
+def test_what_nobody_saw_was_not_kept() -> None:
+    """Of answers that are not streamed there is no TTFT, and one stream does not speak for a hundred of them: nothing
+    is learned, where "all kept" would take replicas away. Where a good part fails, that is said without latencies."""
+    slo = ScalingSlo(ttft_ms=2000)
+    one = LatencyCounts({bucket_of(0.1): 1})
+    for ttft in (LatencyCounts(), one):
+        assert kept(_window(ended=100, failed=0, ttft=ttft), slo) is None
+    how = kept(_window(ended=100, failed=50, ttft=one), slo)
+    assert how is not None
+    assert (how.share, how.ratio) == (0.5, 1.0)
+
+
+def test_an_objective_that_nothing_keeps_does_not_take_all_replicas_there_are() -> None:
+    """A TTFT of 3 s at any load, and 2 s wanted: without a planned figure, too, it is a quarter of the first guess at
+    least that a replica is taken to carry."""
+    carried = Carried(ScalingSlo(ttft_ms=2000), None)
+    seen = Observation(0.0, 2, (ReplicaReading("0"), ReplicaReading("1")))
+    first, load = 0.0, 1.0
+    for _ in range(500):
+        window = _window(
+            ended=100,
+            failed=0,
+            ttft=LatencyCounts({bucket_of(3.0): 100}),
+            replica_s=100 / load,
+            span_s=50 / load,
+        )
+        carried.look(seen, window, window)
+        assert carried.per_s is not None
+        first = first or carried.per_s
+        load = carried.per_s * 0.9
+    assert carried.per_s is not None
+    assert carried.per_s >= 0.2 * first
+
+
+def _window(
+    *, ended: int, failed: int, ttft: LatencyCounts, replica_s: float = 100.0, span_s: float = 50.0
+) -> Window:
+    after = Traffic(arrived=ended, ended=ended, failed=failed, ttft=ttft)
+    return Window(Traffic(), after, span_s, True, replica_s)
