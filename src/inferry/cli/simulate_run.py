@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from inferry.cli.simulate_blind import blind_rules
+from inferry.cli.simulate_capacity import PlannedAutoscaler
 from inferry.cli.simulate_failures import Failures
 from inferry.cli.simulate_load_words import Load
 from inferry.cli.simulate_others import claims_of_others, others_text
@@ -215,10 +216,24 @@ def _service(
         slots=deployment.parallel,
         restart=deployment.restart,
         scaling=scaling,
+        autoscaler=_planned(scaling, known),
         load_wait_s=deployment.load_wait_s if deployment.on_demand else None,
         idle_unload_s=deployment.idle_unload_s,
         loaded_min_s=deployment.loaded_min_s,
     )
+
+
+def _planned(scaling: Scaling | None, known: KnownTiming) -> Callable[[], PlannedAutoscaler] | None:
+    """None: by what the file says, or by what is seen alone, as in production."""
+    performance = known.performance
+    if (
+        scaling is None
+        or scaling.slo is None
+        or scaling.slo.requests_per_s is not None
+        or performance is None
+    ):
+        return None
+    return lambda: PlannedAutoscaler(scaling, known.gpus, performance)
 
 
 def _slo(scaling: Scaling | None, asked: ScalingSlo | None) -> tuple[ScalingSlo, str]:

@@ -126,6 +126,7 @@ class Timings:
         from inferry.fleet.launch_journal import read_launches
         from inferry.planner.learned_physics import subject_of
         from inferry.planner.learning import learn
+        from inferry.planner.performance import predict
         from inferry.planner.start_time import start_rate
         from inferry.planner.weights import weight_bytes
 
@@ -155,7 +156,7 @@ class Timings:
             ) from None
         if start_s is None and _told_start_s(deployment) is None:
             known = replace(known, doubts=(*known.doubts, _assumed_start()))
-        return known
+        return replace(known, performance=lambda load: predict(arch, device, setup, load))
 
     def _architecture(self, name: str, deployment: ManagedDeployment) -> Architecture:
         """Of the file's own facts, then of those that ship, then of what is here; a hub is asked last."""
@@ -183,7 +184,7 @@ class Timings:
         from inferry.cli.hardware_here import machine_here
         from inferry.cli.local_model import read_local_model
         from inferry.cli.model_facts import model_path
-        from inferry.planner.host_speed import OTHER, OWN, host_model
+        from inferry.planner.host_speed import OTHER, OWN, host_model, predict_on_host
 
         engine = deployment.engine
         if engine not in ("llamacpp", "vllm"):
@@ -206,19 +207,21 @@ class Timings:
                 f"does that, a minute long; or name a GPU (--gpu h100-80g), {_WAY_OUT}."
             )
         own = known.model == local.arch.name
+        shape, speed = host_model(local.arch, local.weights_bytes), known.speed
+        slots = getattr(deployment, "parallel", None) or 256
         found = timing_from_host(
-            host_model(local.arch, local.weights_bytes),
-            known.speed,
+            shape,
+            speed,
             says=f"this machine's calibration of {engine} with {known.model}"
             + ("" if own else f", for {local.arch.name}"),
             spreads=OWN if own else OTHER,
-            slots=getattr(deployment, "parallel", None) or 256,
+            slots=slots,
             context_tokens=getattr(deployment, "context_tokens", None) or local.arch.max_position or 4096,
             start_s=START_S,
         )
         if _told_start_s(deployment) is None:
             found = replace(found, doubts=(*found.doubts, _assumed_start()))
-        return found
+        return replace(found, performance=lambda load: predict_on_host(shape, speed, load, slots=slots))
 
 
 def _with_context(timing: EngineTiming, deployment: Deployment) -> EngineTiming:

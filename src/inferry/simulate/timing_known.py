@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from inferry.planner.answers import Performance
+from inferry.planner.load import Load
 from inferry.simulate.timing import EngineTiming
 
 Source = Literal["planner", "calibration", "bench", "file", "settings"]
@@ -26,3 +29,5 @@ class KnownTiming:
     """Figures that a file says by hand, by their names."""
     price_per_gpu_hour: float | None = None
     price_says: str = ""
+    performance: Callable[[Load], Performance] | None = None
+    """The planner's, of one replica: what production asks for what it carries. None: it has no words for it."""
