@@ -69,7 +69,11 @@ class PlannedCapacities:
             return
         self._asked[plan.name] = (plan, scaling)
         self._known.pop(plan.name, None)
-        found = await asyncio.to_thread(self._ask, plan, scaling.slo, traffic)
+        try:
+            found = await asyncio.to_thread(self._ask, plan, scaling.slo, traffic)
+        except Exception:  # it scales without the figure, too, and serving must not end for want of it
+            log.exception("replica_capacity_broke", deployment=plan.name)
+            return
         if found is not None:
             log.info("replica_capacity", deployment=plan.name, requests_per_s=found.requests_per_s)
             self._known[plan.name] = found

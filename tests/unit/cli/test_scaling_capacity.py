@@ -82,3 +82,18 @@ async def test_it_is_asked_once_enough_has_ended(tmp_path: Path) -> None:
         assert (len(asked), known) == (times, ["chat"] * times)
         found = capacities.of(chat, deployment.scaling)
         assert (found is not None) is bool(times)
+
+
+async def test_a_fault_of_the_planner_ends_nothing(tmp_path: Path) -> None:
+    """The figure may be missing; the task that asks goes on, and with it all that serves. It is asked once only."""
+    chat = plan(model(tmp_path), context_tokens=4096, scaling={"max": 4, "slo": SLO})
+    asked: list[DeploymentPlan] = []
+
+    def foresee(one: DeploymentPlan) -> Foresight | None:
+        asked.append(one)
+        raise ValueError("not like any model")
+
+    capacities = PlannedCapacities(lambda: [chat], lambda name: TRAFFIC, foresee, lambda name: None)
+    await capacities._look_at(chat)
+    await capacities._look_at(chat)
+    assert asked == [chat]
