@@ -93,10 +93,11 @@ def make_scaling_router(
 
     @router.post("/deployments/{name}/scaling/dry-run")
     async def dry_run(name: str, wanted: DryRunWanted) -> DryRunView:
+        state = scaler.explain(name)
         scaling = wanted.scaling or state_of(name).scaling
         moment = Moment.of(clock)
         looks = [view_decision(each, moment) for each in scaler.dry_run(name, scaling)]
-        return DryRunView(deployment=name, looks=looks)
+        return DryRunView(deployment=name, simulated=state is not None and state.simulated, looks=looks)
 
     @router.post("/deployments/{name}/scaling/auto")
     async def back_to_auto(name: str) -> AutoView:

@@ -67,6 +67,7 @@ class ScalingView(BaseModel):
     """How the scaling of one deployment stands."""
 
     deployment: str
+    simulated: bool = Field(False, description="Whether its engine is.")
     wanted: int = Field(description="Replicas that it is to have; 0: its model is not loaded.")
     min: int = Field(description="As the file says; a schedule may say otherwise at times.")
     max: int
@@ -112,6 +113,7 @@ class HistoryView(BaseModel):
 
 class DryRunView(BaseModel):
     deployment: str
+    simulated: bool = Field(False, description="Whether its engine is.")
     looks: list[DecisionView] = Field(
         description="What these rules would have decided at each of the last looks, oldest first; the last one is now."
     )
@@ -137,6 +139,7 @@ def view_state(state: ScalerState, moment: Moment) -> ScalingView:
     seen = state.seen
     return ScalingView(
         deployment=state.deployment,
+        simulated=state.simulated,
         wanted=state.wanted,
         min=state.scaling.min,
         max=state.scaling.max,

@@ -12,7 +12,7 @@ import typer
 
 from inferry.cli.down import Port
 from inferry.cli.lifecycle_words import AsJson, scaling_client_of
-from inferry.cli.scale_words import counted, decision_line, step
+from inferry.cli.scale_words import counted, decision_line, named, step
 from inferry.core.errors import ConfigError
 from inferry.core.suggest import did_you_mean
 
@@ -65,9 +65,10 @@ def dry_run_lines(found: DryRunView, whose: str) -> Iterator[str]:
         return
     first, last = found.looks[0], found.looks[-1]
     span_min = (last.at - first.at) / 60
+    name = named(f"'{found.deployment}'", found.simulated)
     yield (
-        f"What {whose} would decide for '{found.deployment}', by {counted(len(found.looks), 'look')} of the last "
-        f"{span_min:.0f} min; nothing is changed:"
+        f"What {whose} would decide for {name}, by "
+        f"{counted(len(found.looks), 'look')} of the last {span_min:.0f} min; nothing is changed:"
     )
     changes = [each for each in found.looks[:-1] if each.to != each.was]
     for _, same in groupby(changes, key=lambda each: (each.was, each.to, each.rule)):

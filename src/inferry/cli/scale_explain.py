@@ -9,7 +9,7 @@ import typer
 
 from inferry.cli.down import Port
 from inferry.cli.lifecycle_words import AsJson, scaling_client_of
-from inferry.cli.scale_words import counted, figure, figures, step
+from inferry.cli.scale_words import counted, figure, figures, named, step
 
 if TYPE_CHECKING:
     from inferry.admin.scaling_view import DecisionView, ReadingView, ScalingView
@@ -31,7 +31,10 @@ def explain(
 
 def explain_lines(found: ScalingView) -> Iterator[str]:
     """All of it, in the order in which one asks."""
-    yield f"{found.deployment}: {counted(found.wanted, 'replica')} wanted, within {found.min} to {found.max} of the file"
+    yield (
+        f"{named(found.deployment, found.simulated)}: {counted(found.wanted, 'replica')} wanted, within {found.min} to "
+        f"{found.max} of the file"
+    )
     if found.by_hand is not None:
         yield (
             f"  by hand: {found.by_hand}; scaling rests until the file says another number or 'inferry scale "
@@ -69,7 +72,9 @@ def _seen(found: ScalingView, decision: DecisionView) -> Iterator[str]:
     if decision.inputs:
         yield f"  {figures(decision.inputs)}"
     gateways = found.gateways
-    if gateways is None:
+    if gateways is None and not found.wanted:
+        yield "  gateways: not asked while the model is not loaded"
+    elif gateways is None:
         yield "  gateways: no answer in time"
     else:
         yield (

@@ -51,6 +51,11 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
+def named(deployment: str, simulated: bool) -> str:
+    """`chat (SIMULATED)`, as in `inferry status`; of a real engine, its name."""
+    return f"{deployment} (SIMULATED)" if simulated else deployment
+
+
 def step(was: int, to: int) -> str:
     """`2 -> 3`; of no step, the number."""
     return str(to) if was == to else f"{was} -> {to}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -31,6 +31,8 @@ class Setting:
     """With dots; an entry of a list by its number from 0: `rules.0.above` or `rules[0].above`."""
     value: str
     """YAML; empty: null, as if the key were left out where that may be."""
+    option: str = field(default="--set", compare=False)
+    """Which gave it."""
 
     def __str__(self) -> str:
         return f"{self.key}={self.value}"
@@ -46,7 +48,7 @@ def setting_of(text: str, option: str = "--set") -> Setting:
     key = key.strip()
     if not equals or not _KEY.fullmatch(key) or "" in _INDEX.sub(r".\1", key).split("."):
         raise ConfigError(f"{option} {text}: {_HOW}.")
-    return Setting(key, value.strip())
+    return Setting(key, value.strip(), option)
 
 
 def settings_of(text: str, option: str) -> tuple[Setting, ...]:
@@ -68,7 +70,7 @@ def load_with(path: Path, settings: Sequence[Setting], environ: Mapping[str, str
     except ConfigError as error:
         # Lines of a text that nobody wrote help nobody.
         line = re.compile(rf"^{re.escape(path.name)}:\d+: ", re.MULTILINE)
-        said = " ".join(f"--set {each}" for each in settings)
+        said = " ".join(f"{each.option} {each}" for each in settings)
         raise ConfigError(f"{path} with {said}:\n{line.sub('', error.message)}") from None
 
 
@@ -81,7 +83,9 @@ def _with(node: yaml.Node | None, parts: list[str], setting: Setting, loaded: Lo
     if node is None or (isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null")):
         node = yaml.MappingNode("tag:yaml.org,2002:map", [])
     if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"--set {setting}: '{parts[0]}' can't be looked for in {node.value!r}; {_HOW}.")
+        raise ConfigError(
+            f"{setting.option} {setting}: '{parts[0]}' can't be looked for in {node.value!r}; {_HOW}."
+        )
     found = copy.copy(node)
     found.value = list(node.value)
     for place, (key, inside) in enumerate(node.value):
@@ -107,7 +111,7 @@ def _with_item(node: yaml.SequenceNode, parts: list[str], setting: Setting, load
     index = int(parts[0]) if parts[0].isdecimal() else -1
     if not 0 <= index <= len(node.value):
         raise ConfigError(
-            f"--set {setting}: the list has {len(node.value)} entries: '{parts[0]}' must be a number from 0 to "
+            f"{setting.option} {setting}: the list has {len(node.value)} entries: '{parts[0]}' must be a number from 0 to "
             f"{len(node.value)}, which adds one."
         )
     found = copy.copy(node)
@@ -123,7 +127,7 @@ def _refuse_unknown_name(parts: list[str], setting: Setting, loaded: LoadedFile)
     at = setting.parts
     if at[0] == "deployments" and len(parts) == len(at) - 1:
         raise ConfigError(
-            f"--set {setting}: there is no deployment '{parts[0]}'.{did_you_mean(parts[0], names)}"
+            f"{setting.option} {setting}: there is no deployment '{parts[0]}'.{did_you_mean(parts[0], names)}"
         )
 
 
@@ -132,5 +136,5 @@ def _value(setting: Setting) -> yaml.Node:
         node = yaml.compose(setting.value, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         said = " ".join(str(error).split())
-        raise ConfigError(f"--set {setting}: the value is not YAML: {said}") from None
+        raise ConfigError(f"{setting.option} {setting}: the value is not YAML: {said}") from None
     return yaml.ScalarNode("tag:yaml.org,2002:null", "null") if node is None else node

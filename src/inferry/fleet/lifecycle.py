@@ -76,7 +76,13 @@ class Lifecycle:
                 leavers = there.surplus(by_held(around.leaving.gateway.in_flight))
                 await there.retire(leavers, around.leaving, f"scaled to {replicas} by hand")
                 await start_in_turn(there.add_missing(), around.group)
-                return _done(there, before, f"'{name}' has {replicas} replica(s) now. {self._until(name)}")
+                has = f"'{name}' has {replicas} replica(s) now."
+                if not there.is_loaded:
+                    has = (
+                        f"'{name}' gets {replicas} replica(s) when its model is loaded: by the next request, or 'inferry "
+                        f"load {name}'."
+                    )
+                return _done(there, before, f"{has} {self._until(name)}")
 
         return await self._do(work, drain_s)
 

@@ -137,6 +137,7 @@ class Scaler:
             watch.decision,
             watch.not_done,
             watch.due_s,
+            watch.simulated,
         )
 
     # --- life -----------------------------------------------------------------------------------------
@@ -220,6 +221,7 @@ class Scaler:
                 watch = Watch(plan.name, scaling, make, now_s)
             elif watch.scaling != scaling:
                 watch.change(scaling, make, now_s)
+            watch.simulated = deployment.engine == "simulated"
             self._watches[plan.name] = watch
 
     def _follow_hand(self) -> None:
@@ -335,7 +337,11 @@ class Scaler:
         """When one begins, and when it is over."""
         before, watch.alerts = watch.alerts, {alert.rule: alert.because for alert in decision.alerts}
         began = [(EventKind.ALERT, rule, watch.alerts[rule]) for rule in watch.alerts if rule not in before]
-        over = [(EventKind.ALERT_OVER, rule, before[rule]) for rule in before if rule not in watch.alerts]
+        over = [
+            (EventKind.ALERT_OVER, rule, f"no longer so: {before[rule]}")
+            for rule in before
+            if rule not in watch.alerts
+        ]
         for kind, rule, because in began + over:
             event = self._event(watch, kind, decision.was, decision.was, decision=decision)
             event.rule, event.because = rule, because

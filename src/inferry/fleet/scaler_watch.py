@@ -34,6 +34,8 @@ class ScalerState:
     """Why the last decision can't be carried out now; empty: it was, or it changed nothing."""
     next_look_s: float
     """On the clock of `seen.now_s`."""
+    simulated: bool = False
+    """Whether its engine is."""
 
 
 class Watch:
@@ -46,6 +48,8 @@ class Watch:
         self.seen: deque[Observation] = deque(maxlen=SEEN_KEPT)
         self.decision: ScalingDecision | None = None
         self.not_done = ""
+        self.simulated = False
+        """Whether its engine is."""
         self.by_hand: int | None = None
         self.wanted = 0
         """Replicas at the last look."""

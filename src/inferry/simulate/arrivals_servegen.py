@@ -115,8 +115,11 @@ def read_lengths(path: Path) -> Lengths:
                         known.append((float(begin), prompts, answers))
                 tables[str(entry["client"])] = sorted(known, key=itemgetter(0))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
+                why = f"it has no {error}" if isinstance(error, KeyError) else error
                 raise TraceError(
-                    f"{path}, line {number}: no lengths of a ServeGen client: {error!r}"
+                    f"{path}, line {number}: no lengths of a ServeGen client that are read here (windows with input_tokens "
+                    f"and output_tokens): {why}. Without that file beside the rates, lengths are as you say: "
+                    "--input-tokens, --output-tokens"
                 ) from None
     return Lengths(tables)
 

@@ -122,6 +122,22 @@ def test_explain_tells_what_is_seen_and_what_each_rule_wants(run: Run, stand: St
     assert (found["decision"]["to"], found["readings"][1]["age_s"]) == (3, None)
 
 
+def test_explain_of_a_model_that_is_not_loaded(
+    run: Run, stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gateways that nobody asked did not fail to answer; and an engine that is simulated is called so."""
+    state = stand.scaler.explain("chat")
+    assert state is not None
+    assert state.seen is not None
+    asleep = replace(state, wanted=0, seen=replace(state.seen, traffic=None), simulated=True)
+    monkeypatch.setattr(stand.scaler, "explain", lambda name: asleep)
+    shown = run("scale", "explain", "chat").out
+    assert shown.startswith("chat (SIMULATED): 0 replicas wanted")
+    assert "gateways: not asked while the model is not loaded" in shown
+    assert "for 'chat' (SIMULATED), by" in run("scale", "dry-run", "chat").out
+    assert json.loads(run("scale", "explain", "chat", "--json").out)["simulated"] is True
+
+
 # --- dry-run ------------------------------------------------------------------------------------------
 
 

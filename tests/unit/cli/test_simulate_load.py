@@ -131,6 +131,11 @@ def test_clients_of_servegen_are_tenants(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert {each.prompt_tokens for each in load_of(LoadWords(trace=path)).arrivals()} == {33}
+    beside.write_text('{"client": "7", "windows": {"0": {"text_tokens": "{33: 1.0}"}}}', encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"line 1: no lengths .* it has no 'input_tokens'. .* as you say: --input-"
+    ):
+        load_of(LoadWords(trace=path))
 
 
 @pytest.mark.parametrize(

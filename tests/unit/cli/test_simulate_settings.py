@@ -107,6 +107,14 @@ def test_mistakes_are_told_as_the_file_would(file: Path, text: str, said: str) -
     assert "inferry.yaml:" not in caught.value.message
 
 
+def test_mistakes_name_the_option_that_was_given(file: Path) -> None:
+    """A value of --compare is no value of --set."""
+    for text in ("deployments.chat.foo=3", "deployments.chta.replicas=1"):
+        with pytest.raises(ConfigError) as caught:
+            load_with(file, settings_of(text, "--compare"), {})
+        assert (f"--compare {text}" in caught.value.message, "--set" in caught.value.message) == (True, False)
+
+
 @pytest.mark.parametrize("text", ["hello", "=3", "a..b=1", "a b=1"])
 def test_what_is_no_setting_is_refused(text: str) -> None:
     """The error shows how one is written."""

@@ -261,12 +261,18 @@ async def test_a_change_of_the_file_waits_only_for_its_own_deployment() -> None:
 
 
 async def test_a_model_that_is_not_loaded() -> None:
-    """There is nothing to drain nor to replace, and what is said names the verb that loads it."""
+    """There is nothing to drain nor to replace, a number by hand is for later, and what is said names the verb that
+    loads it."""
     async with running(House(chat=chat(1).model_copy(update={"load": "on_demand"}))) as house:
         lifecycle = house.fleet.lifecycle
         for verb in (lifecycle.drain, lifecycle.restart, lifecycle.rollout):
             with pytest.raises(LifecycleRefused, match=r"'chat' is not loaded.* inferry load chat"):
                 await verb("chat", 5)
+        await asyncio.sleep(0)  # where nothing is to start, it may not run yet
+        done = await lifecycle.scale("chat", 2, 5)
+        assert done.message.startswith(
+            "'chat' gets 2 replica(s) when its model is loaded: by the next request, or 'inferry load chat'."
+        )
         assert house.states() == {}
 
 

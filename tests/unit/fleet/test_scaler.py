@@ -264,6 +264,8 @@ async def test_alerts_are_told_once_also_while_it_rests() -> None:
         kinds = [event.kind for event in there.scaler.history]
         assert kinds == [EventKind.BY_HAND, EventKind.ALERT, EventKind.ALERT_OVER]
         assert there.scaler.history[1].because == "7 % of 100"
+        assert there.scaler.history[2].because == "no longer so: 7 % of 100"
+        assert [state.simulated for state in there.scaler.states()] == [True]
 
 
 async def test_a_reload_keeps_the_scaled_number() -> None:
