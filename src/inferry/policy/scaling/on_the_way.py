@@ -6,8 +6,8 @@ two minutes. Two ways to tell, and either is enough to wait:
 - Load that is shared shrinks with their number: `value x serving / (serving + coming)`, as Kubernetes' HPA counts
   replicas that are not ready as idle ones. 61 waiting for 2 replicas, with 2 on the way, is about 31.
 - A backlog grows for as long as they load, whatever their number, so its size says little; but what comes in and
-  what one replica gets done says whether they will carry it. Measured over a window: `ended / replica-seconds`, which
-  is what a replica carries where requests wait for it, and less where none wait (then this says nothing, and the
+  what one replica gets done says whether they will carry it. Measured over a window: `(ended - failed) /
+  replica-seconds`, which is what a replica carries where requests wait for it, and less where none wait (then this says nothing, and the
   first way decides). Worked: 4.4 requests/s come in, 2 replicas end 2/s: 4 carry 4/s, not enough; 6 do.
 
 Once all serve, a backlog that they work off sooner than another replica would start is no reason for one either. When
@@ -47,9 +47,13 @@ class Outlook:
 def outlook(rule: ScalingRule, number: float, seen: Observation, signals: Signals, start_s: float) -> Outlook:
     """For a figure that is beyond the threshold of this rule; `start_s`: how long a replica takes to start."""
     metric, above = rule.metric, rule.above
-    if above is None or metric in UNSHARED:
-        return Outlook(number, "")
     serving, coming = len(seen.serving), seen.coming
+    if metric in UNSHARED:
+        return Outlook(number, "")
+    if above is None:
+        # By how much more replicas raise it is known of no metric: it is looked at again when they serve.
+        because = f", and {coming} on the way may change it" if coming else ""
+        return Outlook(number, because, answered=bool(coming))
     if coming and not serving:
         return Outlook(number, f", and {coming} on the way are the first to serve", answered=True)
     if coming:
@@ -79,7 +83,8 @@ def _carried(seen: Observation, window: Window, waiting: float, start_s: float) 
     if window.replica_s <= 0 or not window.full:
         return ""
     come = window.arrived / window.span_s
-    done = window.ended / window.replica_s * (len(seen.serving) + seen.coming)
+    # What was refused is no work done: a full queue ends requests as fast as they come.
+    done = (window.ended - window.failed) / window.replica_s * (len(seen.serving) + seen.coming)
     surplus = done - come
     if surplus <= 0 or surplus < SURPLUS_MIN * come:
         return ""
