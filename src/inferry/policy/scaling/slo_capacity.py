@@ -98,6 +98,8 @@ class Carried:
         if how is None:
             return
         load = (window.ended - window.failed) / window.replica_s
+        if self._guesses and not load:
+            return  # all of them failed, which says nothing of what a replica carries
         if self._guesses:
             self.per_s = max(self.per_s or 0.0, GUESSED * load / max(how.ratio, GUESSED_RATIO_MIN))
         assert self.per_s is not None

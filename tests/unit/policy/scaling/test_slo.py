@@ -215,6 +215,15 @@ def test_an_objective_that_nothing_keeps_does_not_take_all_replicas_there_are() 
     assert carried.per_s >= 0.2 * first
 
 
+def test_where_all_fails_from_the_first_request_nothing_is_guessed() -> None:
+    """No figure comes of it, rather than one of 0, by which nothing could be divided."""
+    carried = Carried(ScalingSlo(ttft_ms=2000), None)
+    seen = Observation(0.0, 2, (ReplicaReading("0"), ReplicaReading("1")))
+    window = _window(ended=100, failed=100, ttft=LatencyCounts())
+    carried.look(seen, window, window)
+    assert carried.per_s is None
+
+
 def _window(
     *, ended: int, failed: int, ttft: LatencyCounts, replica_s: float = 100.0, span_s: float = 50.0
 ) -> Window:
