@@ -281,7 +281,7 @@ async def test_one_that_can_be_put_back_in_part_only_says_so() -> None:
 async def test_requests_are_handed_over_when_the_grace_ends() -> None:
     """After drain_s the gateway is asked to move what is left, until nothing is, and only then the engine ends."""
     async with running(House(chat=chat(2))) as house:
-        house.in_flight["chat-1"] = 3
+        house.in_flight.update({"chat-0": 4, "chat-1": 3})  # who has less to lose leaves
         change = asyncio.create_task(house.apply(drain_s=0.3, chat=chat(1)))
         await until(lambda: house.states()["chat-1"] == "draining")
         assert house.handed_over == []
