@@ -149,11 +149,14 @@ def _azure(found: dict[str, Any]) -> str:
             _percent(each["attainment"]),
             f"{each['mean_replicas']:.2f}",
             f"{each['of_static']:.0%}",
+            f"{each['over_oracle']:.3f}",
         ]
         for trace, cases in found.items()
         for name, each in cases.items()
     ]
-    return _table(("Hour", "Policy", "Within SLO", "mean replicas", "of static peak's"), rows)
+    return _table(
+        ("Hour", "Policy", "Within SLO", "mean replicas", "of static peak's", "over the oracle"), rows
+    )
 
 
 def _steady(found: dict[str, Any]) -> str:
