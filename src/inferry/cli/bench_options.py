@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from inferry.cli.grouped_option import grouped_option as _option
 
 _LOAD = "Load"
 _PROMPTS = "Prompts and answers"
@@ -13,17 +15,6 @@ _GOAL = "Goals and searches"
 _OUT = "Results"
 _CLIENT = "Client and server"
 _BREAK = "Breaking things"
-
-
-def _option(
-    names: str, group: str, says: str, shape: str | None = None, **bounds: Any
-) -> typer.models.OptionInfo:
-    found = typer.Option(
-        *names.split(), metavar=shape, help=says, rich_help_panel=group, show_default=False, **bounds
-    )
-    assert isinstance(found, typer.models.OptionInfo)
-    return found
-
 
 TargetName = Annotated[
     str, typer.Argument(metavar="TARGET", help="A base URL (http://HOST:PORT/v1), or a deployment of the Inferry that runs here; 'compare' for results.")

@@ -52,6 +52,9 @@ class Leadership:
                 if not self._away:
                     log.warning("leadership_store_away", fleet=self._fleet, because=error.message)
                 self._away = True
+            except Exception:  # without leadership nobody scales, but serving must not end for it
+                log.exception("leadership_broke", fleet=self._fleet)
+                self._away = True
             self._tell()
             await asyncio.sleep(LOOK_S)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
-from inferry.bench.plot_scales import axis_for, share_axis, time_axis
+from inferry.bench.plot_scales import Unit, axis_for, share_axis, time_axis
 from inferry.bench.plot_svg import STYLES, Line, Plot, Point, drawn, limit_rule
 from inferry.bench.report_style import SCRIPT, STYLE
 from inferry.cli.simulate_compare import difference_text, judged, sentence, shown, value_text
@@ -141,7 +141,7 @@ def _plot(
     found: Sequence[Simulated],
     title: str,
     meaning: str,
-    unit: str,
+    unit: Unit,
     of: Of,
     *,
     stepped: bool = False,
@@ -159,7 +159,7 @@ def _plot(
         meaning=meaning,
         x_name=X_NAME,
         x=time_axis(_end_s(found)),
-        y=axis_for([*values, *(rule.at for rule in rules)], unit, log=None if unit == "ms" else False),  # type: ignore[arg-type]
+        y=axis_for([*values, *(rule.at for rule in rules)], unit, log=None if unit == "ms" else False),
         lines=lines,
         rules=rules,
         note=note,

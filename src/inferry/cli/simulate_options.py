@@ -4,25 +4,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from inferry.cli.grouped_option import grouped_option as _option
 
 _LOAD = "Load"
 _WHAT_IF = "What if"
 _SPEED = "How fast engines are"
 _OUT = "Results"
-
-
-def _option(
-    names: str, group: str, says: str, shape: str | None = None, **bounds: Any
-) -> typer.models.OptionInfo:
-    found = typer.Option(
-        *names.split(), metavar=shape, help=says, rich_help_panel=group, show_default=False, **bounds
-    )
-    assert isinstance(found, typer.models.OptionInfo)
-    return found
-
 
 Files = Annotated[
     list[Path], typer.Argument(metavar="FILE [OTHER...]", help="The deployment file; others are compared with it.", show_default=False)

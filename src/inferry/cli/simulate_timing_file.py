@@ -86,14 +86,15 @@ def _by_hand(path: Path, told: Mapping[str, Any], prefix: str) -> KnownTiming:
 
 def _number(path: Path, shown: str, key: str, value: object) -> float | int:
     whole = key in _WHOLE or key == _GPUS
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
     least = 0 if key in _MAY_BE_0 or key == _GPUS else (1 if whole else 1e-9)
-    if not is_number or not least <= value <= 1e15 or (whole and value != int(value)):  # type: ignore[operator, call-overload]
-        kind = "a whole number" if whole else "a number"
-        above = "from 0 on" if least == 0 else "above 0"
-        raise ConfigError(f"--timing {path}: {shown}: must be {kind} {above}, not {value!r}.")
-    assert isinstance(value, int | float)
-    return int(value) if whole else float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= 1e15:
+        if not whole:
+            return float(value)
+        if value == int(value):
+            return int(value)
+    kind = "a whole number" if whole else "a number"
+    above = "from 0 on" if least == 0 else "above 0"
+    raise ConfigError(f"--timing {path}: {shown}: must be {kind} {above}, not {value!r}.")
 
 
 def _from_bench(path: Path) -> KnownTiming:

@@ -129,3 +129,25 @@ async def test_nobody_decides_without_the_store(sqlite_database: Database) -> No
     second.look()
     assert second.leader() == ""
     await second.resign()
+
+
+async def test_a_fault_of_ours_ends_neither_leadership_nor_serving(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look that breaks in a way that nobody thought of: nobody leads meanwhile, and the next look comes."""
+    one = Leadership(database, "house", ManualClock(), "me")
+    looked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def broken() -> None:
+        loop.call_soon_threadsafe(looked.set)
+        raise RuntimeError("no store has ever said that")
+
+    monkeypatch.setattr(one, "look", broken)
+    running = asyncio.create_task(one.run())
+    await asyncio.wait_for(looked.wait(), 10)
+    await asyncio.sleep(0.05)
+    assert not running.done()
+    assert one.leader() == NOBODY
+    running.cancel()
+    await asyncio.wait([running])
