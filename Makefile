@@ -18,9 +18,8 @@ up: $(VENV)/.local  ## Install, fetch the sample model, serve it (PORT=8000); Ct
 
 setup: $(VENV)/.dev  ## Make .venv with everything for development
 
-# Files side by side, three for two cores, since tests often wait; a file's tests stay together and in order.
-CORES    := $(shell getconf _NPROCESSORS_ONLN)
-PARALLEL := -n $(shell expr $(CORES) + \( $(CORES) + 1 \) / 2) --dist loadfile
+# Files side by side, one per core; a file's tests stay together and in order.
+PARALLEL := -n auto --dist loadfile
 
 # --- what a change must pass --------------------------------------------------------------------------
 
