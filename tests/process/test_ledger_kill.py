@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
@@ -89,5 +90,11 @@ def test_what_a_killed_gateway_said_is_in_the_ledger(tmp_path: Path, seed: int) 
         (day,) = connection.execute(select(daily_usage)).all()
     assert day.completed + day.failed == len(found)
     assert day.completion_tokens == sum(tokens or 0 for _, tokens in found.values())
-    assert {path.name for path in folder.iterdir()} == {"id", "store", "loader.lock"}
+    left = {path.name: path for path in folder.iterdir()}
+    assert {name for name in left if not name.endswith(".bad")} == {"id", "store", "loader.lock"}
+    for name, path in left.items():
+        if name.endswith(".bad"):  # a life that was cut off in the middle of a line, which is kept
+            (torn,) = path.read_bytes().splitlines()
+            with pytest.raises(msgspec.DecodeError):
+                msgspec.json.decode(torn)
     database.close()

@@ -128,7 +128,9 @@ def _say(text: str) -> None:
 
 
 def _end(code: int, text: str) -> NoReturn:
-    _say(text)
+    # llama.cpp's own thread may be in the middle of a line: ours begins one, in one write, or nobody would find it.
+    sys.stdout.write(f"\n{SAID_BY_US}{text}\n")
+    sys.stdout.flush()
     raise SystemExit(code)
 
 
