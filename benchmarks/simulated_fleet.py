@@ -9,12 +9,12 @@ and the tokens per second of all. Within 10 % for simulated replicas, 20 % for t
 Beside them: how late the machine was with the replicas' steps, since a machine that is busy elsewhere makes the live
 fleet slower, not the simulation wrong.
 
-The embedded engine is probed right before and right after each load, and simulated with what both say together. Where
-they differ by more than 10 %, the machine has changed its speed meanwhile; where the share of its time in which the
-thread that computes had to wait for a core is another one than in the probes by more than 10 points, others had that
-core: such a load is void, is printed, and is tried again. If it stays so, the run is void (exit code 3, unless another
-load failed). It computes with one thread, so that on two cores the gateway and the bench have the other one to
-themselves.
+The embedded engine is probed right before and right after each third of a load, and that third is simulated with what
+both say together: machines change their speed within minutes. Where the two differ by more than 10 %, it has changed
+too much meanwhile; where the share of its time in which the thread that computes had to wait for a core is another one
+than in the probes by more than 10 points, others had that core: such a third is void, is told, and is tried again. If
+it stays so, the run is void (exit code 3, unless another load failed). It computes with one thread, so that on two
+cores the gateway and the bench have the other one to themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import csv
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -263,8 +263,10 @@ DRIFT_MAX = 0.1
 """Between the probes before a load and after it, of what a request takes."""
 WAITED_MAX = 0.1
 """Between the load and the mean of its probes, of the share of time that it waited for a core."""
+PARTS = 3
+"""Of a load, each between probes of its own: machines change their speed within minutes."""
 TRIES = 2
-"""Of a load that is void."""
+"""Of a part that is void."""
 
 
 def embedded(
@@ -295,36 +297,49 @@ def embedded(
         print(f"the embedded engine, {parallel} slots, 1 thread; as probed it carries about {rate:.2f}/s\n")
         head(0.2)
         for share in shares:
-            for _ in range(TRIES):
-                name = f"{parallel} slots, {share:.0%}"
-                arrivals, live = ask(
-                    "--rate", f"{share * rate:.3f}", "-n", str(requests), "--seed", str(seed),
-                    "--duration", f"{3 * requests / (share * rate):.0f}s",
-                    "-i", f"normal:{EMBEDDED_INPUT}:{EMBEDDED_INPUT // 4}",
-                    "-o", f"normal:{EMBEDDED_OUTPUT}:{EMBEDDED_OUTPUT // 4}",
-                )  # fmt: skip
-                waited = core.waited()
-                after, waited_after = probed()
-                drift = _drift(embedded_timing([before], parallel), embedded_timing([after], parallel))
-                timing = embedded_timing([before, after], parallel)
-                more = waited - (waited_before + waited_after) / 2
-                before, waited_before = after, waited_after
-                void = abs(drift) > DRIFT_MAX or abs(more) > WAITED_MAX
-                fine = compare(
-                    name, live, simulated(Service(timing=timing, slots=parallel), arrivals), 0.2, void=void
-                )
-                notes.append(
-                    f"{name}: {law(timing)}; {drift:+.1%} from before the load to after it; waited for a core in"
-                    f" {waited:.1%} of its time, {more * 100:+.1f} points more than in the probes{'; VOID' * void}"
-                )
-                if not void:
+            name = f"{parallel} slots, {share:.0%}"
+            live: list[Answered] = []
+            said: list[Answered] = []
+            for part in range(PARTS):
+                for _ in range(TRIES):
+                    arrivals, answers = ask(
+                        "--rate", f"{share * rate:.3f}", "-n", str(requests // PARTS), "--seed", str(seed + part),
+                        "--duration", f"{3 * requests / (share * rate):.0f}s",
+                        "-i", f"normal:{EMBEDDED_INPUT}:{EMBEDDED_INPUT // 4}",
+                        "-o", f"normal:{EMBEDDED_OUTPUT}:{EMBEDDED_OUTPUT // 4}",
+                    )  # fmt: skip
+                    waited = core.waited()
+                    after, waited_after = probed()
+                    drift = _drift(embedded_timing([before], parallel), embedded_timing([after], parallel))
+                    timing = embedded_timing([before, after], parallel)
+                    more = waited - (waited_before + waited_after) / 2
+                    before, waited_before = after, waited_after
+                    void = abs(drift) > DRIFT_MAX or abs(more) > WAITED_MAX
+                    notes.append(
+                        f"{name}, part {part + 1}: {law(timing)}; {drift:+.1%} from before it to after it; waited for a"
+                        f" core in {waited:.1%} of its time, {more * 100:+.1f} points more than in the probes"
+                        f"{'; VOID' * void}"
+                    )
+                    if not void:
+                        break
+                live += behind(live, answers)
+                said += behind(said, simulated(Service(timing=timing, slots=parallel), arrivals))
+                if void:
                     break
+            fine = compare(name, live, said, 0.2, void=void)
             verdicts.append(None if void else fine)
     print("\n" + "\n".join(notes))
     if None in verdicts and False not in verdicts:
         print("\nVOID: the machine changed its speed during a load: run it again when nothing else runs")
         return 3
     return verdict(False not in verdicts)
+
+
+def behind(earlier: Sequence[Answered], later: Sequence[Answered]) -> list[Answered]:
+    """`later` moved so that it begins when all of `earlier` have ended."""
+    end_s = max((each.begin_s + each.e2e_s for each in earlier), default=0.0)
+    begin_s = min(each.begin_s for each in later)
+    return [replace(each, begin_s=each.begin_s - begin_s + end_s) for each in later]
 
 
 def _drift(before: EngineTiming, after: EngineTiming) -> float:
