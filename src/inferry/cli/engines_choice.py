@@ -51,7 +51,12 @@ def choose_from_file(path: Path, name: str | None, environ: Mapping[str, str]) -
     chosen = names[0] if name is None else name
     if chosen not in loaded.config.deployments:
         raise ConfigError(f"{path} has no deployment '{chosen}'.{did_you_mean(chosen, names)}")
-    return _choice(loaded, chosen, ())
+    return choose_loaded(loaded, chosen)
+
+
+def choose_loaded(loaded: LoadedFile, name: str) -> Choice:
+    """The deployment called `name`, which is in the file. Raises ConfigError."""
+    return _choice(loaded, name, ())
 
 
 def choose_from_options(

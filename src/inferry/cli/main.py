@@ -32,6 +32,7 @@ from inferry.cli import (
     models_show,
     plan,
     reload_verb,
+    render,
     restart,
     rollout,
     scale,
@@ -73,6 +74,7 @@ app = typer.Typer(
 app.command("init")(config.init)
 app.command("plan")(plan.plan)
 app.command("simulate")(simulate.simulate)
+app.command("render")(render.render)
 app.command("up")(up.up)
 app.command("status")(status.status)
 app.command("chat")(chat.chat)

@@ -1,0 +1,101 @@
+"""Makes a Shipment of a deployment file: which engines get containers, which secrets and files go along."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from inferry import __version__
+from inferry.cli.engines_choice import choose_loaded
+from inferry.cli.engines_forms import ContainerWishes, container_form
+from inferry.cli.shipped_paths import paths_inside
+from inferry.core.config_file import LoadedFile
+from inferry.core.deployment_base import ManagedBase
+from inferry.core.errors import ConfigError
+from inferry.core.gateway_settings import split_listen
+from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
+from inferry.render.shipment import ENGINE_PORT, Shipment, ShippedEngine
+
+FILES_FOLDER = Path("files")
+"""Of an engine's own files, beside what is rendered."""
+
+
+def make_shipment(
+    loaded: LoadedFile,
+    text: str,
+    environ: Mapping[str, str],
+    *,
+    name: str = "inferry",
+    host: str = "llm.example.com",
+    image: str | None = None,
+    gateways: int = 2,
+    upstreams: tuple[str, ...] = (),
+) -> Shipment:
+    """`text`: of the file, as it is written. Raises ConfigError for names that nobody takes, and for deployments that can't be put into a container."""
+    _check_names(name, host, image, upstreams)
+    engines, embedded, outside = [], [], []
+    for each, deployment in loaded.config.deployments.items():
+        if not isinstance(deployment, ManagedBase):
+            outside.append(each)
+        elif _is_embedded(deployment):
+            embedded.append(each)
+        else:
+            engines.append(_engine(loaded, each, deployment, environ))
+    tree, mounts = paths_inside(yaml.safe_load(text), loaded.config, embedded)
+    return Shipment(
+        config=loaded.config,
+        tree=tree,
+        image=image or f"inferry:{__version__}",
+        version=__version__,
+        mounts=mounts,
+        engines=tuple(engines),
+        embedded=tuple(embedded),
+        outside=tuple(outside),
+        secrets=tuple(sorted(loaded.variables)),
+        name=name,
+        host=host,
+        gateways=1 if loaded.config.ledger.url is None else gateways,
+        upstreams=upstreams,
+    )
+
+
+def _check_names(name: str, host: str, image: str | None, upstreams: tuple[str, ...]) -> None:
+    label = "[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+    if not (len(name) <= 40 and re.fullmatch(r"[a-z]([a-z0-9-]*[a-z0-9])?", name)):
+        raise ConfigError(f"--name {name}: write small letters, digits and '-', 40 at most, as in inferry")
+    if not (len(host) <= 253 and re.fullmatch(rf"({label}\.)*{label}", host)):
+        raise ConfigError(f"--host {host}: write a host name without scheme and port, as in llm.example.com")
+    if image is not None and not re.fullmatch(r"[a-z0-9][a-zA-Z0-9._:/@-]{0,250}", image):
+        raise ConfigError(f"--image {image}: write it as registry/name:version")
+    for upstream in upstreams:
+        try:
+            split_listen(upstream)
+        except ValueError as error:
+            raise ConfigError(f"--upstream {upstream}: {error}") from None
+    if image is not None and not re.search(r"[:@][^/]+$", image):
+        raise ConfigError(
+            f"--image {image}: add its version, as in {image}:1.2.0: 'latest' changes under you"
+        )
+
+
+def _is_embedded(deployment: ManagedBase) -> bool:
+    """It comes with Inferry itself: no image of its own."""
+    if isinstance(deployment, LlamaCppDeployment):
+        return deployment.binary is None
+    return isinstance(deployment, SimulatedDeployment)
+
+
+def _engine(
+    loaded: LoadedFile, name: str, deployment: ManagedBase, environ: Mapping[str, str]
+) -> ShippedEngine:
+    try:
+        choice = choose_loaded(loaded, name)
+        form = container_form(choice, ENGINE_PORT, FILES_FOLDER / name, environ, ContainerWishes())
+    except ConfigError as error:
+        if error.message.startswith("deployments."):
+            raise
+        raise ConfigError(f"deployments.{name}: {error.message}") from error
+    return ShippedEngine(deployment, form.plan, form.probes, deployment.replicas, form.notes)

@@ -1,0 +1,1 @@
+"""What is shipped, checked by the tools that will read it."""
