@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from inferry.core.limits import Limits
 from inferry.gateway.demand_seen import traffic_of
 
-from .gateway_harness import upstream
-from .named_gateway import answers, named_gateway, refuses
+from .gateway_harness import SSE_HEAD, Seen, chunk, upstream
+from .named_gateway import USAGE, answers, named_gateway, refuses
 
 
 async def test_only_those_that_were_let_in_are_counted() -> None:
@@ -31,6 +32,31 @@ async def test_only_those_that_were_let_in_are_counted() -> None:
     assert (seen.e2e.total, seen.ttft.total, seen.itl.total) == (2, 1, 1)
     picky = snapshot.demand["picky"]
     assert (picky.arrived, picky.ended, picky.failed, picky.e2e.total) == (1, 1, 0, 0)
+
+
+async def test_a_stream_under_way_has_told_its_first_token() -> None:
+    """Long answers tell of an overload when they begin, not minutes later when they end; and each only once."""
+    go_on = asyncio.Event()
+
+    async def handler(seen: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(SSE_HEAD + chunk(b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'))
+        await go_on.wait()
+        piece = b'data: {"choices":[{"index":0,"delta":{"content":"b"},"finish_reason":"stop"}]}\n\n'
+        writer.write(
+            chunk(piece) + chunk(b'data: {"choices":[],%b}\n\ndata: [DONE]\n\n' % USAGE) + b"0\r\n\r\n"
+        )
+
+    async with upstream(handler) as engine, named_gateway({"v1": [engine.port]}, {}) as named:
+        asked = asyncio.create_task(named.ask("v1", stream=True))
+        demand = named.gateway.deployments["v1"].demand
+        async with asyncio.timeout(5):
+            while not demand.ttft.total:
+                await asyncio.sleep(0.005)
+        assert (demand.ttft.total, demand.ended) == (1, 0)
+        go_on.set()
+        assert (await asked).status == 200
+        await named.settled()
+        assert (demand.ttft.total, demand.itl.total, demand.ended) == (1, 1, 1)
 
 
 async def test_who_leaves_for_another_deployment_has_failed_there() -> None:

@@ -26,7 +26,7 @@ class Demand:
         self.prompt_tokens = 0
         self.output_tokens = 0
         self.ttft = LatencyCounts()
-        """Of streams, from the whole request received; counted when they end."""
+        """Of streams, from the whole request received; counted when they begin: with long answers, their ends tell late."""
         self.itl = LatencyCounts()
         """Of streams: mean time between tokens, one each."""
         self.e2e = LatencyCounts()
@@ -44,11 +44,12 @@ class Demand:
             self.prompt_tokens += outcome.prompt_tokens
         if tokens is not None:
             self.output_tokens += tokens
-        ttft_s = outcome.ttft_s
-        if ttft_s is not None:
-            self.ttft.observe(ttft_s)
-            if tokens is not None and tokens > 1:
-                self.itl.observe((outcome.duration_s - ttft_s) / (tokens - 1))
+        if outcome.ttft_s is not None and tokens is not None and tokens > 1:
+            self.itl.observe((outcome.duration_s - outcome.ttft_s) / (tokens - 1))
+
+    def observe_first_token(self, ttft_s: float) -> None:
+        """The stream of one that was let in has begun."""
+        self.ttft.observe(ttft_s)
 
     def observe_leaving(self) -> None:
         """One that was let in tries another deployment."""

@@ -282,6 +282,8 @@ class Exchange(Entering):
         self.first_byte_s = self._gateway.now_s()
         assert self._head is not None
         status, lines, length = self._head
+        if self.answer is not None and self.answer.is_stream and self.deployment is not None:
+            self.deployment.demand.observe_first_token(self.first_byte_s - self.received_s)
         self._sink.start(status, lines + own_lines(self, self._gateway) + more_lines, length)
 
     # --- where somebody looks at the answer first -----------------------------------------------------

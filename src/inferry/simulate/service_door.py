@@ -177,6 +177,7 @@ class Door:
         self._balancer.first_byte(slot, request.facts, ttft_s, now_s)
         if request.first_byte_s is None:
             request.first_byte_s = now_s
+            self.served.demand.observe_first_token(now_s - request.arrival_s)
             request.first_cached_tokens = request.cached_tokens
 
     def on_ended(self, request: ServedRequest) -> None:

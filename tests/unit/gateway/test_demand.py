@@ -47,9 +47,12 @@ def test_whose_fault_it_was(ending: Ending, status: int, failed: int) -> None:
 
 
 def test_latencies_and_tokens() -> None:
-    """TTFT and ITL are those of streams, as far as they came; E2E is that of whole answers only: an answer that fails
-    at once is not fast."""
+    """TTFT and ITL are those of streams, as far as they came, TTFT from the moment that they begin; E2E is that of whole
+    answers only: an answer that fails at once is not fast."""
     demand = Demand()
+    for _ in range(2):
+        demand.observe_first_token(0.5)
+    assert (demand.ttft.total, demand.ended) == (2, 0)
     stream: dict[str, Any] = {"stream": True, "ttft_s": 0.5, "prompt_tokens": 10, "completion_tokens": 16}
     demand.observe(outcome(**stream))
     demand.observe(outcome(Ending.CANCELLED, 499, **stream))
@@ -65,6 +68,7 @@ def test_latencies_and_tokens() -> None:
 def counted() -> Demand:
     demand = Demand()
     demand.arrived = 3
+    demand.observe_first_token(1.0)
     demand.observe(outcome(prompt_tokens=5, completion_tokens=7, ttft_s=1.0))
     demand.observe_leaving()
     return demand
