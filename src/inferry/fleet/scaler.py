@@ -222,6 +222,7 @@ class Scaler:
             elif watch.scaling != scaling:
                 watch.change(scaling, make, now_s)
             watch.simulated = deployment.engine == "simulated"
+            watch.engines_tell = plan.adapter.metrics_path is not None
             self._watches[plan.name] = watch
 
     def _follow_hand(self) -> None:
@@ -273,6 +274,7 @@ class Scaler:
             traffic,
             self._starts.start_s(watch.name),
             self._starts.failing(watch.name, now_s),
+            watch.engines_tell,
         )
         watch.wanted = seen.wanted
         decision = watch.decide(observe(seen, watch.scaling))

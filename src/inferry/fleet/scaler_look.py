@@ -26,6 +26,8 @@ class Seen:
     traffic: Traffic | None
     start_s: float | None
     failing: str
+    engines_tell: bool
+    """Whether these engines have a page of metrics."""
 
 
 def observe(seen: Seen, scaling: Scaling) -> Observation:
@@ -41,6 +43,7 @@ def observe(seen: Seen, scaling: Scaling) -> Observation:
         week_minutes=_week_minutes(zones, seen.wall_s),
         start_s=seen.start_s,
         failing=seen.failing,
+        engines_tell=seen.engines_tell,
     )
 
 

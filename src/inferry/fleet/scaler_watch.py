@@ -50,6 +50,8 @@ class Watch:
         self.not_done = ""
         self.simulated = False
         """Whether its engine is."""
+        self.engines_tell = False
+        """Whether its engines have a page of metrics."""
         self.by_hand: int | None = None
         self.wanted = 0
         """Replicas at the last look."""

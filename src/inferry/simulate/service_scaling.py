@@ -82,6 +82,7 @@ class ServiceScaler:
             traffic=None if now_s < self.gateways_silent_until_s else self._traffic(),
             start_s=self._replicas.starts.start_s(self._service.name),
             failing=self._replicas.starts.failing(self._service.name, now_s),
+            engines_tell=True,
         )
         decision = autoscaler.decide(observe(seen, _NO_SCALING if scaling is None else scaling))
         if decision.is_change:

@@ -63,5 +63,7 @@ class Observation:
     """By time zone that a schedule names: minutes since Monday 00:00 there."""
     start_s: float | None = None
     """How long replicas took to start here, as measured; None: none did yet."""
+    engines_tell: bool = False
+    """These engines have a page of metrics: one that was not read is silent, not idle."""
     failing: str = ""
     """Why replicas don't come up, where they don't: more of them would not, either."""

@@ -164,8 +164,11 @@ class Signals:
         depth = seen.traffic.waiting + sum(told)
         if told:
             self._ever_told.add("waiting")
-        if "waiting" in self._ever_told and len(told) < len(seen.serving):
-            return Value(depth, self._who_told(len(told), len(seen.serving)), downs=False)
+        serving = len(seen.serving)
+        # Of engines with metrics, some have no queue among them: those are known by what they told.
+        silent = seen.engines_tell and len(self._fresh) < serving
+        if silent or ("waiting" in self._ever_told and len(told) < serving):
+            return Value(depth, self._who_told(len(told), serving), downs=False)
         return Value(depth)
 
     def _latency(self, seen: Observation, metric: str, over_s: float, share: float) -> Value:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from inferry.core.latency_counts import LatencyCounts
@@ -72,6 +74,17 @@ def test_a_queue_whose_engines_fell_silent_is_at_least_what_gateways_hold() -> N
     silent = Observation(60.0, 1, (ReplicaReading("0", 0.0, waiting=40),), 0, Traffic(waiting=7))
     found = value("queue_depth", told, silent)
     assert (found.number, found.ups, found.downs) == (7, True, False)
+
+
+def test_a_queue_that_no_engine_has_told_yet_is_unknown() -> None:
+    """A policy that begins anew remembers nothing: while engines with metrics are silent, none of them is taken away;
+    engines without metrics have no queue that anybody could know."""
+    silent = Observation(0.0, 1, (ReplicaReading("0"),), 0, Traffic(waiting=7), engines_tell=True)
+    found = value("queue_depth", silent)
+    assert (found.number, found.ups, found.downs) == (7, True, False)
+    assert value("queue_depth", replace(silent, engines_tell=False)) == Value(7)
+    read = replace(silent, serving=(ReplicaReading("0", 0.0, running=1),))
+    assert value("queue_depth", read) == Value(7)
 
 
 def test_without_the_gateways_there_is_no_queue_depth() -> None:
