@@ -136,6 +136,25 @@ async def _until_other_than(gateways: GatewayWorkers, pid: int) -> None:
         await asyncio.sleep(0.02)
 
 
+async def test_a_process_that_is_down_is_not_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until its successor serves, its numbers are missing: nobody may take them for an empty queue."""
+    monkeypatch.setattr(workers, "RESTART_PAUSE_S", 0.3)
+    gateways, _ = make_workers(tmp_path)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        running = group.create_task(gateways.run())
+        await gateways.wait_started()
+        assert (await gateways.snapshot()).silent == ()
+        pid = gateways.pids["gateway-0"]
+        os.kill(pid, signal.SIGKILL)
+        while not (await gateways.snapshot()).silent:
+            await asyncio.sleep(0.01)
+        await _until_other_than(gateways, pid)
+        while (await gateways.snapshot()).silent:
+            await asyncio.sleep(0.01)
+        gateways.drain(at_once=True)
+        await running
+
+
 async def test_a_process_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped, it answers nothing: it is killed, its successor serves who waited, and numbers come all the time,
     with the name of the process as long as they are old."""

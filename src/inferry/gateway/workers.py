@@ -78,6 +78,11 @@ class _Worker:
         """It did not answer the last question in time."""
         self.restarts = 0
 
+    @property
+    def is_down(self) -> bool:
+        """It has served, and its next process does not yet."""
+        return self.started.is_set() and not self.serves
+
 
 class GatewayWorkers:
     """All gateway processes of one instance."""
@@ -269,7 +274,10 @@ class GatewayWorkers:
                 worker.link.say(message)
 
     async def snapshot(self) -> Snapshot:
-        """The numbers of all processes, now; of one that does not answer (`silent`), the last that it told."""
+        """The numbers of all processes, now; of one that does not answer (`silent`), the last that it told.
+
+        One that is started again is silent, too: who waits at its port is counted by nobody.
+        """
 
         async def fetch(worker: _Worker, link: Link) -> None:
             try:
@@ -292,7 +300,7 @@ class GatewayWorkers:
                 if worker.link is not None and worker.serves:
                     group.create_task(fetch(worker, worker.link))
         total = add_up(each for worker in self._workers for each in (worker.ended, worker.snapshot))
-        total.silent = tuple(worker.name for worker in self._workers if worker.is_silent)
+        total.silent = tuple(worker.name for worker in self._workers if worker.is_silent or worker.is_down)
         return total
 
     async def configure(self, configuration: Configuration) -> None:
