@@ -104,6 +104,17 @@ def files_with(folder: Path, text: str) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and needle in path.read_bytes()]
 
 
+def test_no_first_key_is_made_where_it_would_be_logged(tmp_path: Path) -> None:
+    """In a container the terminal is a log: with INFERRY_FIRST_KEY=none nothing is shown, and there is no key at all."""
+    inferry = Inferry(tmp_path)
+    inferry.environ["INFERRY_FIRST_KEY"] = "none"
+    inferry.write("gateway: {auth: keys}\ndeployments: {chat: {engine: simulated}}\n")
+    with inferry.up() as up:
+        up.wait_ready()
+        assert "inf-" not in up.output()
+        assert json.loads(inferry.run("keys", "list", "--json").stdout) == []
+
+
 @pytest.mark.slow
 def test_a_detached_start_shows_the_key_itself(tmp_path: Path) -> None:
     """With --detach the first key is on the terminal of who started it, once, and in no file; the admin API takes it."""

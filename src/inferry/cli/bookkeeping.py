@@ -38,6 +38,9 @@ from inferry.ledger.usage import Spent, spent_in
 log = structlog.get_logger()
 T = TypeVar("T")
 
+FIRST_KEY = "INFERRY_FIRST_KEY"
+"""The environment variable: with `none`, no first admin key is made, since what is said would be logged."""
+
 NICENESS = 10
 """Of the loading of journals. They can wait; where cores are few, a gateway process and an engine can't."""
 
@@ -57,13 +60,17 @@ class Bookkeeping:
         clock: Clock,
         on_keys: Callable[[Sequence[ApiKey]], None],
         views: Callable[[], Sequence[ReplicaView]],
+        *,
+        makes_first_key: bool = True,
     ) -> None:
         """`on_keys`: called on the event loop with all keys, at each change. `views`: the replicas now.
+        `makes_first_key`: an admin key, where there is none; whoever opens this has to show it.
 
         Raises ConfigError for a store that can't be opened at all.
         """
         self.settings = config.ledger
         self.asks_keys = config.gateway.auth == "keys"
+        self._makes_first_key = makes_first_key
         self._clock = clock
         self._on_keys = on_keys
         self._views = views
@@ -93,7 +100,7 @@ class Bookkeeping:
         Raises ConfigError or LedgerError: without its store, a gateway that asks for keys can't start.
         """
         await asyncio.to_thread(self._open)
-        first = await self.ask_keys(make_admin=True) if self.asks_keys else None
+        first = await self.ask_keys(make_admin=self._makes_first_key) if self.asks_keys else None
         self.is_open.set()
         return first
 

@@ -25,7 +25,7 @@ from inferry.admin.readings_api import local_only, make_readings_router
 from inferry.admin.run_record import RunRecord, new_socket_path, publish, run_folder, withdraw
 from inferry.admin.status import Status, StatusBoard
 from inferry.cli.autoscaling import Autoscaling
-from inferry.cli.bookkeeping import Bookkeeping
+from inferry.cli.bookkeeping import FIRST_KEY, Bookkeeping
 from inferry.cli.children_environ import children_environ
 from inferry.cli.config import shown_model
 from inferry.cli.control_server import control_server, control_socket
@@ -86,6 +86,7 @@ class Stack:
             clock,
             on_keys=KeyNews(lambda news: self.gateways.tell(news)).on_keys,
             views=lambda: self.fleet.views(),
+            makes_first_key=environ.get(FIRST_KEY) != "none",
         )
         self._bank = make_limit_bank(
             place.loaded.config.gateway.shared_limits, clock, self._books.used_before

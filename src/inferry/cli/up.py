@@ -187,7 +187,10 @@ def _run_detached(file: Path, port: int, home: Path) -> None:
 
 def _say_first_key(loaded: LoadedFile, home: Path) -> None:
     """The first admin key is made and shown here: what the child says goes to a file, which is no place for it."""
-    if loaded.config.gateway.auth != "keys" and loaded.config.admin.listen is None:
+    from inferry.cli.bookkeeping import FIRST_KEY
+
+    wanted = loaded.config.gateway.auth == "keys" or loaded.config.admin.listen is not None
+    if not wanted or os.environ.get(FIRST_KEY) == "none":
         return
     from inferry.cli.announcer import first_key_text
     from inferry.core.clock import SystemClock
