@@ -81,6 +81,7 @@ class Bookkeeping:
         self.keyring = KeyRing()
         self.keys: Sequence[ApiKey] = ()
         self._away = False
+        self._loaded_s = clock.now_s()
         self._problems: frozenset[str] = frozenset()
         self._lives: dict[tuple[str, float], EngineLife] = {}
         """By replica and start, those that are not in the store as they are now."""
@@ -161,10 +162,18 @@ class Bookkeeping:
         Raises InferryError while the store can't be asked.
         """
         scope, owner, measure = owner_of(bucket.id)
-        await self.is_open.wait()
-        sums = await self._sums.of(bucket.kind, period)
-        spent = sums.get((scope, owner), Spent())
+        spent = (await self.spent(bucket.kind, period)).get((scope, owner), Spent())
         return spent.cost_nano if measure in _MONEY else spent.tokens
+
+    async def spent(self, kind: Kind, period: int) -> Mapping[tuple[str, str], Spent]:
+        """What the store has of a calendar period, by scope and owner. Raises InferryError while it can't be asked."""
+        await self.is_open.wait()
+        return await self._sums.of(kind, period)
+
+    @property
+    def behind_s(self) -> float:
+        """Since journals were last loaded without a fault."""
+        return self._clock.now_s() - self._loaded_s
 
     async def _sum_up(self, kind: Kind, period: int) -> Mapping[tuple[str, str], Spent]:
         await self.load()
@@ -196,6 +205,7 @@ class Bookkeeping:
                 self._away = True
                 log.error("ledger_away", error=error.message, meanwhile="outcomes wait in the journal")
         else:
+            self._loaded_s = self._clock.now_s()
             if self._away:
                 self._away = False
                 log.info("ledger_back")

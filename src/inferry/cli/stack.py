@@ -37,6 +37,7 @@ from inferry.cli.models_on_demand import ModelsOnDemand
 from inferry.cli.place import Place
 from inferry.cli.reload import Reloader
 from inferry.cli.serving import make_serving
+from inferry.cli.standing_figures import StandingFigures
 from inferry.core.clock import SystemClock
 from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import StartFailed
@@ -145,6 +146,13 @@ class Stack:
             self._folder,
             leadership_of(place.loaded.config, place.home, place.port, clock),
             foresee_here(lambda: self.reloader.serving, place.home),
+        )
+        self._figures = StandingFigures(
+            lambda: self.reloader.serving.config,
+            self._books.spent,
+            lambda: self._books.behind_s,
+            self._loads.readings,
+            clock,
         )
         self.fleet.lora.names = lambda: self.reloader.serving.config.names
         self.fleet.lora.on_change = lambda: self.gateways.tell(AdaptersChanged(self.fleet.lora.models()))
@@ -378,7 +386,8 @@ class Stack:
         )
 
     async def _metrics_page(self) -> bytes:
-        return metrics_page(await self.gateways.snapshot(), self.fleet.views(), self.scaling.families())
+        more = (*self.scaling.families(), *await self._figures.families())
+        return metrics_page(await self.gateways.snapshot(), self.fleet.views(), more)
 
     async def _grant_leases(self, name: str, wanted: LeasesWanted) -> object:
         return await self._bank.serve(name, wanted.wishes, wanted.returns)
