@@ -36,6 +36,14 @@ def render(
         list[str] | None,
         typer.Option("--upstream", metavar="HOST:PORT", help="For proxies: a gateway's address; repeatable."),
     ] = None,
+    http_port: Annotated[
+        int, typer.Option("--http-port", min=1, max=65535, help="For proxies: only leads on to HTTPS.")
+    ] = 80,
+    https_port: Annotated[int, typer.Option("--https-port", min=1, max=65535, help="For proxies.")] = 443,
+    certificates: Annotated[
+        Path,
+        typer.Option("--certificates", metavar="DIR", help="For proxies: has fullchain.pem and privkey.pem."),
+    ] = Path("/etc/inferry/tls"),
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; say whether DIR is what would be written.")
     ] = False,
@@ -46,6 +54,7 @@ def render(
     from inferry.cli.shipping import make_shipment
     from inferry.core.config_file import load_file
     from inferry.core.suggest import did_you_mean
+    from inferry.render.shipment import ProxyWishes
     from inferry.render.targets import TARGETS
 
     known = {each.name: each for each in TARGETS}
@@ -58,6 +67,7 @@ def render(
         shipment = make_shipment(
             loaded, file.read_text(encoding="utf-8"), os.environ,
             name=name, host=host, image=image, gateways=gateways, upstreams=tuple(upstream or ()),
+            proxy=ProxyWishes(http_port, https_port, str(certificates)),
         )  # fmt: skip
         changed = 0
         for each in known.values() if target == "all" else [known[target]]:

@@ -17,7 +17,7 @@ from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
 from inferry.core.gateway_settings import split_listen
 from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
-from inferry.render.shipment import ENGINE_PORT, Shipment, ShippedEngine
+from inferry.render.shipment import DEFAULT_PROXY, ENGINE_PORT, ProxyWishes, Shipment, ShippedEngine
 
 FILES_FOLDER = Path("files")
 """Of an engine's own files, beside what is rendered."""
@@ -33,9 +33,11 @@ def make_shipment(
     image: str | None = None,
     gateways: int = 2,
     upstreams: tuple[str, ...] = (),
+    proxy: ProxyWishes = DEFAULT_PROXY,
 ) -> Shipment:
     """`text`: of the file, as it is written. Raises ConfigError for names that nobody takes, and for deployments that can't be put into a container."""
     _check_names(name, host, image, upstreams)
+    _check_proxy(proxy)
     engines, embedded, outside = [], [], []
     for each, deployment in loaded.config.deployments.items():
         if not isinstance(deployment, ManagedBase):
@@ -59,6 +61,7 @@ def make_shipment(
         host=host,
         gateways=1 if loaded.config.ledger.url is None else gateways,
         upstreams=upstreams,
+        proxy=proxy,
     )
 
 
@@ -79,6 +82,15 @@ def _check_names(name: str, host: str, image: str | None, upstreams: tuple[str, 
         raise ConfigError(
             f"--image {image}: add its version, as in {image}:1.2.0: 'latest' changes under you"
         )
+
+
+def _check_proxy(proxy: ProxyWishes) -> None:
+    if not re.fullmatch(r"/[\w./-]*", proxy.certificates, re.ASCII):
+        raise ConfigError(
+            f"--certificates {proxy.certificates}: write a path from '/', of letters, digits, '.', '_' and '-'"
+        )
+    if proxy.http_port == proxy.https_port:
+        raise ConfigError(f"--https-port {proxy.https_port}: that is --http-port, too; choose another one")
 
 
 def _is_embedded(deployment: ManagedBase) -> bool:

@@ -44,6 +44,20 @@ class ShippedEngine:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyWishes:
+    """How a proxy in front of the gateways shall listen."""
+
+    http_port: int = 80
+    """Only sends people on to HTTPS."""
+    https_port: int = 443
+    certificates: str = "/etc/inferry/tls"
+    """Folder with `fullchain.pem` and `privkey.pem`; for HAProxy, `both.pem` with one after the other."""
+
+
+DEFAULT_PROXY = ProxyWishes()
+
+
+@dataclass(frozen=True, slots=True)
 class Shipment:
     """One deployment file on its way."""
 
@@ -72,6 +86,7 @@ class Shipment:
     """Containers of the gateway, where the target can have several."""
     upstreams: tuple[str, ...] = ()
     """For proxies: the gateways' addresses, HOST:PORT; none: the names that they have in the target's own network."""
+    proxy: ProxyWishes = DEFAULT_PROXY
 
     @property
     def port(self) -> int:

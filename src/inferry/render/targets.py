@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from inferry.render.envoy import render_envoy
+from inferry.render.haproxy import render_haproxy
+from inferry.render.kong import render_kong
+from inferry.render.nginx import render_nginx
 from inferry.render.shipment import Files, Shipment
+from inferry.render.traefik import render_traefik
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,4 +22,10 @@ class Target:
     render: Callable[[Shipment], Files]
 
 
-TARGETS: tuple[Target, ...] = ()
+TARGETS: tuple[Target, ...] = (
+    Target("nginx", "TLS and limits by address in front of the gateways", render_nginx),
+    Target("haproxy", "the same with HAProxy, which asks gateways for their health", render_haproxy),
+    Target("envoy", "the same with Envoy", render_envoy),
+    Target("traefik", "the same with Traefik 3", render_traefik),
+    Target("kong", "the same with Kong, without a database", render_kong),
+)
