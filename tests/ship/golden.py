@@ -19,9 +19,9 @@ def check_golden(name: str, files: Files) -> None:
                 old.unlink()
         for path, text in files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text, encoding="utf-8")
+            (folder / path).write_bytes(text.encode())
     reviewed = {
-        str(path.relative_to(folder)): path.read_text(encoding="utf-8")
+        str(path.relative_to(folder)): path.read_bytes().decode()
         for path in folder.rglob("*")
         if path.is_file()
     }

@@ -24,7 +24,7 @@ def write_folder(folder: Path, files: Files) -> None:
         for name, text in files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(text.encode())  # as it is: some files have the line ends of HTTP
         for name in before - set(files):
             (folder / name).unlink(missing_ok=True)
         (folder / MARK).write_text("\n".join(sorted(files)) + "\n", encoding="utf-8")
@@ -49,6 +49,6 @@ def _listed(folder: Path) -> set[str]:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes().decode()
     except (OSError, UnicodeDecodeError):
         return None

@@ -9,6 +9,8 @@ from inferry.render.proxying import (
     NO_GATEWAY,
     NOT_HERE,
     REQUESTS_PER_S,
+    TOO_LARGE,
+    TOO_MANY,
     answer_timeout_s,
     body_max_bytes,
     connect_timeout_s,
@@ -186,18 +188,14 @@ def _clients(shipment: Shipment) -> Data:
 
 
 def _own_replies() -> Data:
-    """Envoy's errors in the API's shape, as far as it can."""
+    """Envoy's own errors in the API's shape."""
+    retry: dict[str, Any] = {"headers_to_add": [{"header": {"key": "retry-after", "value": "2"}}]}
     return {
         "mappers": [
-            {
-                "filter": {"status_code_filter": {"comparison": {"op": "EQ", "value": _status(503)}}},
-                "body": {"inline_string": NO_GATEWAY},
-                "headers_to_add": [{"header": {"key": "retry-after", "value": "2"}}],
-                "body_format_override": {
-                    "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
-                    "content_type": "application/json",
-                },
-            }
+            _mapper(404, NOT_HERE),
+            _mapper(413, TOO_LARGE),
+            _mapper(429, TOO_MANY),
+            {**_mapper(503, NO_GATEWAY), **retry},
         ],
         "body_format": {
             "json_format": {
@@ -208,6 +206,17 @@ def _own_replies() -> Data:
                     "code": "%RESPONSE_CODE_DETAILS%",
                 }
             }
+        },
+    }
+
+
+def _mapper(status: int, body: str) -> Data:
+    return {
+        "filter": {"status_code_filter": {"comparison": {"op": "EQ", "value": _status(status)}}},
+        "body": {"inline_string": body},
+        "body_format_override": {
+            "text_format_source": {"inline_string": "%LOCAL_REPLY_BODY%"},
+            "content_type": "application/json",
         },
     }
 
@@ -235,20 +244,22 @@ def _access_log() -> Data:
 
 
 def _limit() -> Data:
-    rate = {
-        "max_tokens": BURST * 20,
-        "tokens_per_fill": REQUESTS_PER_S * 20,
-        "fill_interval": "1s",
-    }
+    own = {"max_tokens": BURST, "tokens_per_fill": REQUESTS_PER_S, "fill_interval": "1s"}
     return {
         "name": "envoy.filters.http.local_ratelimit",
         "typed_config": {
             "@type": f"{_TYPES}.filters.http.local_ratelimit.v3.LocalRateLimit",
             "stat_prefix": "wall",
+            "rate_limits": [{"actions": [{"remote_address": {}}]}],
+            "descriptors": Why(
+                "A wall before keys are looked at: each client address has a bucket of its own, as the entry names no"
+                " value. Limits of users are the gateway's own.",
+                [{"entries": [{"key": "remote_address"}], "token_bucket": own}],
+            ),
+            "max_dynamic_descriptors": Why("Buckets that are remembered; the default is 20.", 100000),
             "token_bucket": Why(
-                "A wall against floods, for all clients together: by address, Envoy needs a rate limit service."
-                " Limits of users are the gateway's own.",
-                rate,
+                "All addresses together.",
+                {"max_tokens": 1000 * BURST, "tokens_per_fill": 1000 * REQUESTS_PER_S, "fill_interval": "1s"},
             ),
             "filter_enabled": {"default_value": {"numerator": 100}},
             "filter_enforced": {"default_value": {"numerator": 100}},

@@ -48,7 +48,7 @@ def _text(shipment: Shipment) -> str:
 
 global
     log stdout format raw local0 info
-    maxconn 20000
+    # How many connections it takes follows from its limit of open files (ulimit -n): each stream needs two.
     # Running streams may end before an old process goes, at a reload.
     hard-stop-after {timeout_s}s
     ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets

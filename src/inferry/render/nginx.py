@@ -139,9 +139,9 @@ server {{
         proxy_next_upstream_timeout 10s;
 
         # The gateway's own errors go through; these are nginx's.
-        error_page 413 @too_large;
-        error_page 429 @too_many;
-        error_page 502 504 @no_gateway;
+        error_page 413 = @too_large;
+        error_page 429 = @too_many;
+        error_page 502 504 = @no_gateway;
     }}
 
     # For load balancers further out; no limit, no key, no secret.
