@@ -98,7 +98,8 @@ def reference() -> str:
     title = f"`deployments: NAME:`, with an engine that Inferry starts ({', '.join(started)})"
     parts.append(_table(title, ours, ENGINE_TYPES[started[0]]))
     for name, properties in engines.items():
-        own = {key: each for key, each in properties.items() if key not in everywhere and key not in ours}
+        told = {*everywhere, *(ours if name in started else ())}
+        own = {key: each for key, each in properties.items() if key not in told}
         parts.append(_table(f"`deployments: NAME:`, with {_OF_ENGINE[name]}", own, ENGINE_TYPES[name]))
     for key, section in (
         ("routing", Routing),

@@ -38,9 +38,9 @@ class Announcer:
     def began(self) -> None:
         self._say(f"inferry {__version__}  {self._url}/v1  serving {self._loaded.path}")
         for name, deployment in self._loaded.config.deployments.items():
-            if isinstance(deployment, OpenAIDeployment):
+            if deployment.runs_elsewhere and deployment.endpoints is not None:
                 amount = f"{len(deployment.endpoints)} endpoint(s) of others"
-            else:
+            elif not isinstance(deployment, OpenAIDeployment):
                 amount = f"{deployment.replicas} replica(s)"
                 if deployment.standby:
                     amount += f" and {deployment.standby} on standby"

@@ -19,6 +19,11 @@ from inferry.engines.continuation import continuation_of
 _WITHOUT_KEYS = (ANONYMOUS, SHADOW)
 """Tenants whose requests come without a key."""
 _MONEY = ("cost_per_day", "cost_per_month")
+STARTERS_KEYS = (
+    "binary", "cpu_threads", "env", "extra_args", "gpus", "idle_unload_s", "image", "load_wait_s", "loaded_min_s", "memory",
+    "models_folder", "restart", "rollout", "start_timeout_s", "stop_grace_s", "threads", "version",
+)  # fmt: skip
+"""Keys for whoever starts an engine. What the engine computes with (context_tokens, parallel) is for callers to know, too."""
 Warned = Iterator[tuple[KeyPath, str]]
 """Where, and what about it."""
 
@@ -37,6 +42,13 @@ def warnings_of(loaded: LoadedFile) -> list[str]:
 def _of_deployment(at: KeyPath, deployment: DeploymentBase, engine: str) -> Warned:
     yield from _of_failover((*at, "failover"), deployment, engine)
     if isinstance(deployment, ManagedBase):
+        if deployment.runs_elsewhere:
+            for key in STARTERS_KEYS:
+                yield (
+                    (*at, key),
+                    "has no effect beside 'endpoints': Inferry does not start this engine. Drop it",
+                )
+            return
         yield from _of_rollout((*at, "rollout"), deployment)
         yield from _of_loading(at, deployment)
 

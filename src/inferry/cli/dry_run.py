@@ -32,7 +32,7 @@ def dry_run_text(file: Path, loaded: LoadedFile, gateway_port: int | None, envir
     ]
     port = PORT_SHOWN
     for name, deployment in loaded.config.deployments.items():
-        if isinstance(deployment, OpenAIDeployment):
+        if deployment.runs_elsewhere or isinstance(deployment, OpenAIDeployment):
             parts.append(comment((f"{name}: run by others; nothing to start",)))
             continue
         for number in range(deployment.replicas + deployment.standby):

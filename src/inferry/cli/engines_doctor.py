@@ -84,7 +84,7 @@ def wanted_of(deployments: Mapping[str, Deployment], home: Path, environ: Mappin
     return [
         _wanted(name, deployment, home, environ)
         for name, deployment in deployments.items()
-        if isinstance(deployment, ManagedBase)
+        if isinstance(deployment, ManagedBase) and not deployment.runs_elsewhere
     ]
 
 

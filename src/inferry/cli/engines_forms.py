@@ -20,7 +20,7 @@ from inferry.engines.adapter import CommandAdapter, LaunchContext
 from inferry.engines.container import ContainerModel, ContainerPlan, mounted_model, needs_key, place_inside
 from inferry.engines.pod import PodProbes
 from inferry.engines.program import process_place
-from inferry.engines.registry import adapter_for
+from inferry.engines.registry import launcher_for
 from inferry.models.store import ModelStore
 
 _FETCHES = "After the start 'inferry up' fetches and loads the model"
@@ -161,7 +161,7 @@ def container_form(
 
 
 def _adapter(name: str, deployment: Deployment) -> CommandAdapter:
-    adapter = adapter_for(name, deployment)
+    adapter = launcher_for(name, deployment)
     if not isinstance(adapter, CommandAdapter):
         raise ConfigError(
             f"deployments.{name}: {deployment.engine} has no command of its own: 'inferry up' starts it, "

@@ -67,7 +67,7 @@ def probe(
 
 
 def _base_of(url: str) -> str:
-    from inferry.core.remote_engines import split_endpoint
+    from inferry.core.endpoint_urls import split_endpoint
 
     trimmed = url.rstrip("/").removesuffix("/v1")
     try:

@@ -67,7 +67,7 @@ def make_serving(
     to_fetch = {
         name
         for name, deployment in config.deployments.items()
-        if isinstance(deployment, WITH_WEIGHTS) and name not in model_paths
+        if isinstance(deployment, WITH_WEIGHTS) and not deployment.runs_elsewhere and name not in model_paths
     }
     with _noted(problems):
         check_budget(config.host.memory_budget, {plan.name: plan for plan in plans}, to_fetch)

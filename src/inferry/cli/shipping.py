@@ -40,7 +40,7 @@ def make_shipment(
     _check_proxy(proxy)
     engines, embedded, outside = [], [], []
     for each, deployment in loaded.config.deployments.items():
-        if not isinstance(deployment, ManagedBase):
+        if not isinstance(deployment, ManagedBase) or deployment.runs_elsewhere:
             outside.append(each)
         elif _is_embedded(deployment):
             embedded.append(each)

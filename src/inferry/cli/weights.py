@@ -29,7 +29,9 @@ def check_engines(config: DeploymentFile, environ: Mapping[str, str]) -> None:
     embedded = [
         f"deployments.{name}"
         for name, deployment in config.deployments.items()
-        if isinstance(deployment, LlamaCppDeployment) and deployment.binary is None
+        if isinstance(deployment, LlamaCppDeployment)
+        and deployment.binary is None
+        and not deployment.runs_elsewhere
     ]
     if embedded and importlib.util.find_spec("xllamacpp") is None:
         raise ConfigError(
@@ -66,7 +68,7 @@ def models_here(config: DeploymentFile, home: Path) -> dict[str, Path | None]:
     found = {
         name: store.find(parse_model_ref(deployment.model))
         for name, deployment in config.deployments.items()
-        if isinstance(deployment, WITH_WEIGHTS)
+        if isinstance(deployment, WITH_WEIGHTS) and not deployment.runs_elsewhere
     }
     return {name: stored.path for name, stored in found.items() if stored is not None}
 
@@ -78,7 +80,7 @@ def fetch_models(
     store = ModelStore(home)
     paths: dict[str, Path | None] = {}
     for name, deployment in config.deployments.items():
-        if not isinstance(deployment, WITH_WEIGHTS):
+        if not isinstance(deployment, WITH_WEIGHTS) or deployment.runs_elsewhere:
             continue
         ref = parse_model_ref(deployment.model)
         try:

@@ -6,8 +6,17 @@ import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, ByteSize, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
+from inferry.core.endpoint_urls import key_by_reference, key_for_a_header, split_engine_url
 from inferry.core.failover_settings import Failover
 from inferry.core.filter_settings import Filter
 from inferry.core.gateway_settings import Price, Queue
@@ -89,6 +98,11 @@ class DeploymentBase(Section):
         """Its model is loaded when it is asked for."""
         return False
 
+    @property
+    def runs_elsewhere(self) -> bool:
+        """Others start its engines and end them: they are only found, at endpoints that the file names."""
+        return False
+
     def resolved_against(self, folder: Path) -> Self:
         """The same, with relative paths made absolute below `folder`."""
         filters = [each.resolved_against(folder) for each in self.filters]
@@ -106,7 +120,7 @@ class DeploymentBase(Section):
 
 
 class ManagedBase(DeploymentBase):
-    """A deployment whose engines Inferry starts itself."""
+    """A deployment whose engines Inferry starts itself, or speaks to in their own words where others start them."""
 
     replicas: int = Field(1, ge=1, le=256, description="Engine processes that serve this model.")
     scaling: Scaling | None = Field(
@@ -149,10 +163,73 @@ class ManagedBase(DeploymentBase):
         None,
         description="What one replica takes of host.memory_budget. Left out: measured, its weights before that.",
     )
+    endpoints: list[str] | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="The engine runs there already, one replica each, in containers or on other machines: "
+        "http://10.0.0.7:8000, without /v1. Left out: Inferry starts it.",
+    )
+    api_key: SecretStr | None = Field(
+        None, description="Key that the engine at the endpoints asks for, as a reference: ${ENGINE_KEY}."
+    )
 
     @property
     def on_demand(self) -> bool:
         return self.load == "on_demand"
+
+    @property
+    def runs_elsewhere(self) -> bool:
+        return self.endpoints is not None
+
+    @field_validator("endpoints")
+    @classmethod
+    def _endpoints_are_urls(cls, value: list[str] | None) -> list[str] | None:
+        places = [split_engine_url(url) for url in value or ()]
+        if len(set(places)) != len(places):
+            raise ValueError("an endpoint stands here twice")
+        return value
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _key_is_reference(cls, value: object, info: ValidationInfo) -> object:
+        return key_by_reference(value, info)
+
+    @field_validator("api_key")
+    @classmethod
+    def _key_fits_in_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        return key_for_a_header(value)
+
+    @model_validator(mode="after")
+    def _starts_nothing_elsewhere(self) -> Self:
+        if self.endpoints is None:
+            if self.api_key is not None:
+                raise ValueError(
+                    "'api_key' needs 'endpoints': engines that Inferry starts get a key of their own"
+                )
+            return self
+        for key, wanted in (
+            ("scaling", self.scaling is not None),
+            ("standby", self.standby > 0),
+            ("load: on_demand", self.on_demand),
+        ):
+            if wanted:
+                raise ValueError(
+                    f"'{key}' needs an engine that Inferry starts, and 'endpoints' says that others do: drop one of them"
+                )
+        if "replicas" not in self.model_fields_set:
+            # Past pydantic: the section is frozen, and `replicas` still counts as left out.
+            vars(self)["replicas"] = len(self.endpoints)
+        elif self.replicas != len(self.endpoints):
+            raise ValueError(
+                f"'replicas' is {self.replicas}, and there are {len(self.endpoints)} endpoints, one for each replica: "
+                "leave 'replicas' out"
+            )
+        if self.prompt_truth is not None and self.prompt_truth.tokenizer is None:
+            raise ValueError(
+                "'prompt_truth' needs 'tokenizer' where 'endpoints' are given: the model is not on this machine"
+            )
+        return self
 
     @model_validator(mode="after")
     def _idle_unload_needs_on_demand(self) -> ManagedBase:

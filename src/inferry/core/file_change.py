@@ -19,7 +19,7 @@ from inferry.core.shown_url import shown_url
 SHOWN_CHARS_MAX = 80
 SHOWN_KEYS_MAX = 20
 
-GATEWAY_SIDE_KEYS = frozenset({*ManagedBase.model_fields, "weights"})
+GATEWAY_SIDE_KEYS = frozenset({*ManagedBase.model_fields, "weights"} - {"endpoints", "api_key"})
 """Keys that no engine sees: what all deployments have, what keepers use, and how endpoints share the requests. All
 others are an engine's."""
 

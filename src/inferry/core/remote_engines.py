@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from inferry.core.deployment_base import DeploymentBase
+from inferry.core.endpoint_urls import is_v1, key_by_reference, key_for_a_header, split_endpoint
 from inferry.core.section import is_reference
 
-_PRINTABLE = re.compile(r"[!-~]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,100}")
 _HEADER_VALUE = re.compile(r"[ -~]*")
 _OUR_HEADERS = re.compile(
@@ -72,6 +71,10 @@ class OpenAIDeployment(DeploymentBase):
     )
 
     @property
+    def runs_elsewhere(self) -> bool:
+        return True
+
+    @property
     def has_classic_paths(self) -> bool:
         """Whether the endpoints speak Azure's classic API, without `/v1`."""
         return self.api_version is not None and not is_v1(self.endpoints[0])
@@ -100,18 +103,12 @@ class OpenAIDeployment(DeploymentBase):
     @field_validator("api_key", mode="before")
     @classmethod
     def _key_is_reference(cls, value: object, info: ValidationInfo) -> object:
-        if value is not None and not is_reference(value, info):
-            raise ValueError("a key in the file would be stored in clear: write ${NAME} and set NAME outside")
-        return value
+        return key_by_reference(value, info)
 
     @field_validator("api_key")
     @classmethod
     def _key_fits_in_a_header(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not (key := value.get_secret_value()):
-            raise ValueError("the key is empty: set the variable, or drop 'api_key' if none is asked for")
-        if value is not None and not _PRINTABLE.fullmatch(key):
-            raise ValueError("the key holds a space, a line break or a sign that no HTTP header can carry")
-        return value
+        return key_for_a_header(value)
 
     @field_validator("headers", mode="before")
     @classmethod
@@ -141,46 +138,3 @@ class OpenAIDeployment(DeploymentBase):
         if len(set(names)) != len(names):
             raise ValueError("a header stands in 'headers' twice")
         return self
-
-
-def is_v1(url: str) -> bool:
-    """Whether a base URL names the API with `/v1` in its paths."""
-    return url.rstrip("/").endswith("/v1")
-
-
-def split_endpoint(url: str, needs_v1: bool = True) -> tuple[bool, str, int, str]:
-    """(tls, host, port, base path without `/v1`) of an OpenAI base URL; raises ValueError.
-
-    Not `needs_v1`: the URL of an Azure resource will do too, with or without the `/openai` at its end.
-    """
-    # First, and without the URL: what stands in these parts may be a secret.
-    if set("@?#") & set(url):
-        raise ValueError("a base URL has no user, query or fragment: put a key into 'api_key'")
-    if not _PRINTABLE.fullmatch(url):
-        raise ValueError("a base URL has no spaces and only ASCII signs: write others as %XX")
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise ValueError(f"'{url}' is not a base URL: write http://HOST:PORT/v1") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"'{url}' is not a base URL: write http://HOST:PORT/v1")
-    try:
-        port = parts.port
-    except ValueError:
-        port = 0
-    if port == 0:
-        raise ValueError(f"'{url}' has a port that is not 1 to 65535")
-    tls = parts.scheme == "https"
-    path = parts.path.rstrip("/")
-    if not path.endswith("/v1"):
-        if needs_v1:
-            azure = " (at Azure without it: set 'api_version')" if ".azure." in url else ""
-            raise ValueError(f"'{url}' must end in /v1{azure}")
-        if "/deployments/" in f"{path}/":
-            raise ValueError(
-                f"'{url}' names a deployment: end it before /openai, and put its name into 'model'"
-            )
-        path = path.removesuffix("/openai")
-    if port is None:
-        port = 443 if tls else 80
-    return tls, parts.hostname, port, path.removesuffix("/v1")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from inferry.core.remote_engines import OpenAIDeployment, split_endpoint
+from inferry.core.endpoint_urls import split_endpoint
+from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.replica import Endpoint
 from inferry.core.request import CHAT, COMPLETIONS, EMBEDDINGS, ROUTES
 from inferry.engines.adapter import EngineMetrics, ExitReading, ProbeReading, Verdict, WarmupRequest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inferry.core.deployment import Deployment
+from inferry.core.deployment_base import ManagedBase
 from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
 from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.server_engines import (
@@ -14,6 +15,7 @@ from inferry.core.server_engines import (
     VllmDeployment,
 )
 from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
+from inferry.engines.attached import AttachedAdapter
 from inferry.engines.llamacpp import LlamaCppAdapter
 from inferry.engines.ollama import OllamaAdapter
 from inferry.engines.openai import OpenAIAdapter
@@ -27,6 +29,15 @@ from inferry.engines.vllm import VllmAdapter
 
 def adapter_for(name: str, deployment: Deployment) -> LaunchableAdapter | RemoteAdapter:
     """The adapter of the deployment called `name`: one that we launch, or one that others run."""
+    adapter = launcher_for(name, deployment)
+    if isinstance(deployment, ManagedBase) and deployment.endpoints is not None:
+        assert isinstance(adapter, LaunchableAdapter)
+        return AttachedAdapter(name, deployment, adapter)
+    return adapter
+
+
+def launcher_for(name: str, deployment: Deployment) -> LaunchableAdapter | RemoteAdapter:
+    """The same, but an engine that could be launched is, wherever the file says that it runs: for commands to show."""
     match deployment:
         case LlamaCppDeployment():
             return LlamaCppAdapter(name, deployment)

@@ -124,7 +124,7 @@ def with_replicas(plan: DeploymentPlan, replicas: int) -> DeploymentPlan:
 
 def _in_file(plan: DeploymentPlan) -> _InFile | None:
     deployment = plan.deployment
-    if not isinstance(deployment, ManagedBase):
+    if not isinstance(deployment, ManagedBase) or deployment.runs_elsewhere:
         return None
     is_said = deployment.scaling is None or "replicas" in deployment.model_fields_set
     return _InFile(deployment.replicas, is_said, deployment.scaling)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from inferry.core.clock import Clock
 from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.replica import Endpoint, ReplicaState, ReplicaView
-from inferry.engines.adapter import LaunchableAdapter, RemoteAdapter
+from inferry.engines.adapter import RemoteAdapter
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import Prober
 from inferry.fleet.remote_keeper import RemoteKeeper, weight_of
@@ -43,14 +43,13 @@ class KeeperMaker:
         """A keeper that has not begun. `endpoint` is one of a remote adapter's; None for engines of ours."""
         deployment, adapter = plan.deployment, plan.adapter
         record = self._record(plan, index)
-        if isinstance(deployment, OpenAIDeployment):
-            assert isinstance(adapter, RemoteAdapter)
+        if isinstance(adapter, RemoteAdapter):
             assert endpoint is not None
             record.weigh(weight_of(plan, endpoint))
             return RemoteKeeper(
                 record, adapter, endpoint, deployment.health, self.prober, self.clock, self.hand_over
             )
-        assert isinstance(adapter, LaunchableAdapter)
+        assert not isinstance(deployment, OpenAIDeployment)
         return ReplicaKeeper(
             record,
             deployment,

@@ -62,7 +62,7 @@ class Lifecycle:
         """Another number of replicas, until the file says another one than now. Returns when surplus ones have
         left, and added ones have had their turn to start."""
         there = self._deployment(name)
-        if not isinstance(there.plan.deployment, ManagedBase):
+        if not isinstance(there.plan.deployment, ManagedBase) or there.plan.deployment.runs_elsewhere:
             raise LifecycleRefused(f"The replicas of '{name}' are others': list its endpoints in the file.")
 
         async def work(around: Surroundings) -> Done:
@@ -192,7 +192,7 @@ class Lifecycle:
     async def _replace(
         self, there: ReplicaSet, found: Sequence[Member], target: str, verb: str, drain_s: float
     ) -> Done:
-        if not isinstance(there.plan.deployment, ManagedBase):
+        if not isinstance(there.plan.deployment, ManagedBase) or there.plan.deployment.runs_elsewhere:
             raise LifecycleRefused(f"The engines of '{there.plan.name}' are others': restart them there.")
         members = [member for member in found if not member.is_parked]
         if found and not members:

@@ -92,7 +92,7 @@ def check_budget(
 
     `to_fetch`: deployments whose weights are not here yet; what they need will be known by then.
     """
-    managed = [plan for plan in plans.values() if isinstance(plan.deployment, ManagedBase)]
+    managed = [plan for plan in plans.values() if not plan.deployment.runs_elsewhere]
     if budget_bytes is None:
         return
     needs = {plan.name: MemoryNeeds().of(plan) for plan in managed}

@@ -302,7 +302,7 @@ class ModelSwap:
         """All that hold memory, or are about to."""
         holders = []
         for plan in self._around.plans():
-            if plan.name == but or not isinstance(plan.deployment, ManagedBase):
+            if plan.name == but or plan.deployment.runs_elsewhere:
                 continue
             model = self._models.get(plan.name)
             if model is None:

@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
-from inferry.core.remote_engines import OpenAIDeployment
 from inferry.fleet.keeper_maker import KeeperMaker
 from inferry.fleet.leaving import Leaving
 from inferry.fleet.member import Member
@@ -143,6 +142,6 @@ async def _shrink_one(
         plan = None if plan is None else over(plan)
         if plan is None:
             await there.retire(list(there.members.values()), leaving)
-        elif not there.outdated(plan) and not isinstance(plan.deployment, OpenAIDeployment):
+        elif not there.outdated(plan) and not plan.deployment.runs_elsewhere:
             there.change(plan, there.threads)
             await there.retire(there.surplus(by_held(leaving.gateway.in_flight)), leaving)

@@ -21,10 +21,11 @@ log = structlog.get_logger()
 
 
 def weight_of(plan: DeploymentPlan, endpoint: Endpoint) -> float:
-    """As the file has it; 1 for an endpoint that is on its way out of the file."""
+    """As the file has it; 1 for an endpoint that is on its way out of the file, and where nothing can be said."""
     deployment = plan.deployment
+    if not isinstance(deployment, OpenAIDeployment):
+        return 1.0
     assert isinstance(plan.adapter, RemoteAdapter)
-    assert isinstance(deployment, OpenAIDeployment)
     for url, each in zip(deployment.endpoints, plan.adapter.endpoints(), strict=True):
         if each == endpoint:
             return deployment.weights.get(url, 1.0)

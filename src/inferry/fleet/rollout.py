@@ -174,7 +174,11 @@ class Rollout:
     async def _until_ready(self, member: Member) -> str | None:
         """Endpoints of others are only waited for until somebody asked them."""
         deployment = self._plan.deployment
-        limit_s = REMOTE_WAIT_S if isinstance(deployment, OpenAIDeployment) else deployment.start_timeout_s
+        limit_s = (
+            REMOTE_WAIT_S
+            if isinstance(deployment, OpenAIDeployment) or deployment.runs_elsewhere
+            else deployment.start_timeout_s
+        )
         loop = asyncio.get_running_loop()
         until_s = loop.time() + limit_s
         while not member.keeper.settled.is_set():

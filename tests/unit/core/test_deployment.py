@@ -16,9 +16,9 @@ from inferry.cli.config import EXAMPLE
 from inferry.core.config_file import parse_text
 from inferry.core.deployment import ENGINE_TYPES, DeploymentFile
 from inferry.core.deployment_base import Restart
+from inferry.core.endpoint_urls import split_endpoint
 from inferry.core.gateway_settings import Gateway, is_loopback, split_listen
 from inferry.core.health_settings import Breaker, Health, Outliers
-from inferry.core.remote_engines import split_endpoint
 
 
 @pytest.mark.parametrize(
