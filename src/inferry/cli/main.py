@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from inferry import __version__
 from inferry.cli import (
+    backup,
     batch,
     bench,
     calibrate,
@@ -34,6 +35,7 @@ from inferry.cli import (
     reload_verb,
     render,
     restart,
+    restore,
     rollout,
     scale,
     simulate,
@@ -102,6 +104,8 @@ app.command("hardware")(hardware.hardware)
 app.add_typer(keys.app, name="keys")
 app.command("usage")(usage.usage)
 app.add_typer(ledger.app, name="ledger")
+app.command("backup")(backup.backup)
+app.command("restore")(restore.restore)
 app.add_typer(config.app, name="config")
 
 
