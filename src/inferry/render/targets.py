@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from inferry.render.envoy import render_envoy
 from inferry.render.haproxy import render_haproxy
 from inferry.render.kong import render_kong
+from inferry.render.kubernetes.rendering import render_kubernetes
+from inferry.render.kustomize import render_kustomize
 from inferry.render.nginx import render_nginx
 from inferry.render.shipment import Files, Shipment
 from inferry.render.traefik import render_traefik
@@ -23,6 +25,8 @@ class Target:
 
 
 TARGETS: tuple[Target, ...] = (
+    Target("kubernetes", "objects for kubectl apply -k, and options to choose from", render_kubernetes),
+    Target("kustomize", "the same as a base with overlays for dev and prod", render_kustomize),
     Target("nginx", "TLS and limits by address in front of the gateways", render_nginx),
     Target("haproxy", "the same with HAProxy, which asks gateways for their health", render_haproxy),
     Target("envoy", "the same with Envoy", render_envoy),

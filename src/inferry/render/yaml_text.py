@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -102,7 +103,18 @@ def _fits_a_block(text: str) -> bool:
     return begins_well and not text.endswith("\n\n") and all(line.isprintable() for line in lines)
 
 
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
+_MEANT_OTHERWISE = re.compile(r"(?i:y|n|yes|no|on|off|true|false|null)")
+
+
 def _scalar(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    # The library is asked for whatever may need quotes; most texts are words, and it is slow.
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and not _MEANT_OTHERWISE.fullmatch(value):
+        return value
     text: str = yaml.safe_dump(value, width=10**9, allow_unicode=True, default_flow_style=True)
     return text.removesuffix("...\n").removesuffix("\n")
 
