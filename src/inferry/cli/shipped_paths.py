@@ -9,6 +9,7 @@ from typing import Any
 from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import ConfigError
 from inferry.engines.container import Mount
+from inferry.render.shipment import MODELS_PATH
 
 FOLDER = "/etc/inferry/files"
 _NAMES = frozenset({"certificate", "key", "terms_file", "tokenizer", "config"})
@@ -55,12 +56,12 @@ class _Paths:
             and at[-1] == "model"
             and checked.startswith(_MODEL)
         ):
-            return _MODEL + self._mount(checked.removeprefix(_MODEL), written, at)
+            return _MODEL + self._mount(checked.removeprefix(_MODEL), written, at, MODELS_PATH)
         if at[-1] in _NAMES and checked.startswith("/"):
-            return self._mount(checked, written, at)
+            return self._mount(checked, written, at, FOLDER)
         return written
 
-    def _mount(self, outside: str, written: str, at: tuple[str, ...]) -> str:
+    def _mount(self, outside: str, written: str, at: tuple[str, ...], folder: str) -> str:
         if "${" in written:
             raise ConfigError(
                 f"{'.'.join(at)}: '{written}' is a path by reference: it would be another one inside of a container. "
@@ -69,6 +70,6 @@ class _Paths:
         for mount in self.mounts:
             if mount.outside == Path(outside):
                 return mount.inside
-        inside = f"{FOLDER}/{len(self.mounts)}-{Path(outside).name}"
+        inside = f"{folder}/{len(self.mounts)}-{Path(outside).name}"
         self.mounts.append(Mount(Path(outside), inside))
         return inside

@@ -59,7 +59,7 @@ def make_shipment(
         secrets=tuple(sorted(loaded.variables)),
         name=name,
         host=host,
-        gateways=1 if loaded.config.ledger.url is None else gateways,
+        gateways=gateways if (loaded.config.ledger.url or "sqlite").startswith("postgresql") else 1,
         upstreams=upstreams,
         proxy=proxy,
     )

@@ -18,6 +18,8 @@ CONFIG_PATH = "/etc/inferry/inferry.yaml"
 """Where the gateway's container has its deployment file."""
 HOME_PATH = "/var/lib/inferry"
 """Its INFERRY_HOME: ledger, journal, models."""
+MODELS_PATH = "/models"
+"""Where it has models of embedded engines that the operator gives it."""
 ADMIN_PORT = 9001
 """Of the control API, inside of the gateway's container."""
 ENGINE_PORT = 8000
@@ -101,4 +103,15 @@ class Shipment:
     @property
     def keeps_state(self) -> bool:
         """The ledger is a file: only one gateway may have it."""
-        return self.config.ledger.url is None
+        url = self.config.ledger.url
+        return url is None or url.startswith("sqlite")
+
+    @property
+    def model_mounts(self) -> tuple[Mount, ...]:
+        """Of `mounts`, the models of embedded engines: too large for what holds certificates."""
+        return tuple(each for each in self.mounts if each.inside.startswith(f"{MODELS_PATH}/"))
+
+    @property
+    def file_mounts(self) -> tuple[Mount, ...]:
+        """The others: small files."""
+        return tuple(each for each in self.mounts if each not in self.model_mounts)

@@ -54,17 +54,24 @@ def claim_name(shipment: Shipment) -> str:
 
 
 def needs_claim(shipment: Shipment) -> bool:
-    """Some engine loads a file or folder of the operator's."""
-    return any(each.plan.model.mount is not None for each in shipment.engines)
+    """Some engine, in a pod of its own or inside of the gateway's, loads a file or folder of the operator's."""
+    return bool(shipment.model_mounts) or any(each.plan.model.mount is not None for each in shipment.engines)
 
 
 def models_claim(shipment: Shipment) -> Data:
     """To be filled once, then read by all."""
+    mounts = [each.plan.model.mount for each in shipment.engines]
+    wanted = [each.outside.name for each in mounts if each is not None]
+    wanted += [each.inside.rpartition("/")[2] for each in shipment.model_mounts]
+    because = (
+        "Read by pods on several hosts. Fill it once, from a pod that mounts it for writing; wanted in it: "
+        + ", ".join(wanted)
+    )
     return kubernetes_object(
         shipment, "PersistentVolumeClaim", "v1", claim_name(shipment), "models",
         {
             "spec": {
-                "accessModes": Why("Read by pods on several hosts. Fill it once, from a pod that mounts it for writing.", ["ReadWriteMany"]),
+                "accessModes": Why(because, ["ReadWriteMany"]),
                 "resources": {"requests": {"storage": "200Gi"}},
             }
         },

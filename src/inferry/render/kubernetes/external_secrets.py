@@ -22,9 +22,9 @@ def wanted(shipment: Shipment) -> Mapping[str, list[str]]:
         keys = [*secret_keys(engine.plan), *(["HF_TOKEN"] if engine.plan.model.hub else [])]
         if keys:
             found[secrets_name(engine.plan)] = list(dict.fromkeys(keys))
-    if shipment.mounts:
+    if shipment.file_mounts:
         found[f"{gateway_name(shipment)}-files"] = [
-            each.inside.rpartition("/")[2] for each in shipment.mounts
+            each.inside.rpartition("/")[2] for each in shipment.file_mounts
         ]
     found[metrics_secret(shipment)] = ["key"]
     return found
@@ -37,7 +37,7 @@ def recipe(shipment: Shipment) -> str:
         "# Makes the Secrets that the pods refer to. Put each value into a file of its name first, readable by you only.",
         "set -eu",
     ]
-    sources = {each.inside.rpartition("/")[2]: str(each.outside) for each in shipment.mounts}
+    sources = {each.inside.rpartition("/")[2]: str(each.outside) for each in shipment.file_mounts}
     for name, keys in wanted(shipment).items():
         lines += ["", f"kubectl --namespace {shipment.name} create secret generic {name} \\"]
         if name == metrics_secret(shipment):

@@ -12,7 +12,7 @@ from typing import Any
 from inferry.engines.pod import secrets_name
 from inferry.engines.shell_text import KEY_NAME
 from inferry.render.gateway_file import gateway_file
-from inferry.render.kubernetes.engines import engine_urls, has_key
+from inferry.render.kubernetes.engines import claim_name, engine_urls, has_key
 from inferry.render.kubernetes.naming import chosen_by, gateway_name, key_variable, kubernetes_object, labels
 from inferry.render.kubernetes.pods import (
     CONTAINER_SECURITY,
@@ -23,7 +23,7 @@ from inferry.render.kubernetes.pods import (
     secret_variable,
     spread,
 )
-from inferry.render.shipment import ADMIN_PORT, CONFIG_PATH, HOME_PATH, Shipment
+from inferry.render.shipment import ADMIN_PORT, CONFIG_PATH, HOME_PATH, MODELS_PATH, Shipment
 from inferry.render.yaml_text import Data, Why
 
 _COMPONENT = "gateway"
@@ -143,8 +143,11 @@ def _pod(shipment: Shipment) -> Data:
     ]
     if not shipment.keeps_state:
         volumes.append({"name": "home", "emptyDir": {}})
-    if shipment.mounts:
+    if shipment.file_mounts:
         volumes.append({"name": "files", "secret": {"secretName": f"{gateway_name(shipment)}-files"}})
+    if shipment.model_mounts:
+        claim = {"claimName": claim_name(shipment), "readOnly": True}
+        volumes.append({"name": "models", "persistentVolumeClaim": claim})
     return {
         "serviceAccountName": gateway_name(shipment),
         "automountServiceAccountToken": False,
@@ -172,7 +175,9 @@ def _container(shipment: Shipment) -> Data:
         {"name": "home", "mountPath": HOME_PATH},
         {"name": "tmp", "mountPath": "/tmp"},
     ]
-    if shipment.mounts:
+    if shipment.model_mounts:
+        mounts.append({"name": "models", "mountPath": MODELS_PATH, "readOnly": True})
+    if shipment.file_mounts:
         mounts.append({"name": "files", "mountPath": "/etc/inferry/files", "readOnly": True})
     workers = shipment.config.gateway.workers
     embedded = bool(shipment.embedded)
