@@ -10,7 +10,7 @@ from inferry.render.kubernetes.naming import chosen_by, engine_name, gateway_nam
 from inferry.render.shipment import ADMIN_PORT, ENGINE_PORT, Shipment, ShippedEngine
 from inferry.render.yaml_text import Data, Why
 
-_DNS = {
+DNS = {
     "to": [
         {
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
@@ -55,7 +55,7 @@ def _gateway(shipment: Shipment) -> Data:
     ]
     if shipment.admin_port is not None:
         ingress.append({"from": [{"podSelector": {}}], "ports": [{"port": ADMIN_PORT, "protocol": "TCP"}]})
-    egress: list[Any] = [_DNS]
+    egress: list[Any] = [DNS]
     if shipment.engines:
         chosen = {"matchLabels": chosen_by(shipment, ENGINE)}
         egress.append({"to": [{"podSelector": chosen}], "ports": [{"port": ENGINE_PORT, "protocol": "TCP"}]})
@@ -104,7 +104,7 @@ def _engine(shipment: Shipment, engine: ShippedEngine) -> Data:
     egress: list[Any] = []
     if engine.plan.model.mount is None:
         egress = [
-            _DNS,
+            DNS,
             _internet("The model's hub. A private mirror inside of the cluster has to be named here."),
         ]
     return _policy(
