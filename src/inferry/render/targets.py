@@ -9,7 +9,7 @@ from inferry.render.docker import render_docker
 from inferry.render.envoy import render_envoy
 from inferry.render.grafana.rendering import render_grafana
 from inferry.render.haproxy import render_haproxy
-from inferry.render.helm.rendering import render_helm
+from inferry.render.helm.chart import render_helm
 from inferry.render.kong import render_kong
 from inferry.render.kubernetes.rendering import render_kubernetes
 from inferry.render.kustomize import render_kustomize
