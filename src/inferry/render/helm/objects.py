@@ -15,7 +15,6 @@ from inferry.render.helm.templating import (
     TEXTS,
     Settings,
     at,
-    literal,
     put,
 )
 from inferry.render.kubernetes import (
@@ -64,23 +63,15 @@ def templates(settings: Settings, shipment: Shipment) -> Files:
 def _gateway(settings: Settings, shipment: Shipment) -> str:
     config = settings.declare(
         "config",
-        literal(gateway.config_map(shipment)["data"]["inferry.yaml"]).replace(
-            f".{shipment.name}.svc:", ".{{ .Release.Namespace }}.svc:"
-        ),
-        "The gateway's deployment file. Helm fills in the namespace; ${NAME} comes from the Secret.",
+        gateway.config_map(shipment)["data"]["inferry.yaml"],
+        "The gateway's deployment file. ${NAME} in it comes from the Secret.",
         TEXT,
     )
-    file = f"tpl {config} ."
-    objects = [
-        put(
-            gateway.config_map(shipment),
-            ("data", "inferry.yaml"),
-            settings.raw(f'|\n{{{{ {file} | trimSuffix "\\n" | indent 4 }}}}'),
-        )
-    ]
+    block = settings.raw(f'|\n{{{{ {config} | trimSuffix "\\n" | indent 4 }}}}')
+    objects = [put(gateway.config_map(shipment), ("data", "inferry.yaml"), block)]
     work = gateway.workload(shipment)
     checksum = (*_POD[:2], "metadata", "annotations", "inferry.dev/config")
-    work = put(work, checksum, settings.raw(f"{{{{ {file} | sha256sum | trunc 16 | quote }}}}"))
+    work = put(work, checksum, settings.raw(f"{{{{ {config} | sha256sum | trunc 16 | quote }}}}"))
     most = {"maximum": 1} if shipment.keeps_state else {}
     because = (
         "One: the ledger is a file. For more, set ledger.url (PostgreSQL) in the deployment file and render again."
