@@ -30,14 +30,19 @@ def render_docker(shipment: Shipment) -> Files:
 
 def requirements(shipment: Shipment) -> str:
     """The gateway's packages, each with its version and hashes; the embedded engine only where a deployment runs on it."""
-    deployments = shipment.config.deployments
-    wants_engine = any(isinstance(deployments[name], LlamaCppDeployment) for name in shipment.embedded)
+    wants_engine = _has_engine(shipment)
     entries = re.split(r"\n(?=\S)", _lock().strip())
     kept = [each for each in entries if wants_engine or not each.startswith("xllamacpp==")]
     return (
         "# What the image installs besides Inferry itself; pip refuses any other version or file.\n"
         + "".join(f"{each}\n" for each in kept)
     )
+
+
+def _has_engine(shipment: Shipment) -> bool:
+    """Whether the embedded llama.cpp runs inside of the gateway's container."""
+    deployments = shipment.config.deployments
+    return any(isinstance(deployments[name], LlamaCppDeployment) for name in shipment.embedded)
 
 
 @cache
@@ -80,7 +85,7 @@ RUN wheel="$(find /build -name 'inferry-*.whl')" \\
 
 # The second stage has no pip cache and no build folder; what was fetched stays behind.
 FROM {BASE}
-LABEL org.opencontainers.image.title="Inferry gateway" \\
+{_libraries(shipment)}LABEL org.opencontainers.image.title="Inferry gateway" \\
       org.opencontainers.image.version="{shipment.version}" \\
       org.opencontainers.image.licenses="Apache-2.0"
 # A number above those that distributions give out: it is nobody on the host.
@@ -90,13 +95,14 @@ RUN groupadd --gid {user} inferry \\
     && install --directory {CONFIG_PATH.rpartition("/")[0]}
 COPY --from=build /opt/inferry /opt/inferry
 # The root may be read-only: nothing is written but below INFERRY_HOME and /tmp.
-# INFERRY_FIRST_KEY: what a container says goes into logs, which is no place for an admin key; make one with
-# 'inferry keys create' inside.
 ENV PATH=/opt/inferry/bin:$PATH \\
     PYTHONUNBUFFERED=1 \\
     PYTHONDONTWRITEBYTECODE=1 \\
-    INFERRY_HOME={HOME_PATH} \\
-    INFERRY_FIRST_KEY=none
+    INFERRY_HOME={HOME_PATH}
+# No admin key is shown at the first start, as what a container says goes into logs: make one with 'inferry keys create'
+# inside. It is a setting and no secret, whatever its name makes of it.
+# trivy:ignore:AVD-DS-0031
+ENV INFERRY_FIRST_KEY=none
 USER {user}:{user}
 WORKDIR {HOME_PATH}
 # Keys, ledger, journal, models: a volume, or they are lost with the container.
@@ -109,6 +115,19 @@ HEALTHCHECK --interval={HEALTH_INTERVAL_S}s --timeout={HEALTH_TIMEOUT_S}s --star
 # Engines that it starts are ended by its own guard process; only 'docker run --init' reaps what they leave behind.
 ENTRYPOINT ["inferry"]
 CMD ["up", "{CONFIG_PATH}"]
+"""
+
+
+def _libraries(shipment: Shipment) -> str:
+    if not _has_engine(shipment):
+        return ""
+    return """\
+# The embedded llama.cpp computes on several cores by libgomp, which a slim image has not. Debian's mirrors keep only
+# the newest patch of a release, so a version written here would be gone one day.
+# hadolint ignore=DL3008
+RUN apt-get update \\
+    && apt-get install --yes --no-install-recommends libgomp1 \\
+    && rm -rf /var/lib/apt/lists/*
 """
 
 
