@@ -32,23 +32,31 @@ def wanted(shipment: Shipment) -> Mapping[str, list[str]]:
 
 def recipe(shipment: Shipment) -> str:
     """A script that makes them from files, since arguments can be read by everybody on the machine."""
+    sources = {each.inside.rpartition("/")[2]: str(each.outside) for each in shipment.file_mounts}
     lines = [
         "#!/bin/sh",
-        "# Makes the Secrets that the pods refer to. Put each value into a file of its name first, readable by you only.",
+        "# Makes the Secrets that the pods refer to. Put each value into a file of its name first, readable by you only;",
+        "# HF_TOKEN may be empty where the models are public.",
         "set -eu",
+        "umask 077",
+        f"kubectl create namespace {shipment.name} --dry-run=client -o yaml | kubectl apply -f -",
     ]
-    sources = {each.inside.rpartition("/")[2]: str(each.outside) for each in shipment.file_mounts}
     for name, keys in wanted(shipment).items():
-        lines += ["", f"kubectl --namespace {shipment.name} create secret generic {name} \\"]
+        lines.append("")
         if name == metrics_secret(shipment):
-            lines.insert(
-                -1,
-                "# A key of scope read-only: kubectl exec deploy/... -- inferry keys create --tenant prometheus --scope read-only",
-            )
+            kind = "statefulset" if shipment.keeps_state else "deployment"
+            make = "inferry keys create --tenant prometheus --scope read-only --json"
+            lines += [
+                "# With which Prometheus reads metrics: once the gateway runs, make a key there, put it into the file 'key',",
+                "# and run this script again:",
+                f"#   kubectl --namespace {shipment.name} exec {kind}/{gateway_name(shipment)} -- {make}",
+                "[ -f key ] || exit 0",
+            ]
         if KEY_NAME in keys:
-            lines.insert(-1, f"[ -f {KEY_NAME} ] || openssl rand -hex 32 | tr -d '\\n' > {KEY_NAME}")
+            lines.append(f"[ -f {KEY_NAME} ] || openssl rand -hex 32 | tr -d '\\n' > {KEY_NAME}")
         options = [f"  --from-file={key}={sources.get(key, key)}" for key in keys]
-        lines.append(" \\\n".join(options))
+        made = " \\\n".join([f"kubectl --namespace {shipment.name} create secret generic {name}", *options])
+        lines.append(f"{made} \\\n  --dry-run=client -o yaml | kubectl apply -f -")
     return "\n".join(lines) + "\n"
 
 
