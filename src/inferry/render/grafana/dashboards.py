@@ -1,12 +1,13 @@
-"""The dashboards: an overview, one deployment, what tenants cost, and the GPUs."""
+"""The dashboards: an overview and one of a deployment; what tenants cost and the GPUs have files of their own."""
 
 from __future__ import annotations
 
+from inferry.render.grafana.gpu_dashboard import gpu_dashboard
 from inferry.render.grafana.panels import Panel, Query, View, dashboard, variable
+from inferry.render.grafana.tenants_dashboard import tenants_dashboard
 from inferry.render.shipment import Shipment
 
 _CHOSEN = 'deployment=~"$deployment"'
-_TENANT = 'tenant=~"$tenant"'
 
 
 def all_dashboards(shipment: Shipment) -> dict[str, Panel]:
@@ -14,10 +15,10 @@ def all_dashboards(shipment: Shipment) -> dict[str, Panel]:
     found = {
         "overview": _overview(),
         "deployment": _deployment(),
-        "tenants": _tenants(shipment.config.ledger.currency),
+        "tenants": tenants_dashboard(shipment.config.ledger.currency),
     }
     if any(each.plan.needs.gpus for each in shipment.engines):
-        found["gpus"] = _gpus()
+        found["gpus"] = gpu_dashboard()
     return found
 
 
@@ -289,130 +290,4 @@ def _deployment() -> Panel:
             ),
         ),
         [variable("deployment", "Deployment", "inferry_replica_state")],
-    )
-
-
-def _tenants(currency: str) -> Panel:
-    per_tenant = "max by (tenant)"
-    money = f"currency{currency}"
-    return dashboard(
-        "inferry-tenants",
-        "Inferry: tenants and cost",
-        "What tenants spent in this UTC day and month, by the ledger, and what is left of their budgets.",
-        (
-            View(
-                "Cost this month",
-                [Query(f'sum({per_tenant} (inferry_tenant_spent_cost{{period="month",{_TENANT}}}))')],
-                money,
-                kind="stat",
-                width=6,
-                height=5,
-            ),
-            View(
-                "Cost today",
-                [Query(f'sum({per_tenant} (inferry_tenant_spent_cost{{period="day",{_TENANT}}}))')],
-                money,
-                kind="stat",
-                width=6,
-                height=5,
-            ),
-            View(
-                "Tokens today",
-                [Query(f'sum({per_tenant} (inferry_tenant_spent_tokens{{period="day",{_TENANT}}}))')],
-                kind="stat",
-                width=6,
-                height=5,
-            ),
-            View(
-                "Cost per hour, all tenants",
-                [Query("sum(rate(inferry_cost_total[1h])) * 3600")],
-                money,
-                kind="stat",
-                width=6,
-                height=5,
-            ),
-            View(
-                "Cost of the month",
-                [
-                    Query(
-                        f'{per_tenant} (inferry_tenant_spent_cost{{period="month",{_TENANT}}})',
-                        "{{tenant}}",
-                    )
-                ],
-                money,
-                width=12,
-            ),
-            View(
-                "Tokens of the day",
-                [
-                    Query(
-                        f'{per_tenant} (inferry_tenant_spent_tokens{{period="day",{_TENANT}}})',
-                        "{{tenant}}",
-                    )
-                ],
-                width=12,
-            ),
-            View(
-                "Budgets used",
-                [Query(f"tenant:inferry_budget_used:ratio{{{_TENANT}}}", "{{tenant}} {{of}} {{period}}")],
-                "percentunit",
-                kind="gauge",
-                width=12,
-                bad_above=0.9,
-                most=1,
-            ),
-            View(
-                "Cost per hour by deployment",
-                [Query("sum by (deployment) (rate(inferry_cost_total[1h])) * 3600", "{{deployment}}")],
-                money,
-                width=12,
-            ),
-            View(
-                "Most expensive tenants this month",
-                [Query(f'topk(20, {per_tenant} (inferry_tenant_spent_cost{{period="month",{_TENANT}}}))')],
-                money,
-                kind="table",
-                width=24,
-            ),
-        ),
-        [variable("tenant", "Tenant", "inferry_tenant_spent_cost")],
-    )
-
-
-def _gpus() -> Panel:
-    name = "{{Hostname}} {{gpu}}"
-    return dashboard(
-        "inferry-gpus",
-        "Inferry: GPUs",
-        "From NVIDIA's DCGM exporter, and what engines say of their own GPUs.",
-        (
-            View("Busy", [Query("DCGM_FI_DEV_GPU_UTIL / 100", name)], "percentunit", most=1),
-            View(
-                "Memory used",
-                [Query("DCGM_FI_DEV_FB_USED / (DCGM_FI_DEV_FB_USED + DCGM_FI_DEV_FB_FREE)", name)],
-                "percentunit",
-                most=1,
-            ),
-            View("Temperature", [Query("DCGM_FI_DEV_GPU_TEMP", name)], "celsius", bad_above=87),
-            View("Power", [Query("DCGM_FI_DEV_POWER_USAGE", name)], "watt"),
-            View(
-                "Uncorrectable memory errors",
-                [Query("DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", name)],
-                bad_above=1,
-            ),
-            View("Last XID error", [Query("DCGM_FI_DEV_XID_ERRORS", name)], bad_above=1),
-            View(
-                "Rows that can't be replaced",
-                [Query("DCGM_FI_DEV_ROW_REMAP_FAILURE", name)],
-                bad_above=1,
-                width=12,
-            ),
-            View(
-                "Busy, as engines' gateways see it",
-                [Query("max by (deployment, replica) (inferry_engine_gpu_use)", "{{replica}}")],
-                "percentunit",
-                most=1,
-                width=12,
-            ),
-        ),
     )
