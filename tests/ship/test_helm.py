@@ -12,6 +12,7 @@ import yaml
 from inferry.render.helm.chart import render_helm
 from inferry.render.kubernetes.rendering import render_kubernetes
 from inferry.render.shipment import Shipment
+from tests.ship.golden import check_golden
 from tests.ship.shipments import ENVIRON, everything_shipment, small_shipment, vllm_shipment
 from tests.ship.tools import passes, run, tool
 
@@ -62,6 +63,19 @@ def test_untouched_values_give_the_plain_objects(helm: str, name: str, tmp_path:
         for each, value in objects(text).items()
     }
     assert objects(templated(tool(helm), chart, "namespace.create=true")) == plain
+
+
+def test_values_notes_and_schema_are_those_that_were_reviewed() -> None:
+    """What people read and change; objects are compared with those of render kubernetes, which are reviewed there."""
+    files = render_helm(vllm_shipment())
+    read = (
+        "Chart.yaml",
+        "values.yaml",
+        "values.schema.json",
+        "templates/NOTES.txt",
+        "templates/tests/health.yaml",
+    )
+    check_golden("helm", {path: files[path] for path in read})
 
 
 @pytest.mark.parametrize("option", OPTIONS)
