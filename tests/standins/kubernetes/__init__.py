@@ -21,7 +21,8 @@ Faults on command: `kill_pod(name, reason=)`, `evict_pod(name)`, `lose_node(name
 `break_image(text)`, `mend_image(text)`, `down()`, `up()`, `cut_watches()`, `slow(seconds)`, `forget_history()` (older
 resourceVersions are 410 from then on), GPUs by `nodes={"node-0": 8}` (GPUs of each; a pod too many is Unschedulable).
 
-`rbac=True`: Role, RoleBinding, ClusterRole and ClusterRoleBinding are obeyed, 403 as the real one words it.
+`rbac=True`: Role, RoleBinding, ClusterRole and ClusterRoleBinding are obeyed, 403 as the real one words it. It is
+served by TLS then (or with `tls=True`): without, kubectl sends no token. The CA is in the kubeconfig.
 
 `scaling.py` reckons what an HPA or a KEDA ScaledObject would do with given metrics. Nothing here does that by itself.
 

@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument(
         "--pace", type=float, default=1.0, help="what probes' and back-off's seconds are multiplied by"
     )
-    parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--tls", action="store_true", default=None)
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     nodes = {"node-0": given.gpus, "node-1": given.gpus}

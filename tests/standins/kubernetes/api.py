@@ -147,7 +147,7 @@ class Api:
         elif parts[0] == "apis" and len(parts) == 3:
             body = discovery.resources(kinds, parts[1], parts[2])
         elif path.endswith("/selfsubjectaccessreviews") and request.method == "POST":
-            return web.json_response(self._review(user, await self._body(request)), status=201)
+            return web.json_response(self._review(user, await self.body(request)), status=201)
         if body is None:
             raise Refusal(404, "NotFound", "the server could not find the requested resource")
         return web.json_response(body)
@@ -155,6 +155,10 @@ class Api:
     def _review(self, user: User, review: Json) -> Json:
         attributes = (review.get("spec") or {}).get("resourceAttributes") or {}
         below = attributes.get("subresource", "")
+        plain = (review.get("spec") or {}).get("nonResourceAttributes")
+        if plain:
+            asked = Asked(plain.get("verb", ""), path=plain.get("path", ""))
+            return {**review, "status": {"allowed": not self.rbac or allowed(self.store, user, asked)}}
         asked = Asked(
             attributes.get("verb", ""),
             attributes.get("group", ""),
@@ -186,12 +190,13 @@ class Api:
         wanted = int(request.query.get("resourceVersion") or 0)
         if exact and wanted < self.store.version:
             raise Refusal(410, "Expired", f"The resourceVersion for the provided list is too old: {wanted}")
-        items = [thing for thing in self.store.list(place.kind, place.namespace) if matches(thing)]
+        items = [thing for thing in self.store.every(place.kind, place.namespace) if matches(thing)]
         return tables.list_response(request, place.kind, items, str(self.store.version))
 
     # --- writing ---
 
-    async def _body(self, request: web.Request) -> Json:
+    async def body(self, request: web.Request) -> Json:
+        """What was sent: JSON, YAML, or one of the few protobuf messages."""
         raw = await request.read()
         if not raw:
             return {}
@@ -231,11 +236,11 @@ class Api:
         if method == "DELETE":
             return await self._delete(request, place, dry)
         if method == "POST" and not place.name:
-            thing = await self._body(request)
+            thing = await self.body(request)
             self._complete(place, thing)
             return self._reply(place.kind, self.create(place.kind, thing, dry), 201)
         if method == "PUT":
-            thing = await self._body(request)
+            thing = await self.body(request)
             self._complete(place, thing)
             schemas.judge(place.kind, thing)
             return self._reply(place.kind, self.store.update(place.kind, thing, dry=dry))
@@ -277,7 +282,7 @@ class Api:
         old = self.store.things.get(key)
         how = request.content_type
         if how.startswith("application/apply-patch"):
-            thing = await self._body(request)
+            thing = await self.body(request)
             self._complete(place, thing)
             manager = request.query.get("fieldManager")
             if not manager:
@@ -303,7 +308,7 @@ class Api:
         how = request.content_type
         if how == "application/json-patch+json":
             return json_patch(old, json.loads(await request.read()))
-        patch = await self._body(request)
+        patch = await self.body(request)
         if how == "application/merge-patch+json":
             return dict(merge(old, patch))
         if how == "application/strategic-merge-patch+json" and not custom:
@@ -317,7 +322,7 @@ class Api:
         )
 
     async def _delete(self, request: web.Request, place: Place, dry: bool) -> web.StreamResponse:
-        options = await self._body(request)
+        options = await self.body(request)
         for word in ("gracePeriodSeconds", "propagationPolicy"):
             if word in request.query:
                 value = request.query[word]
@@ -329,7 +334,7 @@ class Api:
             self._undefine(place.kind, thing)
             return self._reply(place.kind, thing)
         matches = self._filter(request, place)
-        items = [thing for thing in self.store.list(place.kind, place.namespace) if matches(thing)]
+        items = [thing for thing in self.store.every(place.kind, place.namespace) if matches(thing)]
         for thing in items:
             metadata = thing["metadata"]
             self.store.delete(place.kind, metadata.get("namespace", ""), metadata["name"], options)
@@ -340,7 +345,7 @@ class Api:
         if kind.plural == "customresourcedefinitions":
             spec = thing["spec"]
             for version in of_definition(thing)[:1]:
-                for each in self.store.list(version):
+                for each in self.store.every(version):
                     self.store.remove(version, each)
             self.store.kinds.remove(spec["group"], spec["names"]["plural"])
 

@@ -62,11 +62,13 @@ def _pod(lws: Json, group: int, worker: int) -> Json:
 
 def leader_worker_sets(store: Store) -> None:
     """As many whole groups as wanted; a group that lost a pod, or restarted one, is made anew."""
-    kinds = [kind for kind in store.kinds.all() if kind.group == _API_GROUP and kind.plural == "leaderworkersets"]
+    kinds = [
+        kind for kind in store.kinds.all() if kind.group == _API_GROUP and kind.plural == "leaderworkersets"
+    ]
     if not kinds:
         return
     pods_kind = store.kinds.named("pods")
-    for lws in store.list(kinds[0]):
+    for lws in store.every(kinds[0]):
         metadata, spec = lws["metadata"], lws["spec"]
         if "deletionTimestamp" in metadata:
             continue

@@ -169,7 +169,7 @@ class PodFiles:
             path.chmod(mode)
 
     def _volume(self, volume: Json, container: Json) -> Path:
-        place = self.folder / "volumes" / volume["name"]
+        place: Path = self.folder / "volumes" / volume["name"]
         if "persistentVolumeClaim" in volume:
             claim = volume["persistentVolumeClaim"]["claimName"]
             self._object("persistentvolumeclaims", claim, optional=False)

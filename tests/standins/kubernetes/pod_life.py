@@ -134,7 +134,7 @@ class PodLife:
 
         def condition(name: str, true: bool) -> Json:
             status = "True" if true else "False"
-            was = before.get(name, {})
+            was: Json = before.get(name, {})
             if was.get("status") == status:
                 return was
             made = {"type": name, "status": status, "lastTransitionTime": now()}

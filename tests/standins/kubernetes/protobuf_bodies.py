@@ -1,4 +1,4 @@
-"""Reads the few protobuf messages that clients insist on sending: Helm's release Secret, DeleteOptions.
+"""Reads the few protobuf messages that clients insist on sending: Helm's release Secret, reviews, evictions.
 
 Field numbers are those of Kubernetes' published generated.proto files.
 """
@@ -24,7 +24,22 @@ _META: dict[int, tuple[str, Any]] = {
     13: ("ownerReferences", [_OWNER]),
     14: ("finalizers", ["text"]),
 }
+_DELETE: dict[int, tuple[str, Any]] = {
+    1: ("gracePeriodSeconds", "int"),
+    2: ("preconditions", {1: ("uid", "text"), 2: ("resourceVersion", "text")}),
+    3: ("orphanDependents", "bool"),
+    4: ("propagationPolicy", "text"),
+    5: ("dryRun", ["text"]),
+}
+_ATTRIBUTES = ("namespace", "verb", "group", "version", "resource", "subresource", "name")
+_REVIEW: dict[int, tuple[str, Any]] = {
+    1: ("resourceAttributes", {number + 1: (name, "text") for number, name in enumerate(_ATTRIBUTES)}),
+    2: ("nonResourceAttributes", {1: ("path", "text"), 2: ("verb", "text")}),
+}
 _MESSAGES: dict[str, dict[int, tuple[str, Any]]] = {
+    "SelfSubjectAccessReview": {1: ("metadata", _META), 2: ("spec", _REVIEW)},
+    "Eviction": {1: ("metadata", _META), 2: ("deleteOptions", _DELETE)},
+    "DeleteOptions": _DELETE,
     "Secret": {
         1: ("metadata", _META),
         2: ("data", "bytes map"),
@@ -34,13 +49,6 @@ _MESSAGES: dict[str, dict[int, tuple[str, Any]]] = {
     },
     "ConfigMap": {1: ("metadata", _META), 2: ("data", "map"), 3: ("binaryData", "bytes map")},
     "Namespace": {1: ("metadata", _META)},
-    "DeleteOptions": {
-        1: ("gracePeriodSeconds", "int"),
-        2: ("preconditions", {1: ("uid", "text"), 2: ("resourceVersion", "text")}),
-        3: ("orphanDependents", "bool"),
-        4: ("propagationPolicy", "text"),
-        5: ("dryRun", ["text"]),
-    },
 }
 
 

@@ -75,6 +75,12 @@ def _built_in_validator(kind: Kind) -> Any:
     return jsonschema.Draft202012Validator(schema, registry=resource @ _registry())
 
 
+def _plain(schema: Json) -> bool:
+    """An object with named fields and no others."""
+    open_ = "additionalProperties" in schema or schema.get("x-kubernetes-preserve-unknown-fields")
+    return schema.get("type") == "object" and "properties" in schema and not open_
+
+
 def strict(schema: Any) -> Any:
     """An openAPIV3Schema as a JSON schema that refuses what it does not name."""
     if isinstance(schema, list):
@@ -98,9 +104,8 @@ def strict(schema: Any) -> Any:
     if schema.get("x-kubernetes-int-or-string"):
         out.pop("anyOf", None)
         out["type"] = ["integer", "string"]
-    elif schema.get("type") == "object" and "properties" in schema and "additionalProperties" not in schema:
-        if not schema.get("x-kubernetes-preserve-unknown-fields"):
-            out["additionalProperties"] = False
+    elif _plain(schema):
+        out["additionalProperties"] = False
     if schema.get("nullable") and isinstance(out.get("type"), str):
         out["type"] = [out["type"], "null"]
     return out
@@ -228,6 +233,7 @@ def _sense(kind: Kind, thing: Json) -> list[tuple[str, str]]:
     if not pod.get("containers"):
         wrong.append((f"{where}.containers", "Required value"))
     volumes = [volume["name"] for volume in pod.get("volumes") or []]
+    volumes += [claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates") or []]
     seen: set[str] = set()
     for group in ("initContainers", "containers"):
         for index, container in enumerate(pod.get(group) or []):
@@ -266,7 +272,7 @@ def _sense(kind: Kind, thing: Json) -> list[tuple[str, str]]:
     return wrong
 
 
-_SUFFIXES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
+_SUFFIXES: dict[str, float] = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50}
 _SUFFIXES |= {"m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "": 1}
 
 

@@ -51,7 +51,7 @@ class StandinKubernetes:
         nodes: Mapping[str, int] | None = None,
         pace: float = 0.1,
         ready_after_s: float = 0.05,
-        tls: bool = False,
+        tls: bool | None = None,
         port: int = 0,
         crds: bool = True,
         history: int = 20_000,
@@ -64,7 +64,9 @@ class StandinKubernetes:
         self._rbac, self._pods, self._images = rbac, pods, images or {}
         self._nodes = {"node-0": 0, "node-1": 0} if nodes is None else nodes
         self._pace, self._ready_after_s = pace, ready_after_s
-        self._tls, self._port, self._crds, self._history = tls, port, crds, history
+        # kubectl sends no token without TLS, and roles need to know who asks.
+        self._tls = rbac if tls is None else tls
+        self._port, self._crds, self._history = port, crds, history
         self._certificate = ""
         self._thread = threading.Thread(target=self._main, name="standin-kubernetes")
         self._running = threading.Event()

@@ -39,9 +39,9 @@ class Change:
 def defaulted(kind: Kind, thing: Json) -> None:
     """The few defaults that something reads."""
     spec = thing.get("spec")
-    if kind.plural in {"deployments", "replicasets", "statefulsets"} and isinstance(spec, dict):
-        if spec.get("replicas") is None:
-            spec["replicas"] = 1
+    counted = kind.plural in {"deployments", "replicasets", "statefulsets"}
+    if counted and isinstance(spec, dict) and spec.get("replicas") is None:
+        spec["replicas"] = 1
     if kind.plural == "deployments" and isinstance(spec, dict):
         spec.setdefault("progressDeadlineSeconds", 600)
         strategy = spec.setdefault("strategy", {})
@@ -83,7 +83,7 @@ class Store:
             raise not_found(kind.plural, name, kind.group)
         return thing
 
-    def list(self, kind: Kind, namespace: str = "") -> list[Json]:
+    def every(self, kind: Kind, namespace: str = "") -> list[Json]:
         """All of that kind, in one namespace or everywhere."""
         return [
             thing
@@ -93,7 +93,7 @@ class Store:
 
     def of(self, plural: str, namespace: str = "") -> list[Json]:
         """All of a plural: for controllers."""
-        return self.list(self.kinds.named(plural), namespace)
+        return self.every(self.kinds.named(plural), namespace)
 
     @property
     def oldest(self) -> int:
@@ -196,9 +196,9 @@ class Store:
         if dry:
             return new
         done = self._record("MODIFIED", self.key(kind, namespace, name), new, old)
-        if "deletionTimestamp" in done["metadata"] and not done["metadata"].get("finalizers"):
-            if kind.plural not in {"pods", "namespaces"}:
-                self.remove(kind, done)
+        ends = "deletionTimestamp" in done["metadata"] and kind.plural not in {"pods", "namespaces"}
+        if ends and not done["metadata"].get("finalizers"):
+            self.remove(kind, done)
         return done
 
     def _unchangeable(self, kind: Kind, old: Json, new: Json) -> None:
@@ -217,10 +217,10 @@ class Store:
             if firm(was) != firm(spec):
                 text = "Forbidden: pod updates may not change fields other than `spec.containers[*].image`"
                 raise invalid("Pod", new["metadata"]["name"], [("spec", text)])
-        if kind.plural in {"configmaps", "secrets"} and old.get("immutable"):
-            if (old.get("data"), True) != (new.get("data"), new.get("immutable")):
-                text = "Forbidden: field is immutable when `immutable` is set"
-                raise invalid(kind.kind, new["metadata"]["name"], [("data", text)])
+        kept = (old.get("data"), True) == (new.get("data"), new.get("immutable"))
+        if kind.plural in {"configmaps", "secrets"} and old.get("immutable") and not kept:
+            text = "Forbidden: field is immutable when `immutable` is set"
+            raise invalid(kind.kind, new["metadata"]["name"], [("data", text)])
 
     def touch(self, kind: Kind, namespace: str, name: str, **fields: Any) -> Json | None:
         """For controllers: set top-level fields, or `annotations`; nothing if it is gone."""

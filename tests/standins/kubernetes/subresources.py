@@ -25,7 +25,8 @@ ReadLog = Callable[[Json, str, bool, bool], AsyncIterator[bytes]]
 
 async def no_log(pod: Json, container: str, previous: bool, follow: bool) -> AsyncIterator[bytes]:
     """Nobody runs the pods."""
-    for line in ():
+    nothing: list[bytes] = []
+    for line in nothing:
         yield line
 
 
@@ -40,7 +41,7 @@ async def serve(
     if below == "log":
         return await _log(api, request, kind, namespace, name)
     if below == "eviction":
-        body = await request.json() if request.can_read_body else {}
+        body = await api.body(request)
         evict(api.store, namespace, name, body.get("deleteOptions") or {})
         done = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
         return web.json_response(done, status=201)
@@ -79,7 +80,7 @@ async def _scale(api: Api, request: web.Request, kind: Kind, namespace: str, nam
     if request.method == "GET":
         return web.json_response(_as_scale(kind, thing))
     if request.method == "PUT":
-        scale = await request.json()
+        scale = await api.body(request)
     else:
         scale = await api.patched(request, _as_scale(kind, thing), True)
     wanted = (scale.get("spec") or {}).get("replicas", 0)
@@ -104,7 +105,7 @@ async def _status(
     old = api.store.get(kind, namespace, name)
     if request.method == "GET":
         return web.json_response(old)
-    new = await request.json() if request.method == "PUT" else await api.patched(request, old, kind.custom)
+    new = await api.body(request) if request.method == "PUT" else await api.patched(request, old, kind.custom)
     new.setdefault("metadata", {}).setdefault("name", name)
     if kind.namespaced:
         new["metadata"].setdefault("namespace", namespace)
@@ -175,11 +176,15 @@ def evict(store: Store, namespace: str, name: str, options: Json) -> None:
     """Delete a pod if its disruption budgets allow it; 429 if not."""
     kind = store.kinds.named("pods")
     pod = store.get(kind, namespace, name)
-    for budget in store.of("poddisruptionbudgets", namespace):
-        if by_object(budget["spec"].get("selector"))(pod) and disruptions_allowed(store, budget) < 1:
-            if is_ready(pod):
-                message = "Cannot evict pod as it would violate the pod's disruption budget."
-                raise Refusal(429, "TooManyRequests", message)
+    mine = [
+        budget
+        for budget in store.of("poddisruptionbudgets", namespace)
+        if by_object(budget["spec"].get("selector"))(pod)
+    ]
+    # One that is not ready serves nobody: it may always go.
+    if is_ready(pod) and any(disruptions_allowed(store, budget) < 1 for budget in mine):
+        message = "Cannot evict pod as it would violate the pod's disruption budget."
+        raise Refusal(429, "TooManyRequests", message)
     store.delete(kind, namespace, name, options)
 
 

@@ -73,7 +73,7 @@ class Watches:
 
         if version == 0 or initial:
             last = self.store.version
-            for thing in self.store.list(kind):
+            for thing in self.store.every(kind):
                 if matches(thing):
                     await event("ADDED", thing)
             if initial and bookmarks:
