@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from inferry.render.kubernetes.naming import gateway_name
+from inferry.render.prometheus.alerts import gateway_job
 from inferry.render.prometheus.rendering import render_prometheus
 from inferry.render.prometheus.rules import rule_groups
 from inferry.render.shipment import Files
@@ -153,6 +155,14 @@ deployments:
     assert "0.9 of the streams within 0.5 s, since scaling.slo says so" in words
     assert "0.99 of the streams within 0.1 s, since a rule of scaling keeps it" in words
     assert "within 5 s, since the file says nothing of it" in words
+
+
+def test_the_job_is_the_service_of_kubernetes() -> None:
+    """There, the operator's Prometheus calls a job after its Service: the same alerts work."""
+    shipment = small_shipment(name="llm")
+    assert gateway_job(shipment) == gateway_name(shipment) == "llm-gateway"
+    gateways_down = [rule["expr"] for group in rule_groups(shipment) for rule in group["rules"]]
+    assert 'up{job="llm-gateway"} == 0' in gateways_down
 
 
 def test_no_secret_is_rendered() -> None:
