@@ -88,19 +88,28 @@ def shown_commands(block: Block) -> list[Shown]:
     return shown
 
 
+# To these, `inferry` is a namespace, a release or an image; what they run inside comes after `--`, or the container.
+_OTHERS = {"kubectl", "helm"}
+
+
 def inferry_calls(command: str) -> Iterator[list[str]]:
     """The words after each `inferry` in a shell line, up to the next pipe, bracket or semicolon."""
     lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     call: list[str] | None = None
+    theirs = False
     for word in lexer:
         if set(word) <= set("();<>|&"):
             if call is not None:
                 yield call
-            call = None
+            call, theirs = None, False
         elif call is not None:
             call.append(word)
-        elif word == "inferry" or word.endswith("/inferry"):
+        elif word in _OTHERS:
+            theirs = True
+        elif word == "--":
+            theirs = False
+        elif not theirs and (word == "inferry" or word.endswith("/inferry")):
             call = []
     if call is not None:
         yield call

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from inferry.render.compose import render_compose
 from inferry.render.docker import render_docker
 from inferry.render.envoy import render_envoy
 from inferry.render.grafana.rendering import render_grafana
@@ -30,6 +31,7 @@ class Target:
 
 TARGETS: tuple[Target, ...] = (
     Target("docker", "the gateway's image", render_docker),
+    Target("compose", "gateway and engines on one machine", render_compose),
     Target("kubernetes", "objects for kubectl apply -k, and options to choose from", render_kubernetes),
     Target("kustomize", "the same as a base with overlays for dev and prod", render_kustomize),
     Target("helm", "the same as a chart with values", render_helm),
