@@ -91,7 +91,11 @@ def exported() -> set[str]:
         *ledger_families(0.0),
         *load_families([]),
     )
-    page = metrics_page(Snapshot(), [], more).decode()
+    return names_on(metrics_page(Snapshot(), [], more).decode())
+
+
+def names_on(page: str) -> set[str]:
+    """Of the families that a page for Prometheus has."""
     names: set[str] = set()
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", page, re.M):
         names |= {f"{name}{end}" for end in (("_bucket", "_sum", "_count") if kind == "histogram" else ("",))}

@@ -22,7 +22,7 @@ from inferry.render.prometheus.rules import rule_groups
 from inferry.render.shipment import Shipment
 from tests.e2e.inferry_process import Inferry, wait_for
 from tests.ship.shipments import shipment_of
-from tests.ship.test_grafana import names_in, queries
+from tests.ship.test_grafana import exported, names_in, names_on, queries
 from tests.ship.tools import tool
 
 COMMON = """\
@@ -244,6 +244,9 @@ def test_it_scrapes_records_and_tells(tmp_path: Path) -> None:
         except AssertionError:
             assert prometheus.targets() == wanted  # says what is wrong
         assert set(ask(url, key, 40)) == {200}
+        page = httpx.get(f"{url}/metrics", trust_env=False).text
+        without_tls = {"inferry_certificate_not_after_timestamp_seconds"}
+        assert names_on(page) == exported() - without_tls
         check_values(prometheus, shipment)
         assert prometheus.firing() == set()
         assert told == []
