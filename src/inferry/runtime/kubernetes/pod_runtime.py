@@ -1,0 +1,264 @@
+"""Replicas as pods: a start claims one, a stop gives one back. How many there are is a Deployment's number.
+
+`start` claims a pod of the deployment that runs and that nobody has claimed, the ones of an earlier gateway among them.
+If there is none, the Deployment's number grows by one, and the pod that comes of it is claimed. A container that ends
+ends its handle; Kubernetes starts it again, and the next start claims that new life. Only `stop` makes the number
+smaller, after it has marked the pod that is to go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from inferry.core.errors import InferryError, StartFailed
+from inferry.core.kubernetes_settings import KubernetesSettings
+from inferry.core.launch import LaunchSpec
+from inferry.engines.pod import dns_label
+from inferry.runtime.base import EXIT_CODE_UNKNOWN, Exit
+from inferry.runtime.kubernetes.client import KubernetesClient
+from inferry.runtime.kubernetes.errors import ApiRefused
+from inferry.runtime.kubernetes.handle import PodHandle
+from inferry.runtime.kubernetes.mirror import Mirror
+from inferry.runtime.kubernetes.objects import DEPLOYMENT_LABEL, chosen_by, leaves_first, selector_text
+from inferry.runtime.kubernetes.pods import PodEnd, PodFacts, read_pod
+from inferry.runtime.kubernetes.scale import PodSpecOf, Scale
+
+log = structlog.get_logger()
+
+FIRST_LIST_S = 30.0
+GONE_S = 15.0
+"""Beyond its grace, for a pod to vanish from the API; one on a lost node may stay for ever."""
+
+
+def deployment_of(replica_id: str) -> str:
+    """The fleet calls replicas NAME-NUMBER."""
+    return replica_id.rpartition("-")[0]
+
+
+class KubernetesRuntime:
+    """See the module. Use it from one event loop, and `close` it there."""
+
+    def __init__(
+        self,
+        client: KubernetesClient,
+        settings: KubernetesSettings,
+        log_dir: Path,
+        rng: random.Random,
+        *,
+        port: int,
+        pod_spec_of: PodSpecOf = lambda _: None,
+        headers: Mapping[str, str] | None = None,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`port`: where engines listen in their pods. `headers` are sent to each, with its key among them; None: those
+        of each launch. `leads`: whether this gateway is the one that scales."""
+        self._client = client
+        self._settings = settings
+        self._log_dir = log_dir
+        self._port = port
+        self._headers = None if headers is None else tuple(headers.items())
+        self._leads = leads
+        self._scale = Scale(client, settings.prefix, pod_spec_of, rng)
+        chosen = selector_text(chosen_by(settings.prefix))
+        self.pods = Mirror(client, client.path("v1", "pods"), chosen, rng)
+        self.deployments = Mirror(client, client.path("apps/v1", "deployments"), chosen, rng)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._handles: list[PodHandle] = []
+        self._waiting: dict[str, int] = {}
+        self._no_grace = False
+        self._let_go = False
+
+    @property
+    def follows(self) -> bool:
+        """Others say how many replicas there are: an autoscaler of the cluster, or the gateway that leads."""
+        return self._settings.scaled_by == "others" or not self._leads()
+
+    def wanted(self, deployment: str) -> int | None:
+        """What its Deployment object wants; None: there is none, or nobody has seen it yet."""
+        for each in self.deployments.objects.values():
+            if each["metadata"].get("labels", {}).get(DEPLOYMENT_LABEL) == dns_label(deployment):
+                return int(each["spec"].get("replicas", 1))
+        return None
+
+    async def follow(self, deployments: Sequence[str], on_wanted: Callable[[str, int], None]) -> None:
+        """Tell of each number that a Deployment wants while we follow, until cancelled: the fleet is to have as many."""
+        told: dict[str, int] = {}
+        await self._open()
+
+        def changed() -> dict[str, int] | None:
+            if not self.follows:
+                told.clear()
+                return None
+            now = {name: wanted for name in deployments if (wanted := self.wanted(name)) is not None}
+            return {name: number for name, number in now.items() if told.get(name) != number} or None
+
+        while True:
+            for name, number in (await self.deployments.until(changed)).items():
+                told[name] = number
+                on_wanted(name, number)
+
+    async def start(self, spec: LaunchSpec) -> PodHandle:
+        """A pod whose container runs. Without one in time, a handle that has ended already and says why.
+
+        Raises StartFailed where no try will help: no access, no permission, nothing to make a pod from.
+        """
+        deployment = deployment_of(spec.replica_id)
+        await self._open()
+        self._waiting[deployment] = self._waiting.get(deployment, 0) + 1
+        try:
+            if not self.follows:
+                await self._scale.ensure(deployment)
+                await self._scale.change(deployment, lambda was: max(was, self._needed(deployment)))
+            async with asyncio.timeout(self._settings.pod_start_timeout_s):
+                handle = await self.pods.until(lambda: self._take(spec, deployment))
+        except TimeoutError:
+            return self._none_came(spec, deployment)
+        except ApiRefused as error:
+            raise StartFailed(error.message) from error
+        except StartFailed:
+            raise
+        except InferryError as error:  # away: the restart policy knows when to try again
+            return self._ended(spec, deployment, error.message)
+        finally:
+            self._waiting[deployment] -= 1
+        log.info("pod_claimed", replica=spec.replica_id, pod=handle.pod)
+        return handle
+
+    async def stop(self, handle: PodHandle, grace_s: float) -> Exit:
+        """The number goes down by one and the pod away; where others say the number, the claim only is given back."""
+        end = handle.look()
+        if handle not in self._handles or handle.life is None:
+            return Exit(EXIT_CODE_UNKNOWN) if end is None else end.exit
+        if self._let_go or self.follows:
+            self._forget(handle)
+            return Exit(0) if end is None else end.exit
+        grace_s = 0.0 if self._no_grace else grace_s
+        path = self._client.path("v1", "pods", handle.pod)
+        try:
+            try:
+                await self._client.patch(path, leaves_first())
+            except ApiRefused as error:
+                if error.http_status != 404:
+                    raise
+            await self._scale.change(handle.deployment, lambda was: was - 1)
+            # The mark is a hint only, and a controller prefers pods that are not ready: so this one by its uid, too.
+            await self._client.delete(path, round(grace_s), handle.life.uid)
+            async with asyncio.timeout(grace_s + GONE_S):
+                await handle.wait()
+        except TimeoutError:
+            log.warning("pod_does_not_go", replica=handle.replica_id, pod=handle.pod, grace_s=grace_s)
+        except InferryError as error:
+            log.warning("pod_not_stopped", replica=handle.replica_id, pod=handle.pod, because=error.message)
+        self._forget(handle)
+        end = handle.look()
+        return Exit(EXIT_CODE_UNKNOWN) if end is None else end.exit
+
+    def let_go(self) -> None:
+        """The gateway ends, and its pods stay, if the settings say so: each `stop` from here on only gives a claim back."""
+        if self._settings.keep and not self._let_go:
+            self._let_go = True
+            log.info("pods_stay", pods=[each.pod for each in self.running()])
+
+    def kill_now(self) -> None:
+        """No grace from here on; with `keep`, the pods stay."""
+        self._no_grace = True
+        self.let_go()
+
+    def running(self) -> Sequence[PodHandle]:
+        return [each for each in self._handles if each.look() is None]
+
+    async def close(self) -> None:
+        """Pods stay with `keep`; else they go, each one that was claimed."""
+        self.kill_now()
+        for handle in list(self._handles):
+            await self.stop(handle, 0)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._tasks.clear()
+        await self._client.close()
+
+    async def _open(self) -> None:
+        """Watches run, and have seen what there is. Raises StartFailed when that can't be had."""
+        if not self._tasks:
+            loop = asyncio.get_running_loop()
+            self._tasks = [loop.create_task(each.run()) for each in (self.pods, self.deployments)]
+        for mirror in (self.pods, self.deployments):
+            try:
+                async with asyncio.timeout(FIRST_LIST_S):
+                    refusal = await mirror.until(partial(_first_word, mirror))
+            except TimeoutError:
+                raise StartFailed(
+                    f"the API server gave no list within {FIRST_LIST_S:g} s: "
+                    f"{'no answer' if mirror.refusal is None else mirror.refusal.message}"
+                ) from None
+            if isinstance(refusal, ApiRefused):
+                raise StartFailed(refusal.message) from refusal
+
+    def _needed(self, deployment: str) -> int:
+        claimed = sum(1 for each in self.running() if each.deployment == deployment)
+        return claimed + self._waiting.get(deployment, 0)
+
+    def _take(self, spec: LaunchSpec, deployment: str) -> PodHandle | None:
+        """Choose and claim in one step: nobody else runs between."""
+        lives = {each.life for each in self._handles}
+        for facts in self._pods_of(deployment):
+            if facts.running and facts.ip and not facts.leaving and facts.life not in lives:
+                endpoint = replace(
+                    spec.endpoint,
+                    host=facts.ip,
+                    port=self._port,
+                    headers=spec.endpoint.headers if self._headers is None else self._headers,
+                )
+                handle = PodHandle(
+                    spec.replica_id, deployment, facts.life, facts.container, endpoint, self._client, self.pods,
+                    self._log_path(spec),
+                )  # fmt: skip
+                self._handles = [*self.running(), handle]
+                return handle
+        return None
+
+    def _pods_of(self, deployment: str) -> list[PodFacts]:
+        label = dns_label(deployment)
+        return [
+            read_pod(each)
+            for _, each in sorted(self.pods.objects.items())
+            if each["metadata"].get("labels", {}).get(DEPLOYMENT_LABEL) == label
+        ]
+
+    def _none_came(self, spec: LaunchSpec, deployment: str) -> PodHandle:
+        waits = [
+            f"pod {each.life.pod}: {each.waits_for}" for each in self._pods_of(deployment) if each.waits_for
+        ]
+        said = "; ".join(waits) or f"nobody made one; it wants {self.wanted(deployment)} replicas"
+        return self._ended(
+            spec, deployment, f"no pod ran within {self._settings.pod_start_timeout_s:g} s: {said}"
+        )
+
+    def _ended(self, spec: LaunchSpec, deployment: str, because: str) -> PodHandle:
+        end = PodEnd(Exit(EXIT_CODE_UNKNOWN), because)
+        return PodHandle(
+            spec.replica_id, deployment, None, "", spec.endpoint, self._client, self.pods, self._log_path(spec), end
+        )  # fmt: skip
+
+    def _log_path(self, spec: LaunchSpec) -> Path:
+        return self._log_dir / f"{spec.replica_id}.log"
+
+    def _forget(self, handle: PodHandle) -> None:
+        self._handles = [each for each in self._handles if each is not handle]
+        self.pods.poke()
+
+
+def _first_word(mirror: Mirror) -> bool | ApiRefused | None:
+    """True: it has listed. A refusal before that is final enough to tell; silence is not."""
+    if mirror.has_listed:
+        return True
+    return mirror.refusal if isinstance(mirror.refusal, ApiRefused) else None
