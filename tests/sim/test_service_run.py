@@ -238,7 +238,9 @@ def test_a_decision_sees_what_production_would_show_it() -> None:
     assert traffic is not None
     assert traffic.arrived <= result.requests
     assert 0 < traffic.ended <= traffic.arrived
-    assert traffic.ended < traffic.ttft.total <= traffic.ended + traffic.in_flight  # streams count as they begin
+    assert (
+        traffic.ended < traffic.ttft.total <= traffic.ended + traffic.in_flight
+    )  # streams count as they begin
     assert seen[-1].start_s == 120
     assert all(0 < (reading.gpu_use or 0) <= 1 for reading in seen[5].serving)
 
