@@ -198,8 +198,12 @@ def _check_file(path: Path, name: str, entry: Entry, content: IO[bytes], into: P
         while left >= 0 and (chunk := content.read(_CHUNK_BYTES)):
             left -= len(chunk)
             digest.update(chunk)
-            file.write(chunk)
+            if chunk.count(0) == len(chunk):
+                file.seek(len(chunk), os.SEEK_CUR)  # books of requests under way are mostly holes
+            else:
+                file.write(chunk)
         if into is not None:
+            file.truncate()
             file.flush()
             os.fsync(file.fileno())
     if left != 0 or digest.hexdigest() != entry.sha256:
