@@ -10,7 +10,15 @@ from typing import Any
 from inferry.core.launch import KEY_MARK
 from inferry.core.server_engines import OllamaDeployment
 from inferry.engines.container import FILES_FOLDER, Mount, needs_key, size_text
-from inferry.render.docker import render_docker, stop_grace_s
+from inferry.render.docker import (
+    HEALTH_INTERVAL_S,
+    HEALTH_RETRIES,
+    HEALTH_START_S,
+    HEALTH_TIMEOUT_S,
+    health_argv,
+    render_docker,
+    stop_grace_s,
+)
 from inferry.render.gateway_file import gateway_file
 from inferry.render.shipment import (
     ADMIN_PORT,
@@ -41,7 +49,7 @@ def render_compose(shipment: Shipment) -> Files:
         "compose.yaml": yaml_text(
             _project(shipment, keys, inside),
             "Inferry and its engines on one machine, made by 'inferry render compose'. Copy .env.example to .env, fill"
-            " it in, then: docker compose up --detach --wait",
+            " it in, then: docker compose up --detach",
         ),
         "inferry.yaml": inside,
         ".env.example": _env_example(shipment, keys),
@@ -134,6 +142,16 @@ def _gateway(shipment: Shipment, inside: str) -> dict[str, Any]:
             {"type": "volume", "source": "state", "target": HOME_PATH},
         ],
         "tmpfs": ["/tmp"],
+        "healthcheck": Why(
+            "As in the image, by this file's port; an image may have been built for another one.",
+            {
+                "test": ["CMD", *health_argv(shipment)],
+                "interval": f"{HEALTH_INTERVAL_S}s",
+                "timeout": f"{HEALTH_TIMEOUT_S}s",
+                "retries": HEALTH_RETRIES,
+                "start_period": f"{HEALTH_START_S}s",
+            },
+        ),
     }
     names = sorted(set(re.findall(r"\$\{(\w+)", inside)))
     if names:
