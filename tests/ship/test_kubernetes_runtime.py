@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
+from inferry.core.clock import SystemClock
 from inferry.core.errors import StartFailed
 from inferry.core.kubernetes_settings import KubernetesSettings
 from inferry.core.launch import LaunchSpec
 from inferry.core.replica import Endpoint
+from inferry.policy.leader import Candidacy
 from inferry.runtime.kubernetes.access import read_kubeconfig
 from inferry.runtime.kubernetes.client import KubernetesClient
+from inferry.runtime.kubernetes.lease import KubernetesLease
 from inferry.runtime.kubernetes.permissions import RULES
 from inferry.runtime.kubernetes.pod_runtime import KubernetesRuntime
 from tests.standins.kubernetes import StandinKubernetes
@@ -212,3 +215,41 @@ async def test_what_no_try_will_mend_is_refused(cluster: StandinKubernetes, tmp_
     async with runtime(cluster, tmp_path, pod=None) as pods:
         with pytest.raises(StartFailed, match="inferry render kubernetes"):
             await pods.start(spec(0))
+
+
+def test_one_of_two_leads_and_the_other_takes_over(cluster: StandinKubernetes, tmp_path: Path) -> None:
+    """By a Lease object, under the runtime's own rules; one that resigns is followed at once."""
+    wishes = KubernetesSettings(kind="kubernetes")
+    access = read_kubeconfig(cluster.kubeconfig(tmp_path / "kubeconfig", user=ROBOT), wishes)
+    leases = [KubernetesLease(access, "inferry", SystemClock()) for _ in range(2)]
+    names = [Candidacy("gateway-a"), Candidacy("gateway-b")]
+
+    def look(who: int, now_s: float) -> None:
+        write = names[who].next_write(leases[who].read(), now_s)
+        if write is not None:
+            if leases[who].write(write):
+                names[who].on_written(write, now_s)
+            else:
+                names[who].on_refused()
+
+    # Both saw that nobody leads: one of the two writes goes through.
+    both = [names[who].next_write(leases[who].read(), 0.0) for who in (0, 1)]
+    assert [write is not None and lease.write(write) for write, lease in zip(both, leases, strict=True)] == [
+        True,
+        False,
+    ]
+    look(0, 1.0)
+    look(1, 1.0)
+    assert [name.leads(1.5) for name in names] == [True, False]
+    found = cluster.object("leases", "inferry")
+    assert found is not None
+    assert found["spec"]["holderIdentity"] == "gateway-a"
+    resignation = names[0].resignation()
+    assert resignation is not None
+    assert leases[0].write(resignation)
+    look(1, 2.0)
+    assert [name.leads(2.5) for name in names] == [False, True]
+    look(0, 2.2)
+    assert names[0].holder == "gateway-b"
+    for lease in leases:
+        lease.close()
