@@ -112,7 +112,7 @@ def stateful_set(shipment: Shipment, engine: ShippedEngine) -> Data:
         "serviceName": name,
         "podManagementPolicy": Why("All at once: none waits for another one's weights.", "Parallel"),
         "selector": {"matchLabels": chosen},
-        "updateStrategy": {"rollingUpdate": {"maxUnavailable": 1}},
+        "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1}},
         "template": {
             "metadata": {"labels": labels(shipment, COMPONENT, engine.name)},
             "spec": _pod(shipment, engine),

@@ -109,7 +109,7 @@ def workload(shipment: Shipment) -> Data:
     if not shipment.keeps_state:
         spec["strategy"] = Why(
             "A new one first: at no time is there less.",
-            {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+            {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         )
         return kubernetes_object(
             shipment, "Deployment", "apps/v1", gateway_name(shipment), _COMPONENT, {"spec": spec}
