@@ -337,6 +337,19 @@ def _cluster(shipment: Shipment) -> Data:
             ]
         },
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 60}},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{_TYPES}.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http_protocol_options": {}},
+                "common_http_protocol_options": {
+                    "idle_timeout": Why(
+                        "Closed here before the gateway does (75 s), so that no request meets a connection that is just"
+                        " going.",
+                        "60s",
+                    )
+                },
+            }
+        },
     }
     if upstream_tls(shipment):
         cluster["transport_socket"] = {

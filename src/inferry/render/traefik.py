@@ -77,6 +77,10 @@ def _dynamic(shipment: Shipment) -> Data:
                 "Longer than the gateway's own, which knows why an answer does not come, and says it.",
                 f"{answer_timeout_s(shipment)}s",
             ),
+            "idleConnTimeout": Why(
+                "Closed here before the gateway does (75 s), so that no request meets a connection that is just going.",
+                "60s",
+            ),
         }
     }
     if upstream_tls(shipment):
