@@ -168,6 +168,8 @@ class Container:
         finally:
             probes.cancel()
             self._signal(signal.SIGKILL)
+            # Reaped, whatever ended us: nothing of a pod outlives it.
+            await asyncio.gather(probes, self.process.wait(), return_exceptions=True)
         shown = code if code >= 0 else 128 - code
         reason = self.reason or ("Completed" if code == 0 else "Error")
         self._ended(shown, reason, started)
@@ -307,6 +309,7 @@ class Container:
             finally:
                 if process.returncode is None:
                     process.kill()
+                    await process.wait()
         if "tcpSocket" in probe:
             _, writer = await asyncio.open_connection(
                 self.life.address, self._port(probe["tcpSocket"]["port"])

@@ -154,7 +154,8 @@ class Controllers:
                 traceback.print_exc(file=sys.stderr)
             try:
                 # Again after a while: deadlines pass without a change.
-                await asyncio.wait_for(changed.wait(), 1)
+                async with asyncio.timeout(1):
+                    await changed.wait()
             except TimeoutError:
                 continue
             await asyncio.sleep(0.005)

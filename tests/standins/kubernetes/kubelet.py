@@ -73,7 +73,8 @@ class Kubelet:
                     except Exception:  # noqa: BLE001 - a toy's fault must be seen, and not end all others
                         traceback.print_exc(file=sys.stderr)
                     try:
-                        await asyncio.wait_for(changed.wait(), 0.5)
+                        async with asyncio.timeout(0.5):
+                            await changed.wait()
                     except TimeoutError:
                         continue
                     await asyncio.sleep(0.005)

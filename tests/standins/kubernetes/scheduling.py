@@ -9,6 +9,18 @@ from tests.standins.kubernetes.schemas import quantity
 from tests.standins.kubernetes.store import Store, now
 
 GPU = "nvidia.com/gpu"
+_NODE_INFO = (
+    "machineID",
+    "systemUUID",
+    "bootID",
+    "kernelVersion",
+    "osImage",
+    "containerRuntimeVersion",
+    "kubeletVersion",
+    "kubeProxyVersion",
+    "operatingSystem",
+    "architecture",
+)
 
 
 def node(name: str, gpus: int, labels: dict[str, str] | None = None) -> Json:
@@ -26,7 +38,7 @@ def node(name: str, gpus: int, labels: dict[str, str] | None = None) -> Json:
             "allocatable": amounts,
             "conditions": [_ready("True")],
             "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-            "nodeInfo": {"kubeletVersion": "v1.37.0-standin"},
+            "nodeInfo": dict.fromkeys(_NODE_INFO, "standin") | {"kubeletVersion": "v1.37.0-standin"},
         },
     }
 

@@ -162,7 +162,7 @@ def judge(kind: Kind, thing: Json, metadata: Json | None = None) -> None:
             elif error.validator == "type":
                 typed.append(f"{where}: Invalid type. {error.message}")
             elif error.validator == "required":
-                missing = next((key for key in error.validator_value if key not in error.instance), "?")
+                missing = error.message.split("'")[1]
                 causes.append((f"{where}.{missing}".lstrip("."), "Required value"))
             else:
                 causes.append((where or "<nil>", f"Invalid value: {error.message[:300]}"))

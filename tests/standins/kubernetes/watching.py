@@ -44,7 +44,8 @@ class Watches:
         transport = request.transport
         self.open.add(transport)
         try:
-            await asyncio.wait_for(self._send(response, kind, matches, version, initial, bookmarks), limit_s)
+            async with asyncio.timeout(limit_s):
+                await self._send(response, kind, matches, version, initial, bookmarks)
         except (TimeoutError, ConnectionError):
             pass
         finally:
@@ -98,7 +99,8 @@ class Watches:
                 elif was:
                     await event("DELETED", change.thing)
             try:
-                await asyncio.wait_for(changed.wait(), BOOKMARK_S)
+                async with asyncio.timeout(BOOKMARK_S):
+                    await changed.wait()
             except TimeoutError:
                 if bookmarks:
                     await event("BOOKMARK", bookmark(last))
