@@ -47,6 +47,7 @@ def test_a_token_file_is_read_anew(tmp_path: Path) -> None:
     ],
 )
 def test_proofs_that_are_not_supported_are_named(tmp_path: Path, user: dict[str, Any], words: str) -> None:
+    """With what to use instead."""
     with pytest.raises(ConfigError, match=words):
         read_kubeconfig(kubeconfig(tmp_path, user), SETTINGS)
 

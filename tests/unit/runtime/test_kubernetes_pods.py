@@ -56,6 +56,7 @@ def test_a_running_pod_has_an_address_and_no_end() -> None:
     ],
 )
 def test_each_way_to_end_has_its_code_and_words(now: dict[str, Any], code: int, words: str) -> None:
+    """Killed, failed, started again, evicted, replaced, lost."""
     end = end_of_life(LIFE, read_pod(now))
     assert end is not None
     assert end.exit.code == code
@@ -100,6 +101,7 @@ def test_a_polite_deletion_is_no_end_yet() -> None:
     ],
 )
 def test_what_it_waits_for_is_said(now: dict[str, Any], words: str) -> None:
+    """Image, crashes, nodes: in words, with what the cluster says itself."""
     assert words in read_pod(now).waits_for
 
 
