@@ -92,6 +92,7 @@ def container(tmp_path: Path, sample_model: Path) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_it_is_built_and_serves_without_root(container: tuple[str, str]) -> None:
     """As user 10001 on a read-only root: healthy by its own check, a key made inside, an answer of the real model, no
     key in what it says, and it leaves in order."""
@@ -103,13 +104,13 @@ def test_it_is_built_and_serves_without_root(container: tuple[str, str]) -> None
     assert run(tool("podman"), "exec", name, *check).returncode != 0  # asks the port that it was rendered for
     podman("exec", name, *(word.replace("127.0.0.1:8000", url.removeprefix("http://")) for word in check))
     made = json.loads(podman("exec", name, "inferry", "keys", "create", "--tenant", "a", "--json"))
-    key = next(value for value in made.values() if isinstance(value, str) and value.startswith("sk-"))
+    key = next(value for value in made.values() if isinstance(value, str) and value.startswith("inf-"))
     question = {"model": "chat", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8}
     address = f"{url}/v1/chat/completions"
     assert httpx.post(address, json=question, timeout=60).status_code == 401
     answer = httpx.post(address, json=question, headers={"authorization": f"Bearer {key}"}, timeout=60)
     assert answer.json()["usage"]["completion_tokens"] > 0
-    assert "sk-" not in podman("logs", name)
+    assert "inf-" not in podman("logs", name)
     began_s = time.monotonic()
     podman("stop", "--time", "30", name)
     assert time.monotonic() - began_s < 25

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -145,7 +146,10 @@ def _gateway(shipment: Shipment, inside: str) -> dict[str, Any]:
         "healthcheck": Why(
             "As in the image, by this file's port; an image may have been built for another one.",
             {
-                "test": ["CMD", *health_argv(shipment)],
+                "test": Why(
+                    "As one line for a shell: Podman's Docker API cuts words at their spaces.",
+                    ["CMD-SHELL", _literal(shlex.join(health_argv(shipment)))],
+                ),
                 "interval": f"{HEALTH_INTERVAL_S}s",
                 "timeout": f"{HEALTH_TIMEOUT_S}s",
                 "retries": HEALTH_RETRIES,

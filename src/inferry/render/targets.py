@@ -17,6 +17,7 @@ from inferry.render.kustomize import render_kustomize
 from inferry.render.nginx import render_nginx
 from inferry.render.prometheus.rendering import render_prometheus
 from inferry.render.shipment import Files, Shipment
+from inferry.render.systemd import render_systemd
 from inferry.render.traefik import render_traefik
 
 
@@ -32,6 +33,7 @@ class Target:
 TARGETS: tuple[Target, ...] = (
     Target("docker", "the gateway's image", render_docker),
     Target("compose", "gateway and engines on one machine", render_compose),
+    Target("systemd", "units for a machine without containers, and a backup each night", render_systemd),
     Target("kubernetes", "objects for kubectl apply -k, and options to choose from", render_kubernetes),
     Target("kustomize", "the same as a base with overlays for dev and prod", render_kustomize),
     Target("helm", "the same as a chart with values", render_helm),
