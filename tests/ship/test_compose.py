@@ -102,8 +102,8 @@ def test_the_gateways_file_is_right_and_finds_every_replica() -> None:
     keys = {"CHAT_ENGINE_KEY": "k1", "EMBED_ENGINE_KEY": "k2", "LOCAL_ENGINE_KEY": "k3"}
     config = parse_text(files["inferry.yaml"], Path("/etc/inferry/inferry.yaml"), ENVIRON | keys).config
     found = config.deployments
-    assert found["chat"].endpoints == ["http://chat-0:8000", "http://chat-1:8000"]  # type: ignore[union-attr]
-    assert found["inside"].endpoints is None  # type: ignore[union-attr]
+    assert found["chat"].endpoints == ["http://chat-0:8000", "http://chat-1:8000"]
+    assert found["inside"].endpoints is None
     services = yaml.safe_load(files["compose.yaml"])["services"]
     assert sorted(services["gateway"]["environment"]) == sorted({*keys, "LEDGER_URL", "OUTSIDE_KEY"})
     assert services["chat-0"]["environment"]["VLLM_API_KEY"] == "${CHAT_ENGINE_KEY:?set it in .env}"

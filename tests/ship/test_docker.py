@@ -58,7 +58,7 @@ def test_linters_take_it_and_would_not_take_everything(tmp_path: Path) -> None:
     """hadolint and trivy find nothing; both find what is put in for them."""
     write_folder(tmp_path, render_docker(small_shipment()))
     path = tmp_path / "Dockerfile"
-    scan = (tool("trivy"), "config", "--skip-check-update", "--quiet", "--exit-code", "1")
+    scan: tuple[str, ...] = (tool("trivy"), "config", "--skip-check-update", "--quiet", "--exit-code", "1")
     scan += ("--severity", "HIGH,CRITICAL", str(tmp_path))
     passes(tool("hadolint"), str(path))
     passes(*scan)
