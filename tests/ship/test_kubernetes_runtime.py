@@ -93,6 +93,17 @@ async def seen(fact: Callable[[], object], timeout_s: float = 20.0) -> None:
             await asyncio.sleep(0.02)
 
 
+async def printed(cluster: StandinKubernetes, folder: Path, pod: str) -> None:
+    """Its engine has come so far as to print."""
+    wishes = KubernetesSettings(kind="kubernetes")
+    administrator = KubernetesClient(read_kubeconfig(cluster.kubeconfig(folder / "reader"), wishes))
+    path = administrator.path("v1", "pods", pod, "log")
+    async with asyncio.timeout(20):
+        while "engine is up" not in await administrator.text(path, {"container": "engine"}):
+            await asyncio.sleep(0.05)
+    await administrator.close()
+
+
 def wanted(cluster: StandinKubernetes) -> int:
     found = cluster.object("deployments", "inferry-chat")
     assert found is not None
@@ -124,7 +135,7 @@ async def test_a_killed_engine_ends_its_handle_and_the_next_start_has_it_back(
     async with runtime(cluster, tmp_path) as pods:
         handle = await pods.start(spec(0))
         ending = asyncio.create_task(handle.ended())
-        await asyncio.sleep(0.5)
+        await printed(cluster, tmp_path, handle.pod)
         assert not ending.done()
         cluster.kill_pod(handle.pod, reason="OOMKilled")
         async with asyncio.timeout(20):

@@ -88,17 +88,32 @@ class PodHandle:
         """The last lines; none where the pod took them with it."""
         if self.life is None:
             return []
-        params = {
-            "container": self._container,
-            "tailLines": str(LOG_LINES),
-            "limitBytes": str(LOG_BYTES_MAX),
-            "previous": "true" if end.in_previous_log else "false",
-        }
-        try:
-            text = await self._client.text(self._client.path("v1", "pods", self.life.pod, "log"), params)
-        except InferryError:
-            return []
-        return text.splitlines()[-LOG_LINES:]
+        lines: list[str] = []
+        # A kubelet that is quick starts the container again meanwhile: what was asked for then came from the next life.
+        previous = end.in_previous_log or self._is_followed()
+        for is_previous in dict.fromkeys((previous, True)):
+            params = {
+                "container": self._container,
+                "tailLines": str(LOG_LINES),
+                "limitBytes": str(LOG_BYTES_MAX),
+                "previous": str(is_previous).lower(),
+            }
+            path = self._client.path("v1", "pods", self.life.pod, "log")
+            try:
+                lines = (await self._client.text(path, params)).splitlines()[-LOG_LINES:]
+            except InferryError:
+                lines = []
+            if not self._is_followed():
+                break
+        return lines
+
+    def _is_followed(self) -> bool:
+        """The same pod has another life by now."""
+        found = None if self.life is None else self._pods.objects.get(self.life.pod)
+        if found is None or self.life is None:
+            return False
+        now = read_pod(found).life
+        return now.uid == self.life.uid and now.restarts > self.life.restarts
 
     def _keep_log(self, lines: Sequence[str]) -> None:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
