@@ -55,7 +55,7 @@ Environment=INFERRY_FIRST_KEY=none
 EnvironmentFile=-{ENVIRONMENT_FILE}
 ExecStartPre={PROGRAM} config check {CONFIG_PATH}
 ExecStart={PROGRAM} up {CONFIG_PATH}
-ExecReload={PROGRAM} reload {CONFIG_PATH}
+ExecReload={PROGRAM} reload --port {port}
 WorkingDirectory={HOME_PATH}
 StateDirectory=inferry
 StateDirectoryMode=0700
