@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferry.core.errors import ConfigError, InferryError
+from inferry.core.errors import ConfigError
 
 
 class ApiRefused(ConfigError):
@@ -17,7 +17,7 @@ class ApiRefused(ConfigError):
         """One word of the API's: `NotFound`, `Conflict`, `Forbidden`."""
 
 
-class ApiAway(InferryError):
+class ApiAway(ConfigError):
     """Nobody answered, or not as an API server does: try again later; what runs goes on running."""
 
     code = "kubernetes_away"
