@@ -66,7 +66,7 @@ def test_output_and_exit_code_are_kept(run: Run) -> None:
 
     async def scenario(runtime: LocalRuntime) -> None:
         code = "import sys, os; print('out', os.environ['MARK']); print('err', file=sys.stderr); sys.exit(7)"
-        handle = await runtime.start(spec_of(code, env={"MARK": "here"}))
+        handle = await runtime.run(spec_of(code, env={"MARK": "here"}))
         assert await handle.wait() == Exit(7)
         assert sorted(handle.log_tail()) == ["err", "out here"]
         assert sorted(handle.log_path.read_text().splitlines()) == ["err", "out here"]
@@ -81,7 +81,7 @@ def test_an_end_is_noticed_at_once(run: Run) -> None:
     """A process that is killed is reported within a fraction of a second, to all who wait."""
 
     async def scenario(runtime: LocalRuntime) -> None:
-        handle = await runtime.start(spec_of(SLEEPER))
+        handle = await runtime.run(spec_of(SLEEPER))
         await line_in_log(handle, "up")
         async with asyncio.TaskGroup() as group:
             waiters = [group.create_task(handle.ended()), group.create_task(handle.wait())]
@@ -100,7 +100,7 @@ def test_stop_lets_a_polite_process_end(run: Run) -> None:
     """SIGTERM is enough for one that listens, and stopping twice gives the same exit."""
 
     async def scenario(runtime: LocalRuntime) -> None:
-        handle = await runtime.start(spec_of(SLEEPER))
+        handle = await runtime.run(spec_of(SLEEPER))
         await line_in_log(handle, "up")
         began_s = time.monotonic()
         assert await runtime.stop(handle, grace_s=20) == Exit(-signal.SIGTERM)
@@ -114,7 +114,7 @@ def test_stop_kills_a_deaf_process_after_its_grace(run: Run) -> None:
     """One that ignores SIGTERM is killed, not before the grace and not much later."""
 
     async def scenario(runtime: LocalRuntime) -> None:
-        handle = await runtime.start(spec_of(DEAF))
+        handle = await runtime.run(spec_of(DEAF))
         await line_in_log(handle, "up")
         began_s = time.monotonic()
         assert await runtime.stop(handle, grace_s=0.3) == Exit(-signal.SIGKILL)
@@ -127,7 +127,7 @@ def test_cancelled_stop_kills_at_once(run: Run) -> None:
     """Whoever can't wait any longer leaves no process behind."""
 
     async def scenario(runtime: LocalRuntime) -> None:
-        handle = await runtime.start(spec_of(DEAF))
+        handle = await runtime.run(spec_of(DEAF))
         await line_in_log(handle, "up")
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
@@ -141,7 +141,7 @@ def test_kill_now_ends_every_grace(run: Run) -> None:
     """A stop under way kills at once, a later one does not wait at all, and what nobody has stopped dies too."""
 
     async def scenario(runtime: LocalRuntime) -> None:
-        first, second = [await runtime.start(spec_of(DEAF, name)) for name in ("chat-0", "chat-1")]
+        first, second = [await runtime.run(spec_of(DEAF, name)) for name in ("chat-0", "chat-1")]
         for handle in (first, second):
             await line_in_log(handle, "up")
         async with asyncio.TaskGroup() as group:
@@ -150,7 +150,7 @@ def test_kill_now_ends_every_grace(run: Run) -> None:
             runtime.kill_now()
         assert stopping.result() == Exit(-signal.SIGKILL)
         assert await second.wait() == Exit(-signal.SIGKILL)
-        late = await runtime.start(spec_of(DEAF, "chat-2"))
+        late = await runtime.run(spec_of(DEAF, "chat-2"))
         await line_in_log(late, "up")
         assert await runtime.stop(late, grace_s=600) == Exit(-signal.SIGKILL)
 
@@ -162,7 +162,7 @@ def test_an_end_is_noticed_when_the_code_is_lost(run: Run) -> None:
     """Where the system reaps children itself, the end is reported all the same, with a code that says so."""
 
     async def scenario(runtime: LocalRuntime) -> None:
-        handle = await runtime.start(spec_of(SLEEPER))
+        handle = await runtime.run(spec_of(SLEEPER))
         await line_in_log(handle, "up")
         os.kill(handle.pid, signal.SIGKILL)
         assert await handle.ended() == await handle.wait() == Exit(EXIT_CODE_UNKNOWN)
@@ -181,7 +181,7 @@ def test_those_who_wait_hear_of_the_end_whatever_breaks(run: Run, monkeypatch: p
         raise RuntimeError("a bug")
 
     async def scenario(runtime: LocalRuntime) -> None:
-        handle = await runtime.start(spec_of("import sys; sys.exit(7)"))
+        handle = await runtime.run(spec_of("import sys; sys.exit(7)"))
         assert await handle.wait() == Exit(7)
 
     monkeypatch.setattr(LocalProcess, "_await_group_end", broken)
@@ -194,7 +194,7 @@ def test_a_stopped_process_can_be_stopped(run: Run) -> None:
     """One that SIGSTOP froze hears the SIGTERM all the same."""
 
     async def scenario(runtime: LocalRuntime) -> None:
-        handle = await runtime.start(spec_of(SLEEPER))
+        handle = await runtime.run(spec_of(SLEEPER))
         await line_in_log(handle, "up")
         os.kill(handle.pid, signal.SIGSTOP)
         assert await runtime.stop(handle, grace_s=20) == Exit(-signal.SIGTERM)
@@ -207,7 +207,7 @@ def test_grandchildren_go_with_their_leader(run: Run, how: str) -> None:
     """However the leader ends, nothing of its group is left when `wait` returns."""
 
     async def scenario(runtime: LocalRuntime) -> None:
-        handle = await runtime.start(spec_of(PARENT_OF_DEAF))
+        handle = await runtime.run(spec_of(PARENT_OF_DEAF))
         grandchild = int((await line_in_log(handle, "child")).split()[1])
         assert is_alive(grandchild)
         if how == "stop":
@@ -231,7 +231,7 @@ def test_output_held_open_by_an_escaped_process_is_not_waited_for(run: Run) -> N
     )
 
     async def scenario(runtime: LocalRuntime) -> None:
-        handle = await runtime.start(spec_of(code))
+        handle = await runtime.run(spec_of(code))
         assert await handle.wait() == Exit(0)
         os.kill(int((await line_in_log(handle, "escaped")).split()[1]), signal.SIGKILL)
 
@@ -251,7 +251,7 @@ def test_a_program_that_cant_run_is_a_failed_start(
 
     async def scenario(runtime: LocalRuntime) -> None:
         with pytest.raises(StartFailed, match=reason) as caught:
-            await runtime.start(LaunchSpec("chat-0", (wanted, "--flag"), Endpoint("127.0.0.1", 1)))
+            await runtime.run(LaunchSpec("chat-0", (wanted, "--flag"), Endpoint("127.0.0.1", 1)))
         assert wanted in caught.value.message
         assert runtime.running() == []
 
@@ -263,7 +263,7 @@ def test_a_flood_of_output_neither_blocks_nor_fills_the_disk(run: Run) -> None:
     code = "import sys\nfor n in range(200_000): sys.stdout.write(f'{n:>99}\\n')"
 
     async def scenario(runtime: LocalRuntime) -> None:
-        handle = await runtime.start(spec_of(code))
+        handle = await runtime.run(spec_of(code))
         assert await handle.wait() == Exit(0)
         assert handle.log_tail()[-1].strip() == "199999"
         logs = list(handle.log_path.parent.iterdir())
@@ -288,8 +288,8 @@ def test_children_get_no_descriptors_and_default_signals(run: Run) -> None:
         pytest.skip("looks into /proc")
 
     async def scenario(runtime: LocalRuntime) -> None:
-        await runtime.start(spec_of(SLEEPER, "other-0"))
-        handle = await runtime.start(
+        await runtime.run(spec_of(SLEEPER, "other-0"))
+        handle = await runtime.run(
             LaunchSpec(
                 "chat-0", ("/bin/sh", "-c", 'exec "$0" -I -S -c "$1"', sys.executable, code), Endpoint("h", 1)
             )
@@ -308,7 +308,7 @@ def test_cancelled_start_leaves_nothing(run: Run) -> None:
     async def scenario(runtime: LocalRuntime) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
-                await runtime.start(spec_of(SLEEPER))
+                await runtime.run(spec_of(SLEEPER))
         await asyncio.sleep(0)
         for handle in runtime.running():
             assert (await handle.wait()).code in (-signal.SIGKILL, 0)
@@ -320,7 +320,7 @@ def test_a_killed_guard_is_replaced(run: Run) -> None:
     """The guard's death is noticed, and another one takes over without harm to the engines."""
 
     async def scenario(runtime: LocalRuntime) -> None:
-        handle = await runtime.start(spec_of(SLEEPER))
+        handle = await runtime.run(spec_of(SLEEPER))
         await line_in_log(handle, "up")
         first = runtime.guard_pid
         assert first is not None
@@ -328,7 +328,7 @@ def test_a_killed_guard_is_replaced(run: Run) -> None:
         while runtime.guard_pid == first:
             await asyncio.sleep(0.01)
         assert is_alive(handle.pid)
-        other = await runtime.start(spec_of(SLEEPER, "chat-1"))
+        other = await runtime.run(spec_of(SLEEPER, "chat-1"))
         assert {one.replica_id for one in runtime.running()} == {"chat-0", "chat-1"}
         await runtime.stop(other, grace_s=5)
 

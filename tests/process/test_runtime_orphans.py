@@ -26,7 +26,7 @@ async def main():
     runtime = LocalRuntime(Path(sys.argv[1]))
     for number, code in enumerate(sys.argv[2:]):
         spec = LaunchSpec(f"chat-{number}", (sys.executable, "-c", code), Endpoint("127.0.0.1", 1))
-        handle = await runtime.start(spec)
+        handle = await runtime.run(spec)
         print("engine", handle.pid, flush=True)
         while "up" not in str(handle.log_tail()) and "child" not in str(handle.log_tail()):
             await asyncio.sleep(0.01)
@@ -50,7 +50,7 @@ from inferry.runtime.local import LocalRuntime
 async def main():
     runtime = LocalRuntime(Path(sys.argv[1]))
     async def start(number):
-        await runtime.start(LaunchSpec(f"chat-{number}", ("/bin/sleep", "600", sys.argv[2]), Endpoint("h", 1)))
+        await runtime.run(LaunchSpec(f"chat-{number}", ("/bin/sleep", "600", sys.argv[2]), Endpoint("h", 1)))
     async with asyncio.TaskGroup() as group:
         for number in range(3):
             group.create_task(start(number))

@@ -36,6 +36,7 @@ from inferry.cli.limit_counts import make_limit_bank
 from inferry.cli.models_on_demand import ModelsOnDemand
 from inferry.cli.place import Place
 from inferry.cli.reload import Reloader
+from inferry.cli.runtime_choice import make_runtime
 from inferry.cli.serving import make_serving
 from inferry.cli.standing_figures import StandingFigures
 from inferry.core.clock import SystemClock
@@ -57,7 +58,6 @@ from inferry.gateway.messages import (
 )
 from inferry.gateway.tls import load_tls
 from inferry.gateway.workers import GatewayWorkers
-from inferry.runtime.local import LocalRuntime
 
 
 class Stack:
@@ -93,7 +93,7 @@ class Stack:
             place.loaded.config.gateway.shared_limits, clock, self._books.used_before
         )
         for_children = children_environ(environ, place.loaded)
-        self.runtime = LocalRuntime(self._folder / "logs", for_children)
+        self.runtime = make_runtime(place.loaded.config, self._folder / "logs", for_children)
         self.fleet = Fleet(
             serving.plans,
             self.runtime,
@@ -262,6 +262,7 @@ class Stack:
                     # In reverse: no new requests, drain, then the engines, then the rest.
                     self.gateways.drain(at_once=self._at_once or failure is not None)
                     await asyncio.wait([serving])
+                    self.runtime.let_go()
                     await self.fleet.stop()
                     await asyncio.wait([running])
                     control.should_exit = True

@@ -19,6 +19,7 @@ from inferry.core.host_settings import Host
 from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
 from inferry.core.public_names import PublicNames, leads_to
 from inferry.core.remote_engines import OpenAIDeployment
+from inferry.core.runtime_settings import LocalSettings, RuntimeSettings
 from inferry.core.section import Section
 from inferry.core.server_engines import (
     OllamaDeployment,
@@ -91,6 +92,9 @@ class DeploymentFile(Section):
     ledger: Ledger = Field(default_factory=lambda: Ledger())
     host: Host = Field(default_factory=lambda: Host())
     facts: Facts = Field(default_factory=lambda: Facts())
+    runtime: RuntimeSettings = Field(
+        default_factory=lambda: LocalSettings(), description="On which machines replicas run."
+    )
     tenants: dict[Annotated[str, AfterValidator(_tenant)], Tenant] = Field(
         default_factory=dict, max_length=100_000, description="By name; keys name their tenant."
     )

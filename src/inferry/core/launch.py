@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,45 @@ class LaunchSpec:
     """Added to the environment of the parent process."""
     files: Mapping[Path, str] = field(default_factory=dict, repr=False)
     """Written before it starts, for the owner's eyes only; below the context's folder. May hold secrets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a replica's engine is to run, as its command line must know it."""
+
+    host: str
+    """Where it shall listen, and is spoken to."""
+    port: int
+    folder: Path
+    """Where its `LaunchSpec.files` go; not made before there are any."""
+    threads: int | None = None
+    """Cores that are its own there; None: as many as the fleet gives it."""
+    has_own_gpus: bool = False
+    """Whoever gave the seat shows it its GPUs: the file's indexes mean nothing there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a replica wants of a machine; read by runtimes that choose among several."""
+
+    gpus: int = 0
+    model_path: Path | None = None
+    """Its weights, which must be there."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchOrder:
+    """One start that is wanted: the runtime finds a seat, and then asks what to run there."""
+
+    replica_id: str
+    deployment: str
+    """Its name in the file."""
+    needs: Needs
+    spec_at: Callable[[Seat], LaunchSpec]
+    """Made for that seat. Raises ConfigError where the engine can't be run there. A runtime whose pods are described
+    elsewhere never asks."""
+    say: Callable[[str], None] = lambda line: None
+    """What a start that takes long is waiting for, in words for an operator."""
 
 
 @dataclass(frozen=True, slots=True)

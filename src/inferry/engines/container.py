@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from inferry.core.launch import KEY_MARK, CommandPlace, ContainerNeeds, EngineCommand
+from inferry.engines.gpus import VISIBLE_GPUS
 
 MODEL_FOLDER = "/model"
 FILES_FOLDER = "/inferry"
@@ -17,7 +18,6 @@ HUB_TOKEN = "HF_TOKEN"
 """What engines that fetch from the hub read their token from; only its name is ever written."""
 
 _SPLIT_GGUF = re.compile(r".*-\d{5}-of-\d{5}\.gguf")
-_CHOSEN_GPUS = "CUDA_VISIBLE_DEVICES"
 
 Words = tuple[str, ...]
 """Words of a command that belong together: a flag and its value."""
@@ -90,7 +90,7 @@ class ContainerPlan:
     @property
     def shown_env(self) -> dict[str, str]:
         """What may be written. Which GPUs it sees is for the container's own settings: inside, they count from 0."""
-        hidden = {*self.hidden_env, *self.command.secret_env, _CHOSEN_GPUS}
+        hidden = {*self.hidden_env, *self.command.secret_env, VISIBLE_GPUS}
         return {name: value for name, value in self.command.env.items() if name not in hidden}
 
     @property

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from inferry.core.deployment import Deployment
 from inferry.core.errors import ConfigError
-from inferry.core.server_engines import ServerBase
+from inferry.core.local_engines import LlamaCppDeployment
+from inferry.core.server_engines import OllamaDeployment, ServerBase, TransformersDeployment
+
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+
+
+def gpus_needed(deployment: Deployment) -> int:
+    """GPUs that a machine must have free for one replica."""
+    match deployment:
+        case ServerBase(gpus=[]) | OllamaDeployment(gpus=[]) | TransformersDeployment(device="cpu"):
+            return 0
+        case ServerBase():
+            return deployment.gpus_per_replica
+        case OllamaDeployment():
+            return deployment.gpu_count
+        case LlamaCppDeployment(gpu_layers=int(layers)) if layers:
+            return 1
+        case _:
+            return 0
 
 
 def visible_gpus(deployment_name: str, deployment: ServerBase, seat: int) -> dict[str, str]:
@@ -23,4 +42,4 @@ def visible_gpus(deployment_name: str, deployment: ServerBase, seat: int) -> dic
     if seats > 1:
         first = seat % seats * needed
         gpus = gpus[first : first + needed]
-    return {"CUDA_VISIBLE_DEVICES": ",".join(str(index) for index in gpus)}
+    return {VISIBLE_GPUS: ",".join(str(index) for index in gpus)}

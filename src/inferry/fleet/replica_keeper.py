@@ -11,7 +11,7 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -19,9 +19,11 @@ import structlog
 from inferry.core.clock import Clock
 from inferry.core.deployment import ManagedDeployment
 from inferry.core.errors import ConfigError
+from inferry.core.launch import LaunchOrder, LaunchSpec, Needs, Seat
 from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.replica import Endpoint, ReplicaProgress, ReplicaState, ReplicaView
 from inferry.engines.adapter import LaunchableAdapter, LaunchContext
+from inferry.engines.gpus import VISIBLE_GPUS, gpus_needed
 from inferry.fleet.plan import DeploymentPlan
 from inferry.fleet.probe import Prober
 from inferry.fleet.replica_care import ReplicaCare
@@ -31,7 +33,6 @@ from inferry.runtime.base import Exit, Handle, Runtime
 
 log = structlog.get_logger()
 
-LOOPBACK = "127.0.0.1"
 LOG_LINES = 10
 LAST_LOOK_S = 1.0
 """For its counters, before an engine is stopped."""
@@ -192,33 +193,29 @@ class ReplicaKeeper:
 
     async def _live(self) -> _Life:
         """One run of the engine, from start to an end that nobody wished for."""
-        context = LaunchContext(
-            replica_id=self.record.view.id,
-            host=LOOPBACK,
-            port=self._runtime.free_port(),
-            model_path=self._model_path,
-            served_name=self._adapter.served_name,
-            threads=self._threads,
-            secret=secrets.token_urlsafe(32),
-            folder=self._runtime.folder(self.record.view.id),
-            gpu_seat=self._gpu_seat,
-        )
-        spec = self._adapter.launch(context, self._environ)
         self.record.begin_life(self._clock.wall_s(), self._adapter.metrics_path is not None)
         self.record.move(ReplicaState.STARTING)
-        handle = await self._runtime.start(spec)
+        order = LaunchOrder(
+            self.record.view.id,
+            self.record.view.deployment,
+            Needs(gpus_needed(self._deployment), self._model_path),
+            self._spec_at,
+            self.record.say,
+        )
+        handle = await self._runtime.start(order)
         self._handle = handle
-        self.record.place(spec.endpoint, handle.pid, str(handle.log_path))
+        endpoint = handle.endpoint
+        self.record.place(endpoint, handle.pid, str(handle.log_path))
         care = ReplicaCare(
             self.record,
             self._adapter,
-            spec.endpoint,
+            endpoint,
             self._deployment.health,
             self._prober,
             self._clock,
             process=handle,
             hand_over=self._hand_over,
-            before_ready=lambda: self._before_ready(self.record.view, spec.endpoint),
+            before_ready=lambda: self._before_ready(self.record.view, endpoint),
         )
         self._care = care
         try:
@@ -246,6 +243,24 @@ class ReplicaKeeper:
             message, retryable = self._read_exit(exit, handle)
         self._handle = None
         return _Life(message, retryable, ready_for_s, _last_lines(handle))
+
+    def _spec_at(self, seat: Seat) -> LaunchSpec:
+        context = LaunchContext(
+            replica_id=self.record.view.id,
+            host=seat.host,
+            port=seat.port,
+            model_path=self._model_path,
+            served_name=self._adapter.served_name,
+            threads=seat.threads or self._threads,
+            secret=secrets.token_urlsafe(32),
+            folder=seat.folder,
+            gpu_seat=self._gpu_seat,
+        )
+        spec = self._adapter.launch(context, self._environ)
+        if not seat.has_own_gpus:
+            return spec
+        env = {name: value for name, value in spec.env.items() if name != VISIBLE_GPUS}
+        return replace(spec, env=env)
 
     async def _look_after(self, care: ReplicaCare) -> str:
         """Returns why the engine must be ended: it was not ready in time, or it is stuck."""

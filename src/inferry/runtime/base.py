@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from inferry.core.launch import LaunchSpec
+from inferry.core.launch import LaunchOrder
+from inferry.core.replica import Endpoint
 
 EXIT_CODE_UNKNOWN = 255
 """Somebody else has reaped the process (SIGCHLD was ignored, say), and its code went with it."""
@@ -36,18 +37,24 @@ class Handle(Protocol):
     def replica_id(self) -> str: ...
 
     @property
-    def pid(self) -> int: ...
+    def endpoint(self) -> Endpoint:
+        """Where it listens."""
 
     @property
-    def log_path(self) -> Path: ...
+    def pid(self) -> int | None:
+        """None where its number means nothing to this machine."""
+
+    @property
+    def log_path(self) -> Path:
+        """On this machine; one that runs elsewhere may have it written when it has ended."""
 
     async def ended(self) -> Exit:
-        """Returns at the moment the replica's process ends: what is left of its group may still be dying.
-        May be awaited by several."""
+        """Returns at the moment the replica's process ends, or the machine that it is on is lost: what is left of its
+        group may still be dying. May be awaited by several."""
 
     async def wait(self) -> Exit:
         """Returns when the replica's process has ended, all it printed is in the log, and nothing of its
-        process group is left. May be awaited by several."""
+        process group is left, as far as its machine answers. May be awaited by several."""
 
     def log_tail(self) -> Sequence[str]:
         """The last lines that it printed (bounded), oldest first."""
@@ -57,16 +64,12 @@ class Handle(Protocol):
 
 
 class Runtime(Protocol):
-    def free_port(self) -> int:
-        """A loopback port that nobody listens on now, and that was not given out here recently."""
+    async def start(self, order: LaunchOrder) -> Handle:
+        """Start a replica. Returns once the process runs, not when it is ready; where there is no room for it, waits
+        and says so, and gives up with a handle that has ended already: another try may find room.
 
-    def folder(self, replica_id: str) -> Path:
-        """Where this replica's `LaunchSpec.files` go; not made before they are needed."""
-
-    async def start(self, spec: LaunchSpec) -> Handle:
-        """Start a replica. Returns once the process runs, not when it is ready.
-
-        Raises StartFailed when the program can't be run at all.
+        Raises StartFailed when the program can't be run at all, so that no try would help. Cancelled, it leaves
+        nothing behind.
         """
 
     async def stop(self, handle: Handle, grace_s: float) -> Exit:
@@ -77,6 +80,9 @@ class Runtime(Protocol):
 
     def kill_now(self) -> None:
         """Kill all that runs. From here on there is no grace: each `stop` kills at once, those under way too."""
+
+    def let_go(self) -> None:
+        """We end, and whatever the settings say shall outlive us stays: a `stop` from here on only gives it back."""
 
     def running(self) -> Sequence[Handle]: ...
 

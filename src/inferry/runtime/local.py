@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from inferry.core.errors import StartFailed
-from inferry.core.launch import LaunchSpec
+from inferry.core.launch import LaunchOrder, LaunchSpec, Seat
 from inferry.runtime.base import Exit, Handle
 from inferry.runtime.free_port import PortPicker
 from inferry.runtime.local_process import LocalProcess
@@ -23,6 +23,7 @@ from inferry.runtime.replica_log import FILE_BYTES_MAX, FILES_MAX, ReplicaLog
 log = structlog.get_logger()
 
 _LAUNCHER = Path(__file__).with_name("launch.py")
+LOOPBACK = "127.0.0.1"
 EXEC_TIMEOUT_S = 30.0
 """For the launcher, a bare interpreter (10 ms): so long only on a machine that is drowning."""
 KILLED_END_S = 15.0
@@ -62,13 +63,15 @@ class LocalRuntime:
         """The guard's process id; None before the first start."""
         return self._guard.pid
 
-    def free_port(self) -> int:
-        return self._ports.pick()
+    def seat(self, replica_id: str) -> Seat:
+        """With a loopback port that nobody listens on now, and that was not given out here recently."""
+        return Seat(LOOPBACK, self._ports.pick(), self._folder(replica_id))
 
-    def folder(self, replica_id: str) -> Path:
-        return self._log_dir / f"{replica_id}.files"
+    async def start(self, order: LaunchOrder) -> LocalProcess:
+        return await self.run(order.spec_at(self.seat(order.replica_id)))
 
-    async def start(self, spec: LaunchSpec) -> Handle:
+    async def run(self, spec: LaunchSpec) -> LocalProcess:
+        """The same, where the seat was chosen before."""
         assert not self._closed, "start after close"
         try:
             self._write_files(spec)
@@ -125,6 +128,9 @@ class LocalRuntime:
         for process in self._processes:
             process.signal_group(signal.SIGKILL)
 
+    def let_go(self) -> None:
+        """Nothing stays here: processes of ours never outlive us."""
+
     def running(self) -> Sequence[Handle]:
         self._forget_gone()
         return list(self._processes)
@@ -138,9 +144,12 @@ class LocalRuntime:
             await self._kill(process)
         await asyncio.to_thread(self._guard.close)
 
+    def _folder(self, replica_id: str) -> Path:
+        return self._log_dir / f"{replica_id}.files"
+
     def _write_files(self, spec: LaunchSpec) -> None:
         if spec.files:
-            self.folder(spec.replica_id).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder(spec.replica_id).mkdir(mode=0o700, parents=True, exist_ok=True)
         for path, text in spec.files.items():
             # A new file each time: the old one may be open, or readable by others.
             path.unlink(missing_ok=True)
@@ -176,7 +185,7 @@ class LocalRuntime:
                 files_max=self._log_files_max,
             )
             process = LocalProcess(
-                spec.replica_id, child, output_read_fd, replica_log, on_reap=self._guard.forget
+                spec.replica_id, spec.endpoint, child, output_read_fd, replica_log, on_reap=self._guard.forget
             )
             self._processes.append(process)
             self._guard.watch(child.pid)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from inferry.core.replica import Endpoint
 from inferry.runtime.base import EXIT_CODE_UNKNOWN, Exit, Vitals
 from inferry.runtime.process_group import group_lives, signal_group
 from inferry.runtime.replica_log import ReplicaLog
@@ -37,6 +38,7 @@ class LocalProcess:
     def __init__(
         self,
         replica_id: str,
+        endpoint: Endpoint,
         process: subprocess.Popen[bytes],
         output_fd: int,
         log: ReplicaLog,
@@ -45,6 +47,7 @@ class LocalProcess:
         """Takes over `process`, `output_fd` and `log`. `on_reap(pid)` is called from a thread, when the group
         has been killed and its number is about to become free."""
         self._replica_id = replica_id
+        self._endpoint = endpoint
         self._process = process
         self._log = log
         self._vitals = GroupVitals(process.pid)
@@ -65,6 +68,10 @@ class LocalProcess:
     @property
     def replica_id(self) -> str:
         return self._replica_id
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self._endpoint
 
     @property
     def pid(self) -> int:

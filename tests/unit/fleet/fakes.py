@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inferry.core.errors import StartFailed
-from inferry.core.launch import LaunchSpec
+from inferry.core.launch import LaunchOrder, LaunchSpec, Seat
 from inferry.core.replica import Endpoint, ReplicaView
 from inferry.engines.adapter import EngineAdapter, EngineMetrics, ProbeReading, Verdict, WarmupRequest
 from inferry.fleet.probe import Unreachable, WarmUpTrouble
@@ -34,6 +34,10 @@ class FakeHandle:
     @property
     def log_path(self) -> Path:
         return Path("/logs") / f"{self.replica_id}.log"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.spec.endpoint
 
     async def ended(self) -> Exit:
         return await asyncio.shield(self.exit)
@@ -63,14 +67,9 @@ class FakeRuntime:
         self.on_stop: Callable[[FakeHandle], None] = lambda handle: None
         self._port = 9000
 
-    def free_port(self) -> int:
+    async def start(self, order: LaunchOrder) -> Handle:
         self._port += 1
-        return self._port
-
-    def folder(self, replica_id: str) -> Path:
-        return Path("/nowhere") / replica_id
-
-    async def start(self, spec: LaunchSpec) -> Handle:
+        spec = order.spec_at(Seat("127.0.0.1", self._port, Path("/nowhere") / order.replica_id))
         await asyncio.sleep(0)
         if self.refuse is not None:
             raise StartFailed(self.refuse)
@@ -89,6 +88,9 @@ class FakeRuntime:
     def kill_now(self) -> None:
         for handle in self.handles:
             handle.end(-9)
+
+    def let_go(self) -> None:
+        return None
 
     def running(self) -> Sequence[Handle]:
         return [handle for handle in self.handles if not handle.exit.done()]

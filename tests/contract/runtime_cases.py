@@ -1,0 +1,81 @@
+"""What the runtimes' contract suite needs of each: a runtime, engines that are small programs, and ways to harm them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from inferry.core.launch import LaunchOrder, LaunchSpec, Needs, Seat
+from inferry.core.replica import Endpoint
+from inferry.runtime.base import Runtime
+from inferry.runtime.local import LocalRuntime
+
+ENGINE = """
+import http.server, os, signal, sys
+if os.environ.get("DEAF"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+        if self.path.startswith("/exit/"):
+            self.wfile.flush()
+            print("told to exit", flush=True)
+            os._exit(int(self.path.rpartition("/")[2]))
+    def log_message(self, *words):
+        pass
+server = http.server.HTTPServer((sys.argv[1], int(sys.argv[2])), Handler)
+print("engine is up", flush=True)
+server.serve_forever()
+"""
+"""Answers `ok`; GET /exit/N ends it with code N. SIGTERM ends it, unless it is started deaf."""
+
+
+@dataclass
+class Orders:
+    """Makes orders for one runtime, and keeps what was asked for."""
+
+    said: list[str] = field(default_factory=list)
+
+    def order(self, replica_id: str, *, deaf: bool = False, program: str = sys.executable) -> LaunchOrder:
+        def spec_at(seat: Seat) -> LaunchSpec:
+            argv = (program, "-c", ENGINE, seat.host, str(seat.port))
+            env = {"DEAF": "1"} if deaf else {}
+            return LaunchSpec(replica_id, argv, Endpoint(seat.host, seat.port), env)
+
+        return LaunchOrder(replica_id, replica_id.rpartition("-")[0], Needs(), spec_at, self.said.append)
+
+
+class RuntimeCase(Protocol):
+    """One kind of runtime under test."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def grace_code(self) -> tuple[int, ...]:
+        """Exit codes of a program that SIGTERM ends there."""
+
+    def made(self, folder: Path) -> AbstractAsyncContextManager[Runtime]: ...
+
+
+class LocalCase:
+    kind = "local"
+    grace_code = (-15,)
+
+    @asynccontextmanager
+    async def made(self, folder: Path) -> AsyncIterator[Runtime]:
+        runtime = LocalRuntime(folder / "logs")
+        try:
+            yield runtime
+        finally:
+            await runtime.close()
+
+
+CASES: dict[str, RuntimeCase] = {"local": LocalCase()}
