@@ -38,6 +38,7 @@ from inferry.core.prompt_truth_settings import PromptTruth
 from inferry.core.public_names import PublicName, Shadow, Share
 from inferry.core.rollout_settings import Rollout
 from inferry.core.routing_settings import Routing
+from inferry.core.runtime_settings import RUNTIME_TYPES
 from inferry.core.scaling_settings import Scaling, ScalingMove, ScalingRule, ScalingSchedule, ScalingSlo
 from inferry.core.server_engines import Speculative
 
@@ -82,6 +83,10 @@ def reference() -> str:
         parts.append(_table(f"`gateway: {key}:`", _properties(part), part))
     for key, part in (("admin", Admin), ("ledger", Ledger), ("host", Host)):
         parts.append(_table(f"`{key}:`", _properties(part), part))
+    for kind, settings in RUNTIME_TYPES.items():
+        properties = {key: each for key, each in _properties(settings).items() if key != "kind"}
+        if properties:
+            parts.append(_table(f"`runtime:`, with `kind: {kind}`", properties, settings))
     for title, fact in (("`facts: devices: NAME:`", OwnDevice), ("`facts: models: NAME:`", OwnModel)):
         parts.append(_table(title, _properties(fact), fact))
     parts.append(_table("`tenants: NAME:`", _properties(Tenant), Tenant))

@@ -49,6 +49,7 @@ async def answer(handle: Handle, path: str = "/") -> str:
 
 
 async def test_an_engine_answers_where_its_handle_says(runtime: Runtime, orders: Orders) -> None:
+    """And it is among those that run."""
     handle = await runtime.start(orders.order("chat-0"))
     assert handle.replica_id == "chat-0"
     assert await answer(handle) == "ok"
@@ -56,6 +57,7 @@ async def test_an_engine_answers_where_its_handle_says(runtime: Runtime, orders:
 
 
 async def test_two_at_once_have_a_place_each(runtime: Runtime, orders: Orders) -> None:
+    """Neither is touched when the other one is stopped."""
     async with asyncio.TaskGroup() as group:
         starts = [group.create_task(runtime.start(orders.order(f"chat-{index}"))) for index in range(2)]
     first, second = [each.result() for each in starts]
@@ -80,6 +82,7 @@ async def test_an_end_by_itself_has_its_code_and_its_last_words(runtime: Runtime
 
 
 async def test_one_that_ended_can_start_again_under_its_name(runtime: Runtime, orders: Orders) -> None:
+    """As after every crash."""
     first = await runtime.start(orders.order("chat-0"))
     await answer(first, "/exit/1")
     async with asyncio.timeout(PATIENCE_S):
@@ -103,6 +106,7 @@ async def test_a_stop_is_polite_first(case: RuntimeCase, runtime: Runtime, order
 
 
 async def test_a_deaf_one_is_killed_when_its_grace_is_over(runtime: Runtime, orders: Orders) -> None:
+    """Not before."""
     handle = await runtime.start(orders.order("chat-0", deaf=True))
     await answer(handle)
     async with asyncio.timeout(PATIENCE_S):
@@ -111,12 +115,14 @@ async def test_a_deaf_one_is_killed_when_its_grace_is_over(runtime: Runtime, ord
 
 
 async def test_a_program_that_is_not_there_is_refused_with_its_name(runtime: Runtime, orders: Orders) -> None:
+    """No try would help: the fleet is told so."""
     with pytest.raises(StartFailed, match="no-such-engine"):
         await runtime.start(orders.order("chat-0", program="/nowhere/no-such-engine"))
     assert not runtime.running()
 
 
 async def test_kill_now_ends_what_is_being_stopped(runtime: Runtime, orders: Orders) -> None:
+    """The second Ctrl-C waits for no grace."""
     handle = await runtime.start(orders.order("chat-0", deaf=True))
     await answer(handle)
     stopping = asyncio.ensure_future(runtime.stop(handle, 600.0))
@@ -128,6 +134,7 @@ async def test_kill_now_ends_what_is_being_stopped(runtime: Runtime, orders: Ord
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing(runtime: Runtime, orders: Orders) -> None:
+    """Who gives up a start has no engine of it left."""
     starting = asyncio.ensure_future(runtime.start(orders.order("chat-0")))
     await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ def up(tmp_path: Path) -> Iterator[tuple[str, str]]:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_it_is_brought_up_and_outlives_an_engine(up: tuple[str, str]) -> None:
-    """All healthy by their own checks; a stream comes through; one engine's container is killed, and answers come again."""
+    """All healthy by their own checks; a stream comes through; one engine's container is killed, and no answer is missed."""
     project, url = up
     question = {
         "model": "chat",
@@ -189,6 +190,9 @@ def test_it_is_brought_up_and_outlives_an_engine(up: tuple[str, str]) -> None:
     running = podman("ps", "--filter", f"name={project}", "--format", "{{.Names}}").splitlines()
     victim = next(each for each in running if "chat-0" in each)
     podman("kill", victim)
-    # Not at once: looking up the name of the one that is gone hangs, and holds up the lookups of the other one.
-    wait_for("answers go on", lambda: ask().rstrip().endswith("data: [DONE]"), timeout_s=100)
-    assert ask().rstrip().endswith("data: [DONE]")
+    for _ in range(5):  # at once, though looking up the name of the one that is gone may hang
+        assert ask().rstrip().endswith("data: [DONE]")
+    # For long enough that its probes, too, have asked for that name again and again.
+    until_s = time.monotonic() + 20
+    while time.monotonic() < until_s:
+        assert ask().rstrip().endswith("data: [DONE]")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from inferry.core.deployment import ENGINE_TYPES, DeploymentFile
+from inferry.core.runtime_settings import RUNTIME_TYPES
 
 
 def section_at(at: tuple[str | int, ...], tree: Mapping[str, Any]) -> type[BaseModel] | None:
@@ -18,6 +19,10 @@ def section_at(at: tuple[str | int, ...], tree: Mapping[str, Any]) -> type[BaseM
         deployment = tree["deployments"].get(at[1])
         kind = ENGINE_TYPES.get(str(deployment.get("engine"))) if isinstance(deployment, dict) else None
         at = at[2:]
+    elif at[:1] == ("runtime",):
+        settings = tree["runtime"]
+        kind = RUNTIME_TYPES.get(str(settings.get("kind"))) if isinstance(settings, dict) else None
+        at = at[1:]
     for part in at:
         kind = _below(kind, part)
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None

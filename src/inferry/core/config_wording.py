@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from inferry.core.config_sections import section_at
 from inferry.core.deployment import ENGINE_TYPES
 from inferry.core.deployment_base import ManagedBase
+from inferry.core.runtime_settings import RUNTIME_TYPES
 from inferry.core.shown_url import shown_url
 from inferry.core.suggest import did_you_mean
 
@@ -22,9 +23,11 @@ def path_of(detail: ErrorDetails) -> KeyPath:
     at = tuple(detail["loc"])
     if at and at[-1] == "[key]":  # pydantic's way to say that the key itself is wrong
         at = at[:-1]
-    # The tag of the union of engines stands in pydantic's path, but not in the file.
+    # The tag of a union stands in pydantic's path, but not in the file.
     if len(at) > 2 and at[0] == "deployments" and at[2] in ENGINE_TYPES:
         at = at[:2] + at[3:]
+    if len(at) > 1 and at[0] == "runtime" and at[1] in RUNTIME_TYPES:
+        at = at[:1] + at[2:]
     return at
 
 
@@ -86,21 +89,21 @@ def explain(
             return f"{place}: there is no such key.{_key_hint(at, tree)}"
         case "missing":
             return f"{place} is missing: add '{at[-1]}:'{_missing_hint(at)}"
-        case "union_tag_invalid" if value["engine"] is None:
-            return f"{place}.engine is empty: one of {', '.join(sorted(ENGINE_TYPES))} is needed."
+        case "union_tag_invalid" if value[_tag(at)] is None:
+            return f"{place}.{_tag(at)} is empty: one of {_tags(at)} is needed."
         case "literal_error" | "union_tag_invalid":
             wanted = sorted(
                 re.findall(r"'([^']+)'", str(context.get("expected") or context["expected_tags"]))
             )
             if detail["type"] == "union_tag_invalid":
-                at = (*at, "engine")
-                place, value = place_of(at), detail["input"]["engine"]
+                at = (*at, _tag(at))
+                place, value = place_of(at), detail["input"][at[-1]]
                 shown = written.get(at) or kind_of(value)
             near = did_you_mean(str(value), wanted)
             near = "" if near.startswith(" Known") else near
             return f"{place}: {shown} is not known.{near} One of: {', '.join(wanted)}."
         case "union_tag_not_found":
-            return f"{place}.engine is missing: add 'engine:', one of {', '.join(sorted(ENGINE_TYPES))}."
+            return f"{place}.{_tag(at)} is missing: add '{_tag(at)}:', one of {_tags(at)}."
         case "greater_than_equal" | "greater_than" | "less_than_equal" | "less_than":
             limit = next(iter(context.values()))
             bound = {"greater_than_equal": "at least", "greater_than": "more than",
@@ -123,6 +126,15 @@ def explain(
             return f"{place}: {words}"
         case _:
             return f"{place}: {detail['msg'][:1].lower()}{detail['msg'][1:]}, not {shown}"
+
+
+def _tag(at: KeyPath) -> str:
+    """The key by which the union at this path is told apart."""
+    return "kind" if at[:1] == ("runtime",) else "engine"
+
+
+def _tags(at: KeyPath) -> str:
+    return ", ".join(sorted(RUNTIME_TYPES if _tag(at) == "kind" else ENGINE_TYPES))
 
 
 def _key_hint(at: KeyPath, tree: Mapping[str, Any]) -> str:

@@ -17,4 +17,10 @@ class LocalSettings(Section):
     kind: Literal["local"] = "local"
 
 
+RUNTIME_TYPES: dict[str, type[Section]] = {
+    "local": LocalSettings,
+    "ray": RaySettings,
+    "kubernetes": KubernetesSettings,
+}
+"""By what `kind` says."""
 RuntimeSettings = Annotated[LocalSettings | RaySettings | KubernetesSettings, Field(discriminator="kind")]

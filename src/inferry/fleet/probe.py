@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import httpx
 import structlog
 
+from inferry.core.name_lookup import NameLookup
 from inferry.core.replica import Endpoint
 from inferry.engines.adapter import EngineAdapter, EngineMetrics, ProbeReading, WarmupRequest
 from inferry.engines.own_metrics import own_metrics
@@ -74,6 +76,8 @@ class HttpProber:
             timeout=None,  # each request below has one deadline for all of it
             limits=httpx.Limits(max_keepalive_connections=0),
         )
+        self._names: NameLookup | None = None
+        """Made on the event loop that asks."""
 
     async def probe(
         self, adapter: EngineAdapter, endpoint: Endpoint, timeout_s: float
@@ -118,18 +122,12 @@ class HttpProber:
         if body is not None:
             headers.append(("Content-Type", "application/json"))
         try:
-            async with (
-                asyncio.timeout(timeout_s),
-                self._client.stream(
-                    method, endpoint.address(path), headers=headers, content=body
-                ) as response,
-            ):
-                content = bytearray()
-                async for chunk in response.aiter_bytes():
-                    content += chunk
-                    if len(content) >= BODY_BYTES_MAX:
-                        break
-                return response.status_code, bytes(content)
+            async with asyncio.timeout(timeout_s):
+                *others, last = await self._addresses(endpoint)
+                for address in others:
+                    with contextlib.suppress(httpx.ConnectError):
+                        return await self._ask_at(address, method, endpoint, path, headers, body)
+                return await self._ask_at(last, method, endpoint, path, headers, body)
         except TimeoutError:
             return Unreachable(f"gives no answer within {timeout_s:g} s", silent=True)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
@@ -139,6 +137,41 @@ class HttpProber:
             # socket: "'NoneType' object has no attribute 'getpeername'". Seen once in some hundred kills.
             log.info("probe_broke", url=endpoint.url, error=repr(error))
             return Unreachable("its connection broke while it was opened")
+
+    async def _addresses(self, endpoint: Endpoint) -> tuple[str, ...]:
+        if self._names is None:
+            self._names = NameLookup(asyncio.get_running_loop())
+        return await self._names.addresses(endpoint.host)
+
+    async def _ask_at(
+        self,
+        address: str,
+        method: str,
+        endpoint: Endpoint,
+        path: str,
+        headers: Sequence[tuple[str, str]],
+        body: bytes | None,
+    ) -> tuple[int, bytes]:
+        """At one of its addresses, under the name that its certificate and its virtual host know."""
+        async with self._client.stream(
+            method,
+            replace(endpoint, host=address).address(path),
+            headers=[("Host", _host_header(endpoint)), *headers],
+            content=body,
+            extensions={"sni_hostname": endpoint.host} if endpoint.tls else None,
+        ) as response:
+            content = bytearray()
+            async for chunk in response.aiter_bytes():
+                content += chunk
+                if len(content) >= BODY_BYTES_MAX:
+                    break
+            return response.status_code, bytes(content)
+
+
+def _host_header(endpoint: Endpoint) -> str:
+    """As every client of its URL sends it."""
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return host if endpoint.port == (443 if endpoint.tls else 80) else f"{host}:{endpoint.port}"
 
 
 def _in_words(error: Exception) -> str:

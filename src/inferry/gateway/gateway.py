@@ -17,6 +17,7 @@ from inferry.core.clock import Clock
 from inferry.core.errors import EngineUnreachable, NoReadyReplica
 from inferry.core.gateway_settings import Gateway as GatewaySettings
 from inferry.core.gateway_settings import Tenant
+from inferry.core.name_lookup import NameLookup
 from inferry.core.outcome import Outcome, UsageFrom
 from inferry.core.public_names import PublicName
 from inferry.core.replica import ReplicaLoad, ReplicaState, ReplicaView
@@ -91,7 +92,7 @@ class Gateway:
         only counted. `workers`: how many gateway processes share the replicas."""
         self._clock = clock
         self.now_s, self.wall_s = clock.now_s, clock.wall_s
-        self.loop = loop
+        self.loop, self._lookup = loop, NameLookup(loop)
         self._workers = workers
         self._log = request_log
         self.counts: Counts = [0] if request_log is None else request_log.counts
@@ -255,7 +256,9 @@ class Gateway:
         elif pool is None or pool.closed or before is None or before.endpoint != view.endpoint:
             if pool is not None:
                 pool.close()
-            self.pools[view.id] = UpstreamPool(view.endpoint, self.loop, self.settings.connect_timeout_s)
+            self.pools[view.id] = UpstreamPool(
+                view.endpoint, self.loop, self.settings.connect_timeout_s, self._lookup
+            )
         state = view.state
         if (view.endpoint is None or view.standby) and state in (ReplicaState.READY, ReplicaState.SUSPECT):
             state = ReplicaState.PENDING  # nobody can be sent to nowhere, and to a reserve nobody should be

@@ -7,13 +7,16 @@ exchange is told once per read (`on_upstream_data`), so that what came in one re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections import deque
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 import httptools
 
 from inferry.core.errors import EngineBroke, EngineError, EngineUnreachable
+from inferry.core.name_lookup import NameLookup
 from inferry.core.replica import Endpoint
 from inferry.core.request import ROUTES
 
@@ -246,13 +249,20 @@ class Dialing:
 class UpstreamPool:
     """All connections to one endpoint. Opened when needed; idle ones are reused, the latest first."""
 
-    def __init__(self, endpoint: Endpoint, loop: asyncio.AbstractEventLoop, connect_timeout_s: float) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        loop: asyncio.AbstractEventLoop,
+        connect_timeout_s: float,
+        names: NameLookup,
+    ) -> None:
         self.endpoint = endpoint
         self.loop = loop
         self.idle: deque[UpstreamConnection] = deque()
         self.busy: set[UpstreamConnection] = set()
         self.closed = False
         self._connect_timeout_s = connect_timeout_s
+        self._names = names
         self._dials: set[asyncio.Task[None]] = set()
         self._ssl = ssl.create_default_context() if endpoint.tls else None
         default_port = 443 if endpoint.tls else 80
@@ -289,9 +299,7 @@ class UpstreamPool:
         endpoint = self.endpoint
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                _, connection = await self.loop.create_connection(
-                    lambda: UpstreamConnection(self), endpoint.host, endpoint.port, ssl=self._ssl
-                )
+                connection = await self._connect(await self._names.addresses(endpoint.host))
         except TimeoutError:
             receiver.on_upstream_failed(
                 EngineUnreachable(f"no connection within {self._connect_timeout_s:g} s"), False
@@ -301,6 +309,24 @@ class UpstreamPool:
         else:
             self.busy.add(connection)
             receiver.on_connected(connection)
+
+    async def _connect(self, addresses: Sequence[str]) -> UpstreamConnection:
+        """To the first address that takes it. Raises the OSError of the last one."""
+        server_name = None if self._ssl is None else self.endpoint.host
+        for address in addresses[:-1]:
+            with contextlib.suppress(OSError):
+                return await self._connect_to(address, server_name)
+        return await self._connect_to(addresses[-1], server_name)
+
+    async def _connect_to(self, address: str, server_name: str | None) -> UpstreamConnection:
+        _, connection = await self.loop.create_connection(
+            lambda: UpstreamConnection(self),
+            address,
+            self.endpoint.port,
+            ssl=self._ssl,
+            server_hostname=server_name,
+        )
+        return connection
 
     def put_back(self, connection: UpstreamConnection) -> None:
         """A fresh connection that nobody needs any more."""

@@ -28,7 +28,7 @@ def problems(text: str) -> list[str]:
         (CHAT + "gatway: {}\n", "4: gatway: there is no such key. Did you mean 'gateway'?"),
         (
             CHAT + "colour: red\n",
-            "4: colour: there is no such key. Known: admin, deployments, facts, gateway, host, ledger, names, tenants.",
+            "4: colour: there is no such key. Known: admin, deployments, facts, gateway, host, ledger, names, runtime, tenants.",
         ),
         (
             CHAT + "    replica: 2\n",
@@ -56,6 +56,21 @@ def problems(text: str) -> list[str]:
             "6: deployments.out.replicas: there is no such key. "
             "'replicas' is for engines that Inferry starts, and this one is 'openai'.",
         ),
+        # kinds of runtime
+        (
+            CHAT + "runtime: {kind: moon}\n",
+            "4: runtime.kind: 'moon' is not known. One of: kubernetes, local, ray.",
+        ),
+        (
+            CHAT + "runtime: {address: auto}\n",
+            "4: runtime.kind is missing: add 'kind:', one of kubernetes, local, ray.",
+        ),
+        (CHAT + "runtime: {kind: }\n", "4: runtime.kind is empty: one of kubernetes, local, ray is needed."),
+        (
+            CHAT + "runtime: {kind: ray, adress: h:1}\n",
+            "4: runtime.adress: there is no such key. Did you mean 'address'?",
+        ),
+        (CHAT + "runtime: ray\n", "4: runtime: must be a group of keys, not 'ray'"),
         # keys of engines where no engine is
         (
             CHAT + "names:\n  lb: {split: [{deployment: chat}], aliases: [x]}\n",

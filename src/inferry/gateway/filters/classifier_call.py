@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from inferry.core.errors import EngineError
+from inferry.core.name_lookup import NameLookup
 from inferry.core.replica import Endpoint
 from inferry.core.request import CHAT
 from inferry.gateway.filters.external_check import Check, joined
@@ -44,11 +45,12 @@ class ClassifierPools:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self._names = NameLookup(loop)
         self._pools: dict[Endpoint, UpstreamPool] = {}
 
     def pool(self, endpoint: Endpoint) -> UpstreamPool:
         if endpoint not in self._pools:
-            self._pools[endpoint] = UpstreamPool(endpoint, self.loop, CONNECT_TIMEOUT_S)
+            self._pools[endpoint] = UpstreamPool(endpoint, self.loop, CONNECT_TIMEOUT_S, self._names)
         return self._pools[endpoint]
 
     def close_idle(self) -> None:

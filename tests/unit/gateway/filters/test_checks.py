@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from inferry.core.name_lookup import NameLookup
 from inferry.core.replica import Endpoint
 from inferry.core.request import CHAT, MESSAGES
 from inferry.gateway.filters.answer_filter import blocked_answer
@@ -177,7 +178,8 @@ async def test_what_a_guard_says(word: str, stops: bool) -> None:
     """A guard is asked on its chat route by its engine's name for it; neither safe nor unsafe is an error."""
     answer = json.dumps({"choices": [{"message": {"role": "assistant", "content": word}}]}).encode()
     async with outside(lambda path, body: (200, answer)) as server:
-        pool = UpstreamPool(Endpoint("127.0.0.1", server.port), asyncio.get_running_loop(), 1.0)
+        loop = asyncio.get_running_loop()
+        pool = UpstreamPool(Endpoint("127.0.0.1", server.port), loop, 1.0, NameLookup(loop))
         guards = OneGuard(pool)
         filters = compiled({"guard": "shield"})
         checks = list(filters.pending_input(CHAT, BODY, "t", None))
@@ -201,7 +203,7 @@ async def test_a_cancelled_question_gives_everything_back() -> None:
     """The client went away: no verdict comes, the guard's replica is returned."""
     loop = asyncio.get_running_loop()
     async with outside(lambda path, body: None) as server:
-        pool = UpstreamPool(Endpoint("127.0.0.1", server.port), loop, 1.0)
+        pool = UpstreamPool(Endpoint("127.0.0.1", server.port), loop, 1.0, NameLookup(loop))
         guards, pools, verdicts = OneGuard(pool), ClassifierPools(loop), list[Verdict]()
         checks = compiled({"guard": "g"}).pending_input(CHAT, BODY, "t", None)
         calls = CheckCalls(checks, pools, guards, verdicts.append)
