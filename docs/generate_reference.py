@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from inferry.core.backup_settings import Backup
 from inferry.core.deployment import ENGINE_TYPES
 from inferry.core.deployment_base import Restart
 from inferry.core.facts_settings import OwnDevice, OwnModel
@@ -81,7 +82,7 @@ def reference() -> str:
     parts = [_table("`gateway:`", _properties(Gateway), Gateway)]
     for key, part in (("tls", Tls), ("cors", Cors), ("shared_limits", SharedLimits), ("traces", Traces)):
         parts.append(_table(f"`gateway: {key}:`", _properties(part), part))
-    for key, part in (("admin", Admin), ("ledger", Ledger), ("host", Host)):
+    for key, part in (("admin", Admin), ("ledger", Ledger), ("host", Host), ("backup", Backup)):
         parts.append(_table(f"`{key}:`", _properties(part), part))
     for kind, settings in RUNTIME_TYPES.items():
         properties = {key: each for key, each in _properties(settings).items() if key != "kind"}

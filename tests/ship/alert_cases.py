@@ -261,6 +261,21 @@ CASES = (
         GATEWAY,
     ),
     Case(
+        "InferryBackupOld", "300m",
+        {
+            _metric("backup_last_success_timestamp_seconds", **GATEWAY): "0x400",
+            _metric("backup_interval_seconds", **GATEWAY): "3600x400",
+        },
+        (
+            {
+                _metric("backup_last_success_timestamp_seconds", **GATEWAY): "0x120 7200x280",
+                _metric("backup_interval_seconds", **GATEWAY): "7200x400",
+            },
+            {_metric("backup_last_success_timestamp_seconds", **GATEWAY): "0x400"},
+        ),
+        GATEWAY,
+    ),
+    Case(
         "InferryCertificateEndsSoon", "120m",
         {_metric("certificate_not_after_timestamp_seconds", **GATEWAY): f"{10 * 86400}x200"},
         ({_metric("certificate_not_after_timestamp_seconds", **GATEWAY): f"{60 * 86400}x200"},),

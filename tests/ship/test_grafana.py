@@ -15,6 +15,7 @@ from inferry.gateway.collector import metrics_page
 from inferry.gateway.scaling_families import scaling_families
 from inferry.gateway.snapshot import Snapshot
 from inferry.gateway.standing_families import (
+    backup_families,
     certificate_families,
     ledger_families,
     load_families,
@@ -87,6 +88,7 @@ def exported() -> set[str]:
     more = (
         *scaling_families([], {}),
         *tenant_families({}, {}),
+        *backup_families(0.0, 3600.0),
         *certificate_families(0.0),
         *ledger_families(0.0),
         *load_families([]),

@@ -245,8 +245,12 @@ def test_it_scrapes_records_and_tells(tmp_path: Path) -> None:
             assert prometheus.targets() == wanted  # says what is wrong
         assert set(ask(url, key, 40)) == {200}
         page = httpx.get(f"{url}/metrics", trust_env=False).text
-        without_tls = {"inferry_certificate_not_after_timestamp_seconds"}
-        assert names_on(page) == exported() - without_tls
+        not_here = {  # without TLS, and without backups
+            "inferry_certificate_not_after_timestamp_seconds",
+            "inferry_backup_last_success_timestamp_seconds",
+            "inferry_backup_interval_seconds",
+        }
+        assert names_on(page) == exported() - not_here
         check_values(prometheus, shipment)
         assert prometheus.firing() == set()
         assert told == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,7 +14,7 @@ import typer
 from inferry import __version__
 from inferry.cli.config import DEFAULT_FILE
 from inferry.cli.store_choice import AsJson
-from inferry.core.clock import SystemClock, utc_text
+from inferry.core.clock import SystemClock
 from inferry.core.config_file import load_file
 from inferry.core.errors import ConfigError
 from inferry.core.home import inferry_home
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from inferry.ledger.archive import Manifest
 
 # inferry.ledger is imported inside: `inferry --help` needs no database.
-
-_OURS = re.compile(r"inferry-[0-9]{8}T[0-9]{6}Z\.tar\.(gz|zst)")
-"""What `--keep` may delete: names that only this command gives."""
 
 
 def backup(
@@ -99,6 +95,7 @@ def _make(file: Path | None, output: Path) -> Path:
         entries_of,
         write_archive,
     )
+    from inferry.ledger.archive_names import archive_name
     from inferry.ledger.backup import copy_ledger
     from inferry.ledger.database import default_url
 
@@ -108,8 +105,7 @@ def _make(file: Path | None, output: Path) -> Path:
     url = None if file is None else load_file(file, os.environ).config.ledger.url
     made_wall_s = SystemClock().wall_s()
     if output.is_dir():
-        stamp = utc_text(made_wall_s).replace("-", "").replace(":", "").replace(" ", "T")
-        output = output / f"inferry-{stamp}.tar.gz"
+        output = output / archive_name(made_wall_s)
     check_archive_name(output)
     if not output.parent.is_dir():
         raise ConfigError(f"{output.parent} is no folder: create it first")
@@ -135,8 +131,9 @@ def _make(file: Path | None, output: Path) -> Path:
 
 
 def _let_go(folder: Path, keep: int) -> list[str]:
-    """Their names begin with the time, so their order is that of their age."""
-    ours = sorted(path for path in folder.iterdir() if _OURS.fullmatch(path.name))
+    from inferry.ledger.archive_names import archives_in
+
+    ours = archives_in(folder)
     for path in ours[:-keep]:
         path.unlink(missing_ok=True)
     return [path.name for path in ours[:-keep]]

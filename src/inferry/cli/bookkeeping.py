@@ -19,6 +19,7 @@ from typing import TypeVar
 import structlog
 
 from inferry.cli.period_sums import PeriodSums
+from inferry.cli.scheduled_backups import ScheduledBackups
 from inferry.core.api_key import ApiKey
 from inferry.core.clock import Clock
 from inferry.core.deployment import DeploymentFile
@@ -62,6 +63,7 @@ class Bookkeeping:
         views: Callable[[], Sequence[ReplicaView]],
         *,
         makes_first_key: bool = True,
+        backups: ScheduledBackups | None = None,
     ) -> None:
         """`on_keys`: called on the event loop with all keys, at each change. `views`: the replicas now.
         `makes_first_key`: an admin key, where there is none; whoever opens this has to show it.
@@ -71,6 +73,7 @@ class Bookkeeping:
         self.settings = config.ledger
         self.asks_keys = config.gateway.auth == "keys"
         self._makes_first_key = makes_first_key
+        self._backups = backups
         self._clock = clock
         self._on_keys = on_keys
         self._views = views
@@ -139,13 +142,15 @@ class Bookkeeping:
         )
 
     async def run(self) -> None:
-        """Load journals, note what engines count, watch keys, forget what is too old; until cancelled."""
+        """Load journals, note what engines count, watch keys, forget what is too old, make backups; until cancelled."""
         await self.is_open.wait()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._load_forever())
             group.create_task(self._note_forever())
             group.create_task(self._prune_forever())
             group.create_task(watch_keys(self.store, self._take_keys))
+            if self._backups is not None:
+                group.create_task(self._backups.run())
 
     async def close(self) -> None:
         """Load what the gateways wrote last, note what the engines counted last, and let go of the store."""

@@ -37,6 +37,7 @@ from inferry.cli.models_on_demand import ModelsOnDemand
 from inferry.cli.place import Place
 from inferry.cli.reload import Reloader
 from inferry.cli.runtime_choice import make_runtime
+from inferry.cli.scheduled_backups import scheduled_backups
 from inferry.cli.serving import make_serving
 from inferry.cli.standing_figures import StandingFigures
 from inferry.core.clock import SystemClock
@@ -88,6 +89,7 @@ class Stack:
             on_keys=KeyNews(lambda news: self.gateways.tell(news)).on_keys,
             views=lambda: self.fleet.views(),
             makes_first_key=environ.get(FIRST_KEY) != "none",
+            backups=scheduled_backups(place, environ, clock),
         )
         self._bank = make_limit_bank(
             place.loaded.config.gateway.shared_limits, clock, self._books.used_before

@@ -20,11 +20,13 @@ from inferry.core.replica import ReplicaLoad, ReplicaView
 from inferry.gateway.certificate_dates import not_after_wall_s
 from inferry.gateway.standing_families import (
     Spending,
+    backup_families,
     certificate_families,
     ledger_families,
     load_families,
     tenant_families,
 )
+from inferry.ledger.archive_names import newest_wall_s
 from inferry.ledger.usage import Spent
 
 EVERY_S = 30.0
@@ -66,6 +68,9 @@ class StandingFigures:
             for view, load in self._readings()
         ]
         found = [*certificate_families(ends), *ledger_families(self._behind_s()), *load_families(readings)]
+        if config.backup is not None:
+            made_wall_s = await asyncio.to_thread(_latest, config.backup.folder)
+            found += backup_families(made_wall_s, config.backup.every_hours * 3600)
         spending = await self._spending()
         if spending is not None:
             limits = {name: tenant.limits for name, tenant in config.tenants.items()}
@@ -97,6 +102,13 @@ class StandingFigures:
             )
             for name in sorted(tenants)
         }
+
+
+def _latest(folder: str) -> float | None:
+    try:
+        return newest_wall_s(Path(folder))
+    except OSError:
+        return None
 
 
 def _ends(path: str) -> float | None:

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from inferry.core.backup_settings import Backup
 from inferry.core.deployment_base import DeploymentBase
 from inferry.core.facts_settings import Facts
 from inferry.core.gateway_settings import Admin, Gateway, Ledger, Tenant
@@ -91,6 +92,9 @@ class DeploymentFile(Section):
     admin: Admin = Field(default_factory=lambda: Admin())
     ledger: Ledger = Field(default_factory=lambda: Ledger())
     host: Host = Field(default_factory=lambda: Host())
+    backup: Backup | None = Field(
+        None, description="Copies of file, keys and ledger. Left out: none are made."
+    )
     facts: Facts = Field(default_factory=lambda: Facts())
     runtime: RuntimeSettings = Field(
         default_factory=lambda: LocalSettings(), description="On which machines replicas run."
@@ -139,6 +143,13 @@ class DeploymentFile(Section):
         if admin.tls is not None:
             admin = admin.model_copy(update={"tls": admin.tls.resolved_against(folder)})
         facts = self.facts.resolved_against(folder)
+        backup = None if self.backup is None else self.backup.resolved_against(folder)
         return self.model_copy(
-            update={"deployments": deployments, "gateway": gateway, "admin": admin, "facts": facts}
+            update={
+                "deployments": deployments,
+                "gateway": gateway,
+                "admin": admin,
+                "facts": facts,
+                "backup": backup,
+            }
         )

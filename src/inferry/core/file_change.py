@@ -30,6 +30,7 @@ NEEDS_RESTART: tuple[KeyPath, ...] = (
     ("gateway", "shared_limits", "namespace"),
     ("gateway", "traces"),
     ("admin", "listen"),
+    ("backup",),
     ("host", "fleet"),
     ("ledger", "url"),
     ("ledger", "currency"),

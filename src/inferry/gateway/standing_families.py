@@ -76,6 +76,18 @@ def certificate_families(not_after_wall_s: float | None) -> Iterable[Metric]:
         )
 
 
+def backup_families(made_wall_s: float | None, every_s: float) -> Iterable[Metric]:
+    """`made_wall_s`: of the latest one; None: there is none yet, which is told as if it were of 1970."""
+    yield GaugeMetricFamily(
+        "inferry_backup_last_success_timestamp_seconds",
+        "When the latest backup in backup.folder was made, in seconds since 1970; 0: there is none.",
+        value=made_wall_s or 0.0,
+    )
+    yield GaugeMetricFamily(
+        "inferry_backup_interval_seconds", "How far apart backups are meant to be.", value=every_s
+    )
+
+
 def ledger_families(behind_s: float) -> Iterable[Metric]:
     """`behind_s`: since the journals were last loaded into the ledger without a fault."""
     yield GaugeMetricFamily(

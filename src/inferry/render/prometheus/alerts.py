@@ -273,6 +273,16 @@ def _books() -> Iterable[Any]:
         "About {{ $value | humanize }} requests of {{ $labels.instance }} within an hour are in no ledger.",
         "ledger",
     )
+    yield _alert(
+        "InferryBackupOld",
+        "time() - inferry_backup_last_success_timestamp_seconds > 2 * inferry_backup_interval_seconds",
+        "1h",
+        "warning",
+        "{{ $labels.instance }}: its latest backup is {{ $value | humanizeDuration }} old",
+        "Two backups in a row were not made: what has happened since is in the ledger alone. Where none was ever made, "
+        "its age counts from 1970.",
+        "backup",
+    )
     ends = "min by (instance) (inferry_certificate_not_after_timestamp_seconds) - time()"
     yield Why(
         "Of gateway.tls. Where a proxy has the certificate, watch that one: with a blackbox exporter's "
