@@ -111,10 +111,26 @@ def test_the_gateways_file_is_right_and_finds_every_replica() -> None:
     assert not {"LEDGER_URL", "OUTSIDE_KEY"} & set(services["chat-0"]["environment"])
 
 
+def test_backups_have_a_volume_of_their_own() -> None:
+    """Where the image's user may write; without `backup`, there is none."""
+    text = "backup: {folder: kept, keep: 3}\ndeployments: {a: {engine: simulated}}\n"
+    files = render_compose(shipment_of(text))
+    project = yaml.safe_load(files["compose.yaml"])
+    inside = yaml.safe_load(files["inferry.yaml"])["backup"]
+    assert inside == {"folder": "/var/backups/inferry", "keep": 3}
+    assert {"type": "volume", "source": "backups", "target": inside["folder"]} in project["services"][
+        "gateway"
+    ]["volumes"]
+    assert "backups" in project["volumes"]
+    assert inside["folder"] in files["Dockerfile"]
+    assert "backups" not in yaml.safe_load(render_compose(small_shipment())["compose.yaml"])["volumes"]
+
+
 # --- really brought up ----------------------------------------------------------------------------------
 
 FILE = """\
 gateway: {listen: "127.0.0.1:PORT", auth: none, allow_unauthenticated: true}
+backup: {folder: kept}
 deployments:
   chat:
     engine: vllm
@@ -167,7 +183,7 @@ def up(tmp_path: Path) -> Iterator[tuple[str, str]]:
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_it_is_brought_up_and_outlives_an_engine(up: tuple[str, str]) -> None:
-    """All healthy by their own checks; a stream comes through; one engine's container is killed, and no answer is missed."""
+    """All healthy by their own checks; a stream comes through; a backup is made; one engine's container is killed, and no answer is missed."""
     project, url = up
     question = {
         "model": "chat",
@@ -188,6 +204,15 @@ def test_it_is_brought_up_and_outlives_an_engine(up: tuple[str, str]) -> None:
     wait_for("both replicas are ready", ready, timeout_s=60)
     assert ask().rstrip().endswith("data: [DONE]")
     running = podman("ps", "--filter", f"name={project}", "--format", "{{.Names}}").splitlines()
+    gateway = next(each for each in running if "gateway" in each)
+
+    def kept() -> list[str]:
+        return podman("exec", gateway, "ls", "/var/backups/inferry").split()
+
+    wait_for("a backup is made", lambda: len(kept()) == 1, timeout_s=60)
+    assert "is right" in podman(
+        "exec", gateway, "inferry", "backup", "--check", f"/var/backups/inferry/{kept()[0]}"
+    )
     victim = next(each for each in running if "chat-0" in each)
     podman("kill", victim)
     for _ in range(5):  # at once, though looking up the name of the one that is gone may hang

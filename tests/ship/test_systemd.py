@@ -39,6 +39,19 @@ def test_only_low_ports_get_a_capability() -> None:
     assert "\nAmbientCapabilities=\n" in render_systemd(vllm_shipment())["inferry.service"]
 
 
+def test_backups_are_made_once(tmp_path: Path) -> None:
+    """With `backup` in the file, Inferry makes them: no timer does it again, and the service may write to the folder."""
+    text = "backup: {folder: /srv/kept 100%}\ndeployments: {a: {engine: simulated}}\n"
+    files = render_systemd(shipment_of(text))
+    assert not {"inferry-backup.service", "inferry-backup.timer"} & set(files)
+    assert '\nReadWritePaths="/srv/kept 100%%"\n' in files["inferry.service"]
+    assert '\nd "/srv/kept 100%%" 0700 inferry inferry -\n' in files["tmpfiles.d/inferry.conf"]
+    write_folder(tmp_path, {"inferry.service": files["inferry.service"].replace(PROGRAM, "/bin/true")})
+    done = run(tool("systemd-analyze"), "verify", "--man=no", str(tmp_path / "inferry.service"))
+    assert "inferry.service" not in done.stderr
+    assert "ReadWritePaths" not in render_systemd(vllm_shipment())["inferry.service"]
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_systemd_takes_each_unit_and_would_not_take_everything(unit: str, tmp_path: Path) -> None:
     """systemd-analyze has nothing to say; a misspelt directive is told."""

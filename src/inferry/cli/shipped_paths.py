@@ -9,7 +9,7 @@ from typing import Any
 from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import ConfigError
 from inferry.engines.container import Mount
-from inferry.render.shipment import MODELS_PATH
+from inferry.render.shipment import BACKUPS_PATH, MODELS_PATH
 
 FOLDER = "/etc/inferry/files"
 _NAMES = frozenset({"certificate", "key", "terms_file", "tokenizer", "config"})
@@ -57,6 +57,8 @@ class _Paths:
             and checked.startswith(_MODEL)
         ):
             return _MODEL + self._mount(checked.removeprefix(_MODEL), written, at, MODELS_PATH)
+        if at == ("backup", "folder"):
+            return BACKUPS_PATH
         if at[-1] in _NAMES and checked.startswith("/"):
             return self._mount(checked, written, at, FOLDER)
         return written

@@ -23,6 +23,7 @@ from inferry.render.docker import (
 from inferry.render.gateway_file import gateway_file
 from inferry.render.shipment import (
     ADMIN_PORT,
+    BACKUPS_PATH,
     CONFIG_PATH,
     ENGINE_PORT,
     GATEWAY_USER,
@@ -79,6 +80,10 @@ def engine_keys(shipment: Shipment) -> dict[str, str]:
 def _project(shipment: Shipment, keys: Mapping[str, str], inside: str) -> dict[str, Any]:
     services: dict[str, Any] = {"gateway": _gateway(shipment, inside)}
     volumes: dict[str, Any] = {"state": {}}
+    if shipment.config.backup is not None:
+        volumes["backups"] = Why(
+            "On the same disk as 'state', unless you say otherwise here: copy it away.", {}
+        )
     configs: dict[str, Any] = {}
     next_gpu = 0
     for engine in shipment.engines:
@@ -141,6 +146,7 @@ def _gateway(shipment: Shipment, inside: str) -> dict[str, Any]:
             _bind("./inferry.yaml", CONFIG_PATH),
             *(_bind(str(mount.outside), mount.inside) for mount in shipment.mounts),
             {"type": "volume", "source": "state", "target": HOME_PATH},
+            *_backups(shipment),
         ],
         "tmpfs": ["/tmp"],
         "healthcheck": Why(
@@ -286,6 +292,12 @@ def _gpus(engine: ShippedEngine, number: int, next_gpu: int) -> tuple[Any, int]:
         "capabilities": ["gpu"],
     }
     return device, next_gpu
+
+
+def _backups(shipment: Shipment) -> list[dict[str, Any]]:
+    if shipment.config.backup is None:
+        return []
+    return [{"type": "volume", "source": "backups", "target": BACKUPS_PATH}]
 
 
 def _makes_cache(shipment: Shipment, engine: ShippedEngine) -> dict[str, Any]:

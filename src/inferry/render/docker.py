@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 
 from inferry.core.local_engines import LlamaCppDeployment
-from inferry.render.shipment import CONFIG_PATH, GATEWAY_USER, HOME_PATH, Files, Shipment
+from inferry.render.shipment import BACKUPS_PATH, CONFIG_PATH, GATEWAY_USER, HOME_PATH, Files, Shipment
 
 BASE = "docker.io/library/python:3.11-slim"
 """Both stages: the environment of the first one points to the Python of the second."""
@@ -91,10 +91,10 @@ FROM {BASE}
 # A number above those that distributions give out: it is nobody on the host.
 RUN groupadd --gid {user} inferry \\
     && useradd --uid {user} --gid {user} --no-create-home --home-dir {HOME_PATH} --shell /usr/sbin/nologin inferry \\
-    && install --directory --owner={user} --group={user} --mode=0700 {HOME_PATH} \\
+    && install --directory --owner={user} --group={user} --mode=0700 {HOME_PATH} {BACKUPS_PATH} \\
     && install --directory {CONFIG_PATH.rpartition("/")[0]}
 COPY --from=build /opt/inferry /opt/inferry
-# The root may be read-only: nothing is written but below INFERRY_HOME and /tmp.
+# The root may be read-only: nothing is written but below INFERRY_HOME, /tmp and the folder of backups.
 ENV PATH=/opt/inferry/bin:$PATH \\
     PYTHONUNBUFFERED=1 \\
     PYTHONDONTWRITEBYTECODE=1 \\

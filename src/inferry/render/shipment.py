@@ -18,6 +18,8 @@ CONFIG_PATH = "/etc/inferry/inferry.yaml"
 """Where the gateway's container has its deployment file."""
 HOME_PATH = "/var/lib/inferry"
 """Its INFERRY_HOME: ledger, journal, models."""
+BACKUPS_PATH = "/var/backups/inferry"
+"""Where it puts backups, with `backup` in the file: a volume of its own."""
 MODELS_PATH = "/models"
 """Where it has models of embedded engines that the operator gives it."""
 ADMIN_PORT = 9001

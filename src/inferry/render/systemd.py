@@ -14,12 +14,12 @@ BACKUPS_KEPT = 14
 
 def render_systemd(shipment: Shipment) -> Files:
     """Units, user, folders, and the example of the file with secrets."""
+    nightly = {"inferry-backup.service": _backup(), "inferry-backup.timer": _TIMER}
     return {
         "inferry.service": _service(shipment),
-        "inferry-backup.service": _backup(),
-        "inferry-backup.timer": _TIMER,
+        **(nightly if shipment.config.backup is None else {}),  # else Inferry makes them itself
         "sysusers.d/inferry.conf": _SYSUSERS,
-        "tmpfiles.d/inferry.conf": _TMPFILES,
+        "tmpfiles.d/inferry.conf": _tmpfiles(shipment),
         "inferry.env.example": _env_example(shipment),
     }
 
@@ -72,7 +72,7 @@ LimitMEMLOCK=infinity
 
 NoNewPrivileges=yes
 {capabilities}ProtectSystem=strict
-ProtectHome=yes
+{_backups_writable(shipment)}ProtectHome=yes
 PrivateTmp=yes
 ProtectKernelTunables=yes
 ProtectKernelModules=yes
@@ -153,9 +153,27 @@ g video - -
 m inferry video
 """
 
-_TMPFILES = f"""\
+
+def _backups_folder(shipment: Shipment) -> str:
+    return BACKUPS if shipment.config.backup is None else shipment.config.backup.folder
+
+
+def _backups_writable(shipment: Shipment) -> str:
+    if shipment.config.backup is None:
+        return ""
+    return f"# The folder of backups; see tmpfiles.d/inferry.conf.\nReadWritePaths={_word(shipment.config.backup.folder)}\n"
+
+
+def _word(path: str) -> str:
+    """As units take it: percent signs mean something there, and spaces part words."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{escaped}"' if " " in path else escaped
+
+
+def _tmpfiles(shipment: Shipment) -> str:
+    return f"""\
 d /etc/inferry 0750 root inferry -
-d {BACKUPS} 0700 inferry inferry -
+d {_word(_backups_folder(shipment))} 0700 inferry inferry -
 """
 
 
