@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import importlib.util
+import os
+import socket
+import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from inferry.core.launch import LaunchOrder, LaunchSpec, Needs, Seat
+from inferry.core.ray_settings import RaySettings
 from inferry.core.replica import Endpoint
 from inferry.runtime.base import Runtime
 from inferry.runtime.local import LocalRuntime
@@ -78,4 +86,50 @@ class LocalCase:
             await runtime.close()
 
 
+@functools.cache
+def ray_head() -> str:
+    """The address of a head of its own, which ends with this process."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{one.getsockname()[1]}"
+    host, _, port = address.partition(":")
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # of the head, and of us
+    words = [
+        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--node-ip-address={host}",
+        f"--port={port}", "--num-cpus=4", "--include-dashboard=false", "--disable-usage-stats",
+        "--object-store-memory=100000000",
+    ]  # fmt: skip
+    head = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    atexit.register(head.wait, 30)
+    atexit.register(head.terminate)
+    assert head.stdout is not None
+    said = ""
+    for line in head.stdout:
+        said += line
+        if "runtime started" in line:
+            threading.Thread(target=head.stdout.read, daemon=True).start()
+            return address
+    raise AssertionError(said)
+
+
+class RayCase:
+    """Joins a cluster of this machine alone, which is started once for all tests."""
+
+    kind = "ray"
+    grace_code = (-15,)
+
+    @asynccontextmanager
+    async def made(self, folder: Path) -> AsyncIterator[Runtime]:
+        from inferry.runtime.ray.ray_runtime import RayRuntime
+
+        settings = RaySettings(kind="ray", address=ray_head(), cpus_per_replica=0.5)
+        runtime = RayRuntime(settings, folder / "logs")
+        try:
+            yield runtime
+        finally:
+            await runtime.close()
+
+
 CASES: dict[str, RuntimeCase] = {"local": LocalCase()}
+if importlib.util.find_spec("ray") is not None:
+    CASES["ray"] = RayCase()

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from inferry.core.replica import Endpoint
 from inferry.runtime.base import EXIT_CODE_UNKNOWN, Exit, Handle
 from inferry.runtime.local import LocalRuntime
 from inferry.runtime.local_process import LocalProcess
+from inferry.runtime.replica_log import ReplicaLog
 
 from .children import DEAF, PARENT_OF_DEAF, SLEEPER, holds_within, is_alive, spec_of
 
@@ -34,7 +36,9 @@ def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
 
     def carry_out(scenario: Scenario) -> None:
         async def main() -> None:
-            runtime = LocalRuntime(tmp_path / "logs", log_file_bytes_max=50_000, log_files_max=3)
+            runtime = LocalRuntime(
+                tmp_path / "logs", make_log=partial(ReplicaLog, file_bytes_max=50_000, files_max=3)
+            )
             try:
                 async with asyncio.timeout(30):
                     await scenario(runtime)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,14 @@ def make_runtime(config: DeploymentFile, log_dir: Path, environ: Mapping[str, st
         case LocalSettings():
             return LocalRuntime(log_dir, environ)
         case RaySettings():
-            raise ConfigError("runtime.kind: 'ray' is not here yet.")
+            return _ray(config.runtime, log_dir)
         case _:
             raise ConfigError("runtime.kind: 'kubernetes' is not here yet.")
+
+
+def _ray(settings: RaySettings, log_dir: Path) -> Runtime:
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError("runtime.kind: 'ray' needs Ray: pip install 'inferry[ray]', here and on each node.")
+    from inferry.runtime.ray.ray_runtime import RayRuntime
+
+    return RayRuntime(settings, log_dir)

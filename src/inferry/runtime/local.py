@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -18,7 +18,7 @@ from inferry.runtime.base import Exit, Handle
 from inferry.runtime.free_port import PortPicker
 from inferry.runtime.local_process import LocalProcess
 from inferry.runtime.orphan_guard import OrphanGuard
-from inferry.runtime.replica_log import FILE_BYTES_MAX, FILES_MAX, ReplicaLog
+from inferry.runtime.replica_log import ReplicaLog
 
 log = structlog.get_logger()
 
@@ -43,16 +43,16 @@ class LocalRuntime:
         log_dir: Path,
         environ: Mapping[str, str] | None = None,
         *,
-        log_file_bytes_max: int = FILE_BYTES_MAX,
-        log_files_max: int = FILES_MAX,
+        host: str = LOOPBACK,
+        make_log: Callable[[Path], ReplicaLog] = ReplicaLog,
     ) -> None:
-        """Logs go to `log_dir/REPLICA_ID.log`. Engines get `environ` (None: ours) and what their spec adds to
-        it."""
+        """Logs go to `log_dir/REPLICA_ID.log`. Engines get `environ` (None: ours) and what their spec adds to it, and
+        are told to listen at `host`, an address of this machine."""
         self._log_dir = log_dir
         self._environ = dict(os.environ if environ is None else environ)
-        self._log_file_bytes_max = log_file_bytes_max
-        self._log_files_max = log_files_max
-        self._ports = PortPicker()
+        self._host = host
+        self._make_log = make_log
+        self._ports = PortPicker(host)
         self._guard = OrphanGuard()
         self._processes: list[LocalProcess] = []
         self._no_grace = False
@@ -64,8 +64,8 @@ class LocalRuntime:
         return self._guard.pid
 
     def seat(self, replica_id: str) -> Seat:
-        """With a loopback port that nobody listens on now, and that was not given out here recently."""
-        return Seat(LOOPBACK, self._ports.pick(), self._folder(replica_id))
+        """With a port that nobody listens on now, and that was not given out here recently."""
+        return Seat(self._host, self._ports.pick(), self._folder(replica_id))
 
     async def start(self, order: LaunchOrder) -> LocalProcess:
         return await self.run(order.spec_at(self.seat(order.replica_id)))
@@ -179,11 +179,7 @@ class LocalRuntime:
             os.close(go_read_fd)
             os.close(output_write_fd)
         try:
-            replica_log = ReplicaLog(
-                self._log_dir / f"{spec.replica_id}.log",
-                file_bytes_max=self._log_file_bytes_max,
-                files_max=self._log_files_max,
-            )
+            replica_log = self._make_log(self._log_dir / f"{spec.replica_id}.log")
             process = LocalProcess(
                 spec.replica_id, spec.endpoint, child, output_read_fd, replica_log, on_reap=self._guard.forget
             )

@@ -86,6 +86,11 @@ class LocalProcess:
         """Whether nothing of it is left."""
         return self._gone.done()
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._ended.result().code if self._ended.done() else None
+
     async def ended(self) -> Exit:
         return await asyncio.shield(self._ended)
 
