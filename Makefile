@@ -63,6 +63,8 @@ lock: $(VENV)/.dev  ## Resolve the dependencies anew into locks/
 	$(BIN)/uv pip compile pyproject.toml --extra local --extra postgres --extra redis --extra filters --extra prompt-truth \
 	  --extra otel --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
 	  --constraints locks/dev.txt --quiet -o src/inferry/render/gateway_lock.txt
+	$(BIN)/uv pip compile pyproject.toml --extra local --extra ray --universal --generate-hashes --no-header \
+	  --no-emit-index-url --no-annotate --constraints locks/dev.txt --quiet -o locks/ray.txt
 	$(BIN)/uv pip compile locks/tools.in --no-deps --universal --generate-hashes --no-header \
 	  --no-emit-index-url --no-annotate --quiet -o locks/tools.txt
 

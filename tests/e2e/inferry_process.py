@@ -44,8 +44,10 @@ def process_gone(pid: int) -> bool:
 class Inferry:
     """Runs `inferry` verbs in a home of their own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: str = sys.executable) -> None:
+        """`python`: of an environment that has Inferry."""
         self.folder = folder
+        self.python = python
         self.home = folder / "home"
         self.home.mkdir(exist_ok=True)
         self.environ = {**os.environ, "INFERRY_HOME": str(self.home), "NO_COLOR": "1", "COLUMNS": "160"}
@@ -57,7 +59,7 @@ class Inferry:
 
     def run(self, *words: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "inferry", *words],
+            [self.python, "-m", "inferry", *words],
             cwd=self.folder,
             env=self.environ,
             capture_output=True,
@@ -78,7 +80,7 @@ class Inferry:
         log_path = self.folder / "up.log"
         with log_path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "inferry", "up", *words, "--port", "0"],
+                [self.python, "-m", "inferry", "up", *words, "--port", "0"],
                 cwd=self.folder,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

@@ -15,6 +15,7 @@ import asyncio
 import logging
 import math
 import os
+import signal
 import threading
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -85,12 +86,15 @@ class Cluster:
 
     async def connect(self) -> None:
         """Raises StartFailed where there is no such cluster, or it does not take us."""
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         await asyncio.to_thread(self._connect)
+        # Ray sets a handler of its own, which prints a stack before it calls ours. (Not from a thread: then nobody's
+        # signals are ours.)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_sigterm)
 
     def _connect(self) -> None:
-        # Read when Ray is imported or started: nothing is told to anybody, and our own signal handlers stay.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
         import ray
         from ray.exceptions import AuthenticationError, RayError
 
