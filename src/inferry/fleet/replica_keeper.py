@@ -291,6 +291,8 @@ class ReplicaKeeper:
         return _Life(message, True, 0.0)
 
     def _read_exit(self, exit: Exit, handle: Handle) -> tuple[str, bool]:
+        if exit.because:
+            return exit.because, True
         reading = self._adapter.read_exit(exit.code, handle.log_tail())
         return reading.message, reading.retryable
 

@@ -18,6 +18,8 @@ EXIT_CODE_UNKNOWN = 255
 class Exit:
     code: int
     """As `subprocess` gives it: below 0, minus the signal's number. EXIT_CODE_UNKNOWN if it was lost."""
+    because: str = ""
+    """What the runtime knows and the code does not tell: its node is lost, there was no room for it."""
 
 
 @dataclass(frozen=True, slots=True)

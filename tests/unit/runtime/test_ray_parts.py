@@ -132,7 +132,9 @@ async def test_a_lost_one_ends_with_the_reason(tmp_path: Path, trouble: Exceptio
 
     async with asyncio.timeout(20):
         assert not await handle.follow(ask)
-        assert (await handle.wait()).code == EXIT_CODE_UNKNOWN
+        exit = await handle.wait()
+    assert exit.code == EXIT_CODE_UNKNOWN
+    assert "node node-a" in exit.because
     assert "node node-a" in handle.log_tail()[-1]
     assert str(trouble) in handle.log_tail()[-1]
 

@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -32,6 +33,7 @@ NODE_LABEL = "ray.io/node-id"
 """Which each of Ray's nodes has by itself."""
 LOCAL_STORE_BYTES = 100 * 2**20
 """Of the object store of a cluster of our own, which holds next to nothing."""
+KNOCK_S = 5.0
 AGENT_UP_S = 120.0
 """For an actor's process on a node that has room: Python, Ray and Inferry are imported there."""
 
@@ -99,6 +101,8 @@ class Cluster:
         from ray.exceptions import AuthenticationError, RayError
 
         address = self._settings.address
+        if address and ":" in address:
+            _knock(address)
         own: dict[str, Any] = {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
         try:
             ray.init(
@@ -207,6 +211,19 @@ class Cluster:
     def threads(self) -> int:
         """Cores that are a replica's own."""
         return max(1, math.floor(self._settings.cpus_per_replica))
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for minutes before it says that nobody is there. Raises StartFailed."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), KNOCK_S):
+            return
+    except (OSError, ValueError) as error:
+        raise StartFailed(
+            f"runtime.address: nobody answers at {address} ({error}): is the cluster's head up ('ray status' there), and is "
+            "this its address (HOST:PORT, the port 6379 unless its start said another one)?"
+        ) from error
 
 
 def _make_group(

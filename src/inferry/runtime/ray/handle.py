@@ -111,6 +111,6 @@ class RayHandle:
             log.warning("ray_replica_lost", replica=self.replica_id, because=because)
             self._log.write(f"[ray] {because}\n".encode())
         if not self._ended.done():
-            self._ended.set_result(Exit(code))
+            self._ended.set_result(Exit(code, because))
         self._gone.set_result(self._ended.result())
         self._log.close()
