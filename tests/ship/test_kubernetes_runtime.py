@@ -15,8 +15,7 @@ import pytest
 from inferry.core.clock import SystemClock
 from inferry.core.errors import StartFailed
 from inferry.core.kubernetes_settings import KubernetesSettings
-from inferry.core.launch import LaunchSpec
-from inferry.core.replica import Endpoint
+from inferry.core.launch import LaunchOrder, LaunchSpec, Needs, Seat
 from inferry.policy.leader import Candidacy
 from inferry.runtime.kubernetes.access import read_kubeconfig
 from inferry.runtime.kubernetes.client import KubernetesClient
@@ -83,8 +82,11 @@ async def runtime(
         await made.close()
 
 
-def spec(number: int) -> LaunchSpec:
-    return LaunchSpec(f"chat-{number}", (), Endpoint("127.0.0.1", 1))
+def order(number: int) -> LaunchOrder:
+    def spec_at(seat: Seat) -> LaunchSpec:
+        raise AssertionError("what runs in a pod is for its Deployment to say")
+
+    return LaunchOrder(f"chat-{number}", "chat", Needs(), spec_at)
 
 
 async def seen(fact: Callable[[], object], timeout_s: float = 20.0) -> None:
@@ -114,8 +116,8 @@ async def test_two_start_at_once_and_one_is_stopped(cluster: StandinKubernetes, 
     """Each start has a pod of its own with an address of its own; a stop takes exactly its pod away."""
     async with runtime(cluster, tmp_path, keep=False) as pods:
         async with asyncio.TaskGroup() as group:
-            first = group.create_task(pods.start(spec(0)))
-            second = group.create_task(pods.start(spec(1)))
+            first = group.create_task(pods.start(order(0)))
+            second = group.create_task(pods.start(order(1)))
         one, two = first.result(), second.result()
         assert wanted(cluster) == 2
         assert one.pod != two.pod
@@ -133,7 +135,7 @@ async def test_a_killed_engine_ends_its_handle_and_the_next_start_has_it_back(
 ) -> None:
     """The exit code, the reason and what it printed are there; no second pod is made for it."""
     async with runtime(cluster, tmp_path) as pods:
-        handle = await pods.start(spec(0))
+        handle = await pods.start(order(0))
         ending = asyncio.create_task(handle.ended())
         await printed(cluster, tmp_path, handle.pod)
         assert not ending.done()
@@ -145,7 +147,7 @@ async def test_a_killed_engine_ends_its_handle_and_the_next_start_has_it_back(
         assert "engine is up" in handle.log_tail()
         assert "OOMKilled" in handle.log_tail()[-1]
         assert handle.log_path.read_text().splitlines() == list(handle.log_tail())
-        again = await pods.start(spec(0))
+        again = await pods.start(order(0))
         assert again.pod == handle.pod
         assert again.life != handle.life
         assert wanted(cluster) == 1
@@ -156,32 +158,32 @@ async def test_the_next_gateway_goes_on_with_the_pods_that_stay(
 ) -> None:
     """`keep`: neither a polite end nor a hasty one takes a pod, and nothing is loaded twice."""
     async with runtime(cluster, tmp_path) as pods:
-        handle = await pods.start(spec(0))
+        handle = await pods.start(order(0))
         pods.let_go()
         await pods.stop(handle, 5.0)
     assert wanted(cluster) == 1
     async with runtime(cluster, tmp_path) as pods:
-        again = await pods.start(spec(0))
+        again = await pods.start(order(0))
         assert again.life == handle.life
 
 
 async def test_it_follows_others(cluster: StandinKubernetes, tmp_path: Path) -> None:
     """An autoscaler's number is told and obeyed: no start and no stop changes it."""
     async with runtime(cluster, tmp_path) as leader:
-        await leader.start(spec(0))
+        await leader.start(order(0))
     told: list[tuple[str, int]] = []
     async with runtime(cluster, tmp_path, scaled_by="others") as pods:
         following = asyncio.create_task(
             pods.follow(["chat"], lambda name, number: told.append((name, number)))
         )
-        handle = await pods.start(spec(0))
+        handle = await pods.start(order(0))
         administrator = KubernetesClient(
             read_kubeconfig(cluster.kubeconfig(tmp_path / "admin"), KubernetesSettings(kind="kubernetes"))
         )
         scale = administrator.path("apps/v1", "deployments", "inferry-chat", "scale")
         await administrator.patch(scale, {"spec": {"replicas": 2}})
         await seen(lambda: told == [("chat", 1), ("chat", 2)])
-        other = await pods.start(spec(1))
+        other = await pods.start(order(1))
         await pods.stop(other, 1.0)
         assert wanted(cluster) == 2
         assert [each.pod for each in pods.running()] == [handle.pod]
@@ -194,7 +196,7 @@ async def test_an_api_server_that_is_away_or_forgetful_takes_no_replica(
 ) -> None:
     """Watches are cut, history is gone, nobody answers for a while: then the truth is known again."""
     async with runtime(cluster, tmp_path) as pods:
-        handle = await pods.start(spec(0))
+        handle = await pods.start(order(0))
         cluster.cut_watches()
         cluster.forget_history()
         cluster.down()
@@ -205,7 +207,7 @@ async def test_an_api_server_that_is_away_or_forgetful_takes_no_replica(
         async with asyncio.timeout(40):
             await handle.ended()
         assert "vict" in handle.log_tail()[-1] or "gone" in handle.log_tail()[-1]
-        again = await pods.start(spec(0))
+        again = await pods.start(order(0))
         assert again.pod != handle.pod
 
 
@@ -213,7 +215,7 @@ async def test_a_pod_that_does_not_come_says_why(cluster: StandinKubernetes, tmp
     """An image that can't be pulled is told in words, and is not the end of all tries."""
     cluster.break_image("engine")
     async with runtime(cluster, tmp_path, pod_start_timeout_s=3.0) as pods:
-        handle = await pods.start(spec(0))
+        handle = await pods.start(order(0))
         await handle.wait()
         assert "image can't be pulled" in handle.log_tail()[-1]
 
@@ -222,10 +224,10 @@ async def test_what_no_try_will_mend_is_refused(cluster: StandinKubernetes, tmp_
     """No Role, and no Deployment that anybody has described: an error that says what to do."""
     async with runtime(cluster, tmp_path, user="system:serviceaccount:default:nobody") as pods:
         with pytest.raises(StartFailed, match="forbidden"):
-            await pods.start(spec(0))
+            await pods.start(order(0))
     async with runtime(cluster, tmp_path, pod=None) as pods:
         with pytest.raises(StartFailed, match="inferry render kubernetes"):
-            await pods.start(spec(0))
+            await pods.start(order(0))
 
 
 def test_one_of_two_leads_and_the_other_takes_over(cluster: StandinKubernetes, tmp_path: Path) -> None:

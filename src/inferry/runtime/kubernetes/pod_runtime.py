@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +18,10 @@ import structlog
 
 from inferry.core.errors import InferryError, StartFailed
 from inferry.core.kubernetes_settings import KubernetesSettings
-from inferry.core.launch import LaunchSpec
+from inferry.core.launch import LaunchOrder
+from inferry.core.replica import Endpoint
 from inferry.engines.pod import dns_label
-from inferry.runtime.base import EXIT_CODE_UNKNOWN, Exit
+from inferry.runtime.base import EXIT_CODE_UNKNOWN, Exit, Handle
 from inferry.runtime.kubernetes.client import KubernetesClient
 from inferry.runtime.kubernetes.errors import ApiRefused
 from inferry.runtime.kubernetes.handle import PodHandle
@@ -32,14 +32,13 @@ from inferry.runtime.kubernetes.scale import PodSpecOf, Scale
 
 log = structlog.get_logger()
 
+Headers = tuple[tuple[str, str], ...]
+
 FIRST_LIST_S = 30.0
+SAY_S = 5.0
+"""So often somebody who waits for a pod is told what for."""
 GONE_S = 15.0
 """Beyond its grace, for a pod to vanish from the API; one on a lost node may stay for ever."""
-
-
-def deployment_of(replica_id: str) -> str:
-    """The fleet calls replicas NAME-NUMBER."""
-    return replica_id.rpartition("-")[0]
 
 
 class KubernetesRuntime:
@@ -54,16 +53,16 @@ class KubernetesRuntime:
         *,
         port: int,
         pod_spec_of: PodSpecOf = lambda _: None,
-        headers: Mapping[str, str] | None = None,
+        headers_of: Callable[[str], Headers] = lambda _: (),
         leads: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`port`: where engines listen in their pods. `headers` are sent to each, with its key among them; None: those
-        of each launch. `leads`: whether this gateway is the one that scales."""
+        """`port`: where engines listen in their pods. `headers_of`: what is sent to the engines of a deployment, its key
+        among it. `leads`: whether this gateway is the one that scales."""
         self._client = client
         self._settings = settings
         self._log_dir = log_dir
         self._port = port
-        self._headers = None if headers is None else tuple(headers.items())
+        self._headers_of = headers_of
         self._leads = leads
         self._scale = Scale(client, settings.prefix, pod_spec_of, rng)
         chosen = selector_text(chosen_by(settings.prefix))
@@ -71,6 +70,8 @@ class KubernetesRuntime:
         self.deployments = Mirror(client, client.path("apps/v1", "deployments"), chosen, rng)
         self._tasks: list[asyncio.Task[None]] = []
         self._handles: list[PodHandle] = []
+        self._stopping: set[PodHandle] = set()
+        self._doing: set[asyncio.Task[None]] = set()
         self._waiting: dict[str, int] = {}
         self._no_grace = False
         self._let_go = False
@@ -104,35 +105,59 @@ class KubernetesRuntime:
                 told[name] = number
                 on_wanted(name, number)
 
-    async def start(self, spec: LaunchSpec) -> PodHandle:
-        """A pod whose container runs. Without one in time, a handle that has ended already and says why.
+    async def start(self, order: LaunchOrder) -> PodHandle:
+        """A pod whose container runs; what runs in it is described by its Deployment, so that the order is not asked.
+        Without one in time, a handle that has ended already and says why.
 
         Raises StartFailed where no try will help: no access, no permission, nothing to make a pod from.
         """
-        deployment = deployment_of(spec.replica_id)
+        deployment = order.deployment
         await self._open()
         self._waiting[deployment] = self._waiting.get(deployment, 0) + 1
+        grew = False
         try:
             if not self.follows:
                 await self._scale.ensure(deployment)
-                await self._scale.change(deployment, lambda was: max(was, self._needed(deployment)))
+                before = await self._scale.change(deployment, lambda was: max(was, self._needed(deployment)))
+                grew = before < self._needed(deployment)
             async with asyncio.timeout(self._settings.pod_start_timeout_s):
-                handle = await self.pods.until(lambda: self._take(spec, deployment))
+                handle = await self._claimed(order)
         except TimeoutError:
-            return self._none_came(spec, deployment)
+            return self._none_came(order)
         except ApiRefused as error:
             raise StartFailed(error.message) from error
         except StartFailed:
             raise
         except InferryError as error:  # away: the restart policy knows when to try again
-            return self._ended(spec, deployment, error.message)
+            return self._ended(order, error.message)
+        except asyncio.CancelledError:
+            if grew and not self._let_go:
+                self._do(self._shrink(deployment))
+            raise
         finally:
             self._waiting[deployment] -= 1
-        log.info("pod_claimed", replica=spec.replica_id, pod=handle.pod)
+        log.info("pod_claimed", replica=order.replica_id, pod=handle.pod)
         return handle
 
-    async def stop(self, handle: PodHandle, grace_s: float) -> Exit:
+    async def _claimed(self, order: LaunchOrder) -> PodHandle:
+        """As soon as there is one to claim; says what it waits for now and then."""
+        while True:
+            try:
+                async with asyncio.timeout(SAY_S):
+                    return await self.pods.until(lambda: self._take(order))
+            except TimeoutError:
+                order.say(f"waits for a pod: {self._waits_for(order.deployment)}")
+
+    async def _shrink(self, deployment: str) -> None:
+        """Whoever wanted one more wants it no longer."""
+        try:
+            await self._scale.change(deployment, lambda was: min(was, max(was - 1, self._needed(deployment))))
+        except InferryError as error:
+            log.warning("pod_too_many", deployment=deployment, because=error.message)
+
+    async def stop(self, handle: Handle, grace_s: float) -> Exit:
         """The number goes down by one and the pod away; where others say the number, the claim only is given back."""
+        assert isinstance(handle, PodHandle)
         end = handle.look()
         if handle not in self._handles or handle.life is None:
             return Exit(EXIT_CODE_UNKNOWN) if end is None else end.exit
@@ -141,6 +166,7 @@ class KubernetesRuntime:
             return Exit(0) if end is None else end.exit
         grace_s = 0.0 if self._no_grace else grace_s
         path = self._client.path("v1", "pods", handle.pod)
+        self._stopping.add(handle)
         try:
             try:
                 await self._client.patch(path, leaves_first())
@@ -156,6 +182,8 @@ class KubernetesRuntime:
             log.warning("pod_does_not_go", replica=handle.replica_id, pod=handle.pod, grace_s=grace_s)
         except InferryError as error:
             log.warning("pod_not_stopped", replica=handle.replica_id, pod=handle.pod, because=error.message)
+        finally:
+            self._stopping.discard(handle)
         self._forget(handle)
         end = handle.look()
         return Exit(EXIT_CODE_UNKNOWN) if end is None else end.exit
@@ -170,6 +198,16 @@ class KubernetesRuntime:
         """No grace from here on; with `keep`, the pods stay."""
         self._no_grace = True
         self.let_go()
+        for handle in self._stopping:
+            self._do(self._kill(handle))
+
+    async def _kill(self, handle: PodHandle) -> None:
+        """One that was given more time has no more."""
+        assert handle.life is not None
+        try:
+            await self._client.delete(self._client.path("v1", "pods", handle.pod), 0, handle.life.uid)
+        except InferryError as error:
+            log.warning("pod_not_killed", replica=handle.replica_id, pod=handle.pod, because=error.message)
 
     def running(self) -> Sequence[PodHandle]:
         return [each for each in self._handles if each.look() is None]
@@ -179,6 +217,8 @@ class KubernetesRuntime:
         self.kill_now()
         for handle in list(self._handles):
             await self.stop(handle, 0)
+        if self._doing:
+            await asyncio.wait(self._doing)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -207,20 +247,15 @@ class KubernetesRuntime:
         claimed = sum(1 for each in self.running() if each.deployment == deployment)
         return claimed + self._waiting.get(deployment, 0)
 
-    def _take(self, spec: LaunchSpec, deployment: str) -> PodHandle | None:
+    def _take(self, order: LaunchOrder) -> PodHandle | None:
         """Choose and claim in one step: nobody else runs between."""
         lives = {each.life for each in self._handles}
-        for facts in self._pods_of(deployment):
+        for facts in self._pods_of(order.deployment):
             if facts.running and facts.ip and not facts.leaving and facts.life not in lives:
-                endpoint = replace(
-                    spec.endpoint,
-                    host=facts.ip,
-                    port=self._port,
-                    headers=spec.endpoint.headers if self._headers is None else self._headers,
-                )
+                endpoint = Endpoint(facts.ip, self._port, headers=self._headers_of(order.deployment))
                 handle = PodHandle(
-                    spec.replica_id, deployment, facts.life, facts.container, endpoint, self._client, self.pods,
-                    self._log_path(spec),
+                    order.replica_id, order.deployment, facts.life, facts.container, endpoint, self._client, self.pods,
+                    self._log_path(order),
                 )  # fmt: skip
                 self._handles = [*self.running(), handle]
                 return handle
@@ -234,23 +269,30 @@ class KubernetesRuntime:
             if each["metadata"].get("labels", {}).get(DEPLOYMENT_LABEL) == label
         ]
 
-    def _none_came(self, spec: LaunchSpec, deployment: str) -> PodHandle:
+    def _waits_for(self, deployment: str) -> str:
         waits = [
             f"pod {each.life.pod}: {each.waits_for}" for each in self._pods_of(deployment) if each.waits_for
         ]
-        said = "; ".join(waits) or f"nobody made one; it wants {self.wanted(deployment)} replicas"
-        return self._ended(
-            spec, deployment, f"no pod ran within {self._settings.pod_start_timeout_s:g} s: {said}"
-        )
+        return "; ".join(waits) or f"nobody made one; it wants {self.wanted(deployment)} replicas"
 
-    def _ended(self, spec: LaunchSpec, deployment: str, because: str) -> PodHandle:
-        end = PodEnd(Exit(EXIT_CODE_UNKNOWN), because)
+    def _none_came(self, order: LaunchOrder) -> PodHandle:
+        within = f"no pod ran within {self._settings.pod_start_timeout_s:g} s"
+        return self._ended(order, f"{within}: {self._waits_for(order.deployment)}")
+
+    def _ended(self, order: LaunchOrder, because: str) -> PodHandle:
+        end = PodEnd(Exit(EXIT_CODE_UNKNOWN, because), because)
         return PodHandle(
-            spec.replica_id, deployment, None, "", spec.endpoint, self._client, self.pods, self._log_path(spec), end
+            order.replica_id, order.deployment, None, "", Endpoint("0.0.0.0", self._port), self._client, self.pods,
+            self._log_path(order), end,
         )  # fmt: skip
 
-    def _log_path(self, spec: LaunchSpec) -> Path:
-        return self._log_dir / f"{spec.replica_id}.log"
+    def _log_path(self, order: LaunchOrder) -> Path:
+        return self._log_dir / f"{order.replica_id}.log"
+
+    def _do(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._doing.add(task)
+        task.add_done_callback(self._doing.discard)
 
     def _forget(self, handle: PodHandle) -> None:
         self._handles = [each for each in self._handles if each is not handle]

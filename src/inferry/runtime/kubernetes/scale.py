@@ -57,7 +57,7 @@ class Scale:
                     raise
 
     async def change(self, deployment: str, choose: Callable[[int], int]) -> int:
-        """Set what `choose` makes of the present number, unless that is the same; returns it."""
+        """Set what `choose` makes of the present number, unless that is the same; returns what it was before."""
         name = object_name(self._prefix, deployment)
         path = self._client.path("apps/v1", "deployments", name, "scale")
         async with self._lock(name):
@@ -68,7 +68,7 @@ class Scale:
                     wanted = max(choose(was), 0)
                     if wanted != was:
                         await self._client.patch(path, scale_patch(scale, wanted))
-                    return wanted
+                    return was
                 except ApiRefused as error:
                     if error.http_status != 409 or attempt == TRIES:
                         raise
