@@ -6,6 +6,7 @@ import atexit
 import functools
 import importlib.util
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -14,13 +15,19 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from inferry.core.kubernetes_settings import KubernetesSettings
 from inferry.core.launch import LaunchOrder, LaunchSpec, Needs, Seat
 from inferry.core.ray_settings import RaySettings
 from inferry.core.replica import Endpoint
 from inferry.runtime.base import Runtime
+from inferry.runtime.kubernetes.access import read_kubeconfig
+from inferry.runtime.kubernetes.client import KubernetesClient
+from inferry.runtime.kubernetes.handle import PodHandle
+from inferry.runtime.kubernetes.pod_runtime import KubernetesRuntime
 from inferry.runtime.local import LocalRuntime
+from tests.standins.kubernetes import StandinKubernetes
 
 ENGINE = """
 import http.server, os, signal, sys
@@ -70,12 +77,17 @@ class RuntimeCase(Protocol):
     def grace_code(self) -> tuple[int, ...]:
         """Exit codes of a program that SIGTERM ends there."""
 
+    @property
+    def refuses_programs(self) -> bool:
+        """A program that is not there is known before `start` returns; else its handle ends, and says so."""
+
     def made(self, folder: Path) -> AbstractAsyncContextManager[Runtime]: ...
 
 
 class LocalCase:
     kind = "local"
     grace_code = (-15,)
+    refuses_programs = True
 
     @asynccontextmanager
     async def made(self, folder: Path) -> AsyncIterator[Runtime]:
@@ -117,6 +129,7 @@ class RayCase:
 
     kind = "ray"
     grace_code = (-15,)
+    refuses_programs = True
 
     @asynccontextmanager
     async def made(self, folder: Path) -> AsyncIterator[Runtime]:
@@ -130,6 +143,55 @@ class RayCase:
             await runtime.close()
 
 
-CASES: dict[str, RuntimeCase] = {"local": LocalCase()}
+class _DescribedRuntime(KubernetesRuntime):
+    """Has each order's program as its deployment's pod: what a cluster's Deployment objects say in life."""
+
+    pods_described: dict[str, dict[str, Any]]
+
+    async def start(self, order: LaunchOrder) -> PodHandle:
+        spec = order.spec_at(Seat("$(POD_IP)", POD_PORT, Path("/nowhere")))
+        address = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+        container = {
+            "name": "engine",
+            "image": "engine:1",
+            "command": list(spec.argv),
+            "env": [address, *({"name": name, "value": value} for name, value in spec.env.items())],
+        }
+        self.pods_described[order.deployment] = {"containers": [container]}
+        return await super().start(order)
+
+
+POD_PORT = 8000
+
+
+class KubernetesCase:
+    """On a stand-in for an API server, which runs pods as processes; it is not Kubernetes."""
+
+    kind = "kubernetes"
+    grace_code = (-15,)
+    refuses_programs = False
+
+    @asynccontextmanager
+    async def made(self, folder: Path) -> AsyncIterator[Runtime]:
+        with StandinKubernetes(pods="processes", folder=folder / "standin", images={"engine": []}) as cluster:
+            settings = KubernetesSettings(kind="kubernetes", keep=False, pod_start_timeout_s=5.0)
+            access = read_kubeconfig(cluster.kubeconfig(folder / "kubeconfig"), settings)
+            described: dict[str, dict[str, Any]] = {}
+            runtime = _DescribedRuntime(
+                KubernetesClient(access),
+                settings,
+                folder / "logs",
+                random.Random(1),
+                port=POD_PORT,
+                pod_spec_of=described.get,
+            )
+            runtime.pods_described = described
+            try:
+                yield runtime
+            finally:
+                await runtime.close()
+
+
+CASES: dict[str, RuntimeCase] = {"kubernetes": KubernetesCase(), "local": LocalCase()}
 if importlib.util.find_spec("ray") is not None:
     CASES["ray"] = RayCase()

@@ -163,16 +163,20 @@ class Container:
         self.ready = self.started and "readinessProbe" not in self.spec
         self.life.report()
         probes = asyncio.create_task(self._probes())
+        process = self.process
         try:
-            code = await self.process.wait()
+            await process.wait()
         finally:
             probes.cancel()
             self._signal(signal.SIGKILL)
-            # Reaped, whatever ended us: nothing of a pod outlives it.
-            await asyncio.gather(probes, self.process.wait(), return_exceptions=True)
-        shown = code if code >= 0 else 128 - code
-        reason = self.reason or ("Completed" if code == 0 else "Error")
-        self._ended(shown, reason, started)
+            try:
+                # Reaped, whatever ended us: nothing of a pod outlives it.
+                await asyncio.gather(probes, process.wait(), return_exceptions=True)
+            finally:
+                # A pod that is deleted tells its end as well, before it goes.
+                code = -signal.SIGKILL if process.returncode is None else process.returncode
+                shown = code if code >= 0 else 128 - code
+                self._ended(shown, self.reason or ("Completed" if code == 0 else "Error"), started)
         return shown
 
     def _ended(self, code: int, reason: str, started: str, message: str = "") -> None:

@@ -99,6 +99,8 @@ class Kubelet:
                 self._begin(uid, pod)
             elif ends and uid not in self._ends:
                 self._ends[uid] = asyncio.create_task(self._end(uid, pod))
+            elif ends and uid in self.lives:
+                self.lives[uid].hurry(float(pod["metadata"].get("deletionGracePeriodSeconds", 30)))
         for uid in [uid for uid in self._runs if uid not in pods and uid not in self._ends]:
             # Deleted without grace.
             self._runs.pop(uid).cancel()

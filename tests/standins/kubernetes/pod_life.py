@@ -45,6 +45,8 @@ class PodLife:
         self.broken_image = broken_image
         self.files = PodFiles(store, pod, folder, address)
         self.ending = False
+        self.grace_s = 0.0
+        """Of the end that is under way."""
         self.silent = False
         self.evicted = ""
         self.began = now()
@@ -90,10 +92,20 @@ class PodLife:
 
     async def end(self, grace_s: float) -> None:
         """With grace; containers first, sidecars after them."""
-        self.ending = True
+        self.ending, self.grace_s = True, grace_s
         await _together([container.stop(grace_s) for container in [*self.containers, *self.inits]])
         await self._cleared()
         self.report()
+
+    def hurry(self, grace_s: float) -> None:
+        """Somebody gives it less time than it was given first."""
+        if grace_s < self.grace_s:
+            self.grace_s = grace_s
+            asyncio.get_running_loop().call_later(grace_s, self._kill_all)
+
+    def _kill_all(self) -> None:
+        for container in [*self.containers, *self.inits]:
+            container.kill()
 
     async def _cleared(self) -> None:
         for container in [*self.containers, *self.inits]:

@@ -58,7 +58,10 @@ class PodHandle:
         """How it ended, by what is known now; once it has, for good."""
         if self._end is None and self.life is not None:
             found = self._pods.objects.get(self.life.pod)
-            self._end = end_of_life(self.life, None if found is None else read_pod(found))
+            last = self._pods.deleted.get(self.life.pod) if found is None else found
+            self._end = end_of_life(
+                self.life, None if last is None else read_pod(last), is_gone=found is None
+            )
         return self._end
 
     async def ended(self) -> Exit:

@@ -22,6 +22,7 @@ log = structlog.get_logger()
 BACK_OFF_FIRST_S = 0.2
 BACK_OFF_MAX_S = 30.0
 GONE = 410
+DELETED_MAX = 1000
 T = TypeVar("T")
 
 
@@ -31,6 +32,8 @@ class Mirror:
     def __init__(self, client: KubernetesClient, path: str, selector: str, rng: random.Random) -> None:
         self.objects: dict[str, Object] = {}
         """By name."""
+        self.deleted: dict[str, Object] = {}
+        """The same of the latest that are gone, as they were at last."""
         self.refusal: InferryError | None = None
         """Why there is no copy, or an old one only; None: it is true as far as anybody knows."""
         self._client = client
@@ -101,6 +104,10 @@ class Mirror:
             name = str(metadata.get("name"))
             if kind == "DELETED":
                 self.objects.pop(name, None)
+                self.deleted.pop(name, None)
+                self.deleted[name] = content
+                if len(self.deleted) > DELETED_MAX:
+                    del self.deleted[next(iter(self.deleted))]
             else:
                 self.objects[name] = content
             self._wake()

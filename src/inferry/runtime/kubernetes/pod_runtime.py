@@ -35,6 +35,8 @@ log = structlog.get_logger()
 Headers = tuple[tuple[str, str], ...]
 
 FIRST_LIST_S = 30.0
+SHORTEST_GRACE_S = 1
+"""With 0, the API server forgets the pod at once, and nobody knows whether its engine still runs."""
 SAY_S = 5.0
 """So often somebody who waits for a pod is told what for."""
 GONE_S = 15.0
@@ -175,7 +177,7 @@ class KubernetesRuntime:
                     raise
             await self._scale.change(handle.deployment, lambda was: was - 1)
             # The mark is a hint only, and a controller prefers pods that are not ready: so this one by its uid, too.
-            await self._client.delete(path, round(grace_s), handle.life.uid)
+            await self._client.delete(path, max(round(grace_s), SHORTEST_GRACE_S), handle.life.uid)
             async with asyncio.timeout(grace_s + GONE_S):
                 await handle.wait()
         except TimeoutError:
@@ -205,7 +207,8 @@ class KubernetesRuntime:
         """One that was given more time has no more."""
         assert handle.life is not None
         try:
-            await self._client.delete(self._client.path("v1", "pods", handle.pod), 0, handle.life.uid)
+            path = self._client.path("v1", "pods", handle.pod)
+            await self._client.delete(path, SHORTEST_GRACE_S, handle.life.uid)
         except InferryError as error:
             log.warning("pod_not_killed", replica=handle.replica_id, pod=handle.pod, because=error.message)
 
@@ -271,7 +274,9 @@ class KubernetesRuntime:
 
     def _waits_for(self, deployment: str) -> str:
         waits = [
-            f"pod {each.life.pod}: {each.waits_for}" for each in self._pods_of(deployment) if each.waits_for
+            f"pod {each.life.pod}: {each.waits_for}{f' (last: {each.last_end.because})' if each.last_end else ''}"
+            for each in self._pods_of(deployment)
+            if each.waits_for
         ]
         return "; ".join(waits) or f"nobody made one; it wants {self.wanted(deployment)} replicas"
 

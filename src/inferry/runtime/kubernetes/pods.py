@@ -87,12 +87,15 @@ def read_pod(pod: Mapping[str, Any]) -> PodFacts:
     )
 
 
-def end_of_life(life: Life, facts: PodFacts | None) -> PodEnd | None:
-    """How a life ended, by what its pod is now; None: it has not. `facts` None: there is no such pod."""
+def end_of_life(life: Life, facts: PodFacts | None, is_gone: bool = False) -> PodEnd | None:
+    """How a life ended, by what its pod is now; None: it has not. `facts` None: there is no such pod. `is_gone`: they are
+    its last ones."""
     if facts is None or facts.life.uid != life.uid:
         return PodEnd(Exit(EXIT_CODE_UNKNOWN), "its pod is gone")
     if facts.life.restarts > life.restarts:
         return facts.last_end or PodEnd(Exit(EXIT_CODE_UNKNOWN), "its container was started again", True)
+    if facts.end is None and is_gone:
+        return PodEnd(Exit(EXIT_CODE_UNKNOWN), "its pod is gone")
     return facts.end
 
 
