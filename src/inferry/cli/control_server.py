@@ -10,8 +10,13 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from inferry.admin.auth import KeyGate
+from inferry.core.clock import Clock
 from inferry.core.errors import ConfigError
+from inferry.core.gateway_settings import Admin
 from inferry.gateway.server import EmbeddedServer
+from inferry.gateway.tls import load_tls
+from inferry.ledger.keyring import KeyRing
 
 
 def control_socket(path: Path) -> socket.socket:
@@ -27,6 +32,13 @@ def control_socket(path: Path) -> socket.socket:
         ) from error
     listener.setblocking(False)
     return listener
+
+
+def admin_server(admin: Admin, app: ASGIApp, keyring: KeyRing, clock: Clock) -> uvicorn.Server | None:
+    """The control API for other machines, where the file asks for it: keys are asked for there. Raises ConfigError."""
+    if admin.listen is None:
+        return None
+    return control_server(KeyGate(app, keyring, clock), None if admin.tls is None else load_tls(admin.tls))
 
 
 def control_server(app: ASGIApp, tls: ssl.SSLContext | None = None) -> uvicorn.Server:

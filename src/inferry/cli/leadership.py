@@ -7,28 +7,44 @@ import contextlib
 import os
 import secrets
 import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
 from inferry.core.clock import Clock
 from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import InferryError
-from inferry.ledger.database import Database, default_url, open_database
+from inferry.core.kubernetes_settings import KubernetesSettings
+from inferry.core.leader_row import LeaderRow, LeaderWrite
+from inferry.ledger.database import default_url, open_database
 from inferry.ledger.leader_lease import LeaderLease
 from inferry.policy.leader import LOOK_S, Candidacy
+from inferry.runtime.kubernetes.access import find_access
+from inferry.runtime.kubernetes.lease import KubernetesLease
 
 log = structlog.get_logger()
 
 NOBODY = "nobody: the store does not answer"
 
 
+class Lease(Protocol):
+    """Where who leads is written; each call blocks. Raises InferryError while it can't be asked."""
+
+    def read(self) -> LeaderRow | None: ...
+
+    def write(self, write: LeaderWrite) -> bool:
+        """False: somebody else was first."""
+
+
 class Leadership:
     """One task, `run`, and `resign` at the end; `leader` is instant."""
 
-    def __init__(self, database: Database, fleet: str, clock: Clock, me: str) -> None:
-        self._lease = LeaderLease(database, fleet)
-        self._database = database
+    def __init__(self, lease: Lease, close: Callable[[], None], fleet: str, clock: Clock, me: str) -> None:
+        """`close`: lets go of what the lease is kept in."""
+        self._lease = lease
+        self._close = close
         self._fleet = fleet
         self._clock = clock
         self._candidacy = Candidacy(me)
@@ -77,7 +93,7 @@ class Leadership:
         if write is not None:
             with contextlib.suppress(InferryError):  # then others wait until they believe it
                 await asyncio.to_thread(self._lease.write, write)
-        await asyncio.to_thread(self._database.close)
+        await asyncio.to_thread(self._close)
 
     def _tell(self) -> None:
         leads = self._candidacy.leads(self._clock.now_s())
@@ -86,13 +102,18 @@ class Leadership:
         self._led = leads
 
 
-def leadership_of(config: DeploymentFile, home: Path, port: int, clock: Clock) -> Leadership | None:
-    """None where the file names no fleet: then this process decides for its own."""
+def leadership_of(
+    config: DeploymentFile, home: Path, port: int, clock: Clock, environ: Mapping[str, str]
+) -> Leadership | None:
+    """None where the file names no fleet and no lease: then this process decides for its own."""
+    if isinstance(config.runtime, KubernetesSettings) and config.runtime.lease is not None:
+        lease = KubernetesLease(find_access(config.runtime, environ), config.runtime.lease, clock)
+        return Leadership(lease, lease.close, config.runtime.lease, clock, own_name(port))
     fleet = config.host.fleet
     if fleet is None:
         return None
     database = open_database(config.ledger.url or default_url(home))
-    return Leadership(database, fleet, clock, own_name(port))
+    return Leadership(LeaderLease(database, fleet), database.close, fleet, clock, own_name(port))
 
 
 def own_name(port: int) -> str:

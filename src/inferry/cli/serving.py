@@ -9,7 +9,7 @@ from pathlib import Path
 
 from inferry.cli.config_extras import check_extras
 from inferry.cli.scaling_check import check_scaling
-from inferry.cli.weights import WITH_WEIGHTS
+from inferry.cli.weights import WITH_WEIGHTS, runs_in_pods
 from inferry.core.deployment import Deployment, DeploymentFile
 from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
@@ -67,7 +67,10 @@ def make_serving(
     to_fetch = {
         name
         for name, deployment in config.deployments.items()
-        if isinstance(deployment, WITH_WEIGHTS) and not deployment.runs_elsewhere and name not in model_paths
+        if isinstance(deployment, WITH_WEIGHTS)
+        and not deployment.runs_elsewhere
+        and name not in model_paths
+        and not runs_in_pods(config)
     }
     with _noted(problems):
         check_budget(config.host.memory_budget, {plan.name: plan for plan in plans}, to_fetch)

@@ -12,12 +12,8 @@ import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import uvicorn
-from fastapi import FastAPI
-
 from inferry import __version__
 from inferry.admin.api import ReloadAnswer, make_control_app
-from inferry.admin.auth import KeyGate
 from inferry.admin.lifecycle_api import make_lifecycle_router
 from inferry.admin.load_api import make_load_router
 from inferry.admin.lora_api import make_lora_router
@@ -27,8 +23,9 @@ from inferry.admin.status import Status, StatusBoard
 from inferry.cli.autoscaling import Autoscaling
 from inferry.cli.bookkeeping import FIRST_KEY, Bookkeeping
 from inferry.cli.children_environ import children_environ
+from inferry.cli.cluster_following import follow_cluster
 from inferry.cli.config import shown_model
-from inferry.cli.control_server import control_server, control_socket
+from inferry.cli.control_server import admin_server, control_server, control_socket
 from inferry.cli.gateway_numbers import GatewayNumbers
 from inferry.cli.launch_foresight import foresee_here, launch_notes
 from inferry.cli.leadership import leadership_of
@@ -57,7 +54,6 @@ from inferry.gateway.messages import (
     ReplicaLoads,
     Setup,
 )
-from inferry.gateway.tls import load_tls
 from inferry.gateway.workers import GatewayWorkers
 
 
@@ -95,7 +91,9 @@ class Stack:
             place.loaded.config.gateway.shared_limits, clock, self._books.used_before
         )
         for_children = children_environ(environ, place.loaded)
-        self.runtime = make_runtime(place.loaded.config, self._folder / "logs", for_children)
+        leadership = leadership_of(place.loaded.config, place.home, place.port, clock, environ)
+        leads = (lambda: True) if leadership is None else (lambda: not leadership.leader())
+        self.runtime = make_runtime(place.loaded, self._folder / "logs", environ, leads)
         self.fleet = Fleet(
             serving.plans,
             self.runtime,
@@ -146,7 +144,7 @@ class Stack:
             self._loads.readings,
             clock,
             self._folder,
-            leadership_of(place.loaded.config, place.home, place.port, clock),
+            leadership,
             foresee_here(lambda: self.reloader.serving, place.home),
         )
         self._figures = StandingFigures(
@@ -239,7 +237,9 @@ class Stack:
         app.include_router(self.scaling.make_router())
         app.include_router(make_load_router(self._models.load, self._models.unload))
         control = control_server(local_only(app))
-        admin = self._admin_server(app)
+        admin = admin_server(self._place.loaded.config.admin, app, self._books.keyring, self._clock)
+        if admin is not None:
+            self._books.asks_keys = True
         failure: StartFailed | None = None
         try:
             listener = control_socket(self._socket_path)
@@ -258,6 +258,9 @@ class Stack:
                     group.create_task(admin.serve(sockets=self._place.admin_listeners))
                 sampling = group.create_task(self._sample_forever())
                 watching = group.create_task(self.reloader.watch_forever(self._say))
+                following = group.create_task(
+                    follow_cluster(self.runtime, self.fleet, self._place.loaded.config)
+                )
                 try:
                     failure = await self._until_stopped(on_settled)
                 finally:
@@ -270,7 +273,17 @@ class Stack:
                     control.should_exit = True
                     if admin is not None:
                         admin.should_exit = True
-                    for task in (sampling, watching, keeping, counting, swapping, telling, noting, scaling):
+                    for task in (
+                        following,
+                        sampling,
+                        watching,
+                        keeping,
+                        counting,
+                        swapping,
+                        telling,
+                        noting,
+                        scaling,
+                    ):
                         task.cancel()
         finally:
             self.gateways.kill_now()
@@ -333,15 +346,6 @@ class Stack:
             snapshot = await self._numbers.ask(self.gateways.snapshot)
             self._board.sample(self.fleet.views(), snapshot)
             await asyncio.sleep(self._numbers.pause_s)
-
-    def _admin_server(self, app: FastAPI) -> uvicorn.Server | None:
-        """The control API for other machines, where the file asks for it: keys are asked for there."""
-        admin = self._place.loaded.config.admin
-        if admin.listen is None:
-            return None
-        self._books.asks_keys = True
-        tls = None if admin.tls is None else load_tls(admin.tls)
-        return control_server(KeyGate(app, self._books.keyring, self._clock), tls)
 
     # --- changes of the file --------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from inferry.cli.engines_model import what_is_wrong
 from inferry.core.clock import SystemClock
 from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import ConfigError
+from inferry.core.kubernetes_settings import KubernetesSettings
 from inferry.core.local_engines import LlamaCppDeployment
 from inferry.core.model_ref import parse_model_ref
 from inferry.core.server_engines import ServerBase
@@ -26,6 +27,8 @@ WITH_WEIGHTS = (LlamaCppDeployment, ServerBase)
 def check_engines(config: DeploymentFile, environ: Mapping[str, str]) -> None:
     """What would fail in every replica is said once, before anything is fetched or started: programs that are not
     here, arguments that their versions don't know."""
+    if runs_in_pods(config):
+        return  # their images have what they need
     embedded = [
         f"deployments.{name}"
         for name, deployment in config.deployments.items()
@@ -50,6 +53,11 @@ def check_engines(config: DeploymentFile, environ: Mapping[str, str]) -> None:
         raise ConfigError("\n".join(problems))
 
 
+def runs_in_pods(config: DeploymentFile) -> bool:
+    """Engines and their weights are in pods, and nothing of them need be on this machine."""
+    return isinstance(config.runtime, KubernetesSettings)
+
+
 def _somewhere(served_name: str) -> LaunchContext:
     return LaunchContext(
         replica_id="replica-0",
@@ -64,6 +72,8 @@ def _somewhere(served_name: str) -> LaunchContext:
 
 def models_here(config: DeploymentFile, home: Path) -> dict[str, Path | None]:
     """The local path of each deployment's weights, as far as they are here already."""
+    if runs_in_pods(config):
+        return {}
     store = ModelStore(home)
     found = {
         name: store.find(parse_model_ref(deployment.model))
@@ -77,6 +87,8 @@ def fetch_models(
     config: DeploymentFile, home: Path, environ: Mapping[str, str], progress: Progress
 ) -> dict[str, Path | None]:
     """The local path of each deployment's weights, fetched where they are missing. Blocks; raises ConfigError."""
+    if runs_in_pods(config):
+        return {}
     store = ModelStore(home)
     paths: dict[str, Path | None] = {}
     for name, deployment in config.deployments.items():

@@ -13,10 +13,11 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, model_validator
 
 from inferry.core.backup_settings import Backup
-from inferry.core.deployment_base import DeploymentBase
+from inferry.core.deployment_base import DeploymentBase, ManagedBase
 from inferry.core.facts_settings import Facts
 from inferry.core.gateway_settings import Admin, Gateway, Ledger, Tenant
 from inferry.core.host_settings import Host
+from inferry.core.kubernetes_settings import KubernetesSettings
 from inferry.core.local_engines import LlamaCppDeployment, SimulatedDeployment
 from inferry.core.public_names import PublicNames, leads_to
 from inferry.core.remote_engines import OpenAIDeployment
@@ -117,6 +118,30 @@ class DeploymentFile(Section):
         return self
 
     @model_validator(mode="after")
+    def _keys_are_needed(self) -> DeploymentFile:
+        in_pods = isinstance(self.runtime, KubernetesSettings)
+        for name, each in self.deployments.items():
+            if (
+                isinstance(each, ManagedBase)
+                and each.endpoints is None
+                and each.api_key is not None
+                and not in_pods
+            ):
+                raise ValueError(
+                    f"deployments.{name}: 'api_key' needs 'endpoints' (or 'runtime: {{kind: kubernetes}}'): engines that "
+                    "Inferry starts itself get a key of their own"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _one_says_who_leads(self) -> DeploymentFile:
+        if isinstance(self.runtime, KubernetesSettings) and self.runtime.lease and self.host.fleet:
+            raise ValueError(
+                f"'runtime.lease' ({self.runtime.lease}) and 'host.fleet' ({self.host.fleet}) both say who decides: keep one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _filters_are_clear(self) -> DeploymentFile:
         for name, deployment in self.deployments.items():
             taken: set[str] = set()
@@ -143,6 +168,9 @@ class DeploymentFile(Section):
         if admin.tls is not None:
             admin = admin.model_copy(update={"tls": admin.tls.resolved_against(folder)})
         facts = self.facts.resolved_against(folder)
+        runtime = self.runtime
+        if isinstance(runtime, KubernetesSettings):
+            runtime = runtime.resolved_against(folder)
         backup = None if self.backup is None else self.backup.resolved_against(folder)
         return self.model_copy(
             update={
@@ -151,5 +179,6 @@ class DeploymentFile(Section):
                 "admin": admin,
                 "facts": facts,
                 "backup": backup,
+                "runtime": runtime,
             }
         )

@@ -203,10 +203,6 @@ class ManagedBase(DeploymentBase):
     @model_validator(mode="after")
     def _starts_nothing_elsewhere(self) -> Self:
         if self.endpoints is None:
-            if self.api_key is not None:
-                raise ValueError(
-                    "'api_key' needs 'endpoints': engines that Inferry starts get a key of their own"
-                )
             return self
         for key, wanted in (
             ("scaling", self.scaling is not None),

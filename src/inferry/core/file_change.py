@@ -32,6 +32,7 @@ NEEDS_RESTART: tuple[KeyPath, ...] = (
     ("admin", "listen"),
     ("backup",),
     ("host", "fleet"),
+    ("runtime",),
     ("ledger", "url"),
     ("ledger", "currency"),
 )

@@ -55,3 +55,9 @@ class KubernetesSettings(Section):
         description="For a pod to be scheduled, its image to be pulled and its container to run; loading comes after "
         "that. Then the start counts as failed and the restart policy says when to try again.",
     )
+
+    def resolved_against(self, folder: Path) -> KubernetesSettings:
+        """The same, with the path of the kubeconfig made absolute below `folder`."""
+        if self.kubeconfig is None:
+            return self
+        return self.model_copy(update={"kubeconfig": (folder / self.kubeconfig.expanduser()).absolute()})

@@ -96,6 +96,9 @@ class CommandPlace:
     """See `LaunchContext.gpu_seat`."""
 
 
+Headers = tuple[tuple[str, str], ...]
+"""What is sent to an engine with each request; may hold its key."""
+
 KEY_MARK = "@INFERRY_ENGINE_KEY@"
 
 

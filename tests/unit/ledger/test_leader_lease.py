@@ -28,7 +28,9 @@ import sys, threading
 from inferry.cli.leadership import Leadership
 from inferry.core.clock import SystemClock
 from inferry.ledger.database import open_database
-one = Leadership(open_database(sys.argv[1]), "house", SystemClock(), "killed")
+from inferry.ledger.leader_lease import LeaderLease
+store = open_database(sys.argv[1])
+one = Leadership(LeaderLease(store, "house"), store.close, "house", SystemClock(), "killed")
 one.look()
 print(one.leader() == "", flush=True)
 threading.Event().wait(60)
@@ -92,7 +94,7 @@ def test_a_process_that_was_killed_is_followed(kind: Kind, new_url: NewUrl) -> N
         process.kill()
         process.communicate()
     clock = ManualClock()
-    second = Leadership(store, "house", clock, "second")
+    second = Leadership(LeaderLease(store, "house"), store.close, "house", clock, "second")
     second.look()
     assert second.leader() == "killed"
     waited_s = 0.0
@@ -107,7 +109,7 @@ def test_a_process_that_was_killed_is_followed(kind: Kind, new_url: NewUrl) -> N
 async def test_nobody_decides_without_the_store(sqlite_database: Database) -> None:
     """A leader that can't say so any more stops by its own clock, and says why; who ends gives the row back."""
     clock = ManualClock()
-    first = Leadership(sqlite_database, "house", clock, "first")
+    first = Leadership(LeaderLease(sqlite_database, "house"), sqlite_database.close, "house", clock, "first")
     first.look()
     assert first.leader() == ""
     file, away = Path(sqlite_database.shown), Path(f"{sqlite_database.shown}.away")
@@ -125,7 +127,8 @@ async def test_nobody_decides_without_the_store(sqlite_database: Database) -> No
     first.look()
     assert first.leader() == ""
     await first.resign()
-    second = Leadership(open_database(f"sqlite:///{file}"), "house", clock, "second")
+    again = open_database(f"sqlite:///{file}")
+    second = Leadership(LeaderLease(again, "house"), again.close, "house", clock, "second")
     second.look()
     assert second.leader() == ""
     await second.resign()
@@ -135,7 +138,7 @@ async def test_a_fault_of_ours_ends_neither_leadership_nor_serving(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look that breaks in a way that nobody thought of: nobody leads meanwhile, and the next look comes."""
-    one = Leadership(database, "house", ManualClock(), "me")
+    one = Leadership(LeaderLease(database, "house"), database.close, "house", ManualClock(), "me")
     looked = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -18,7 +18,7 @@ import structlog
 
 from inferry.core.errors import InferryError, StartFailed
 from inferry.core.kubernetes_settings import KubernetesSettings
-from inferry.core.launch import LaunchOrder
+from inferry.core.launch import Headers, LaunchOrder
 from inferry.core.replica import Endpoint
 from inferry.engines.pod import dns_label
 from inferry.runtime.base import EXIT_CODE_UNKNOWN, Exit, Handle
@@ -31,8 +31,6 @@ from inferry.runtime.kubernetes.pods import PodEnd, PodFacts, read_pod
 from inferry.runtime.kubernetes.scale import PodSpecOf, Scale
 
 log = structlog.get_logger()
-
-Headers = tuple[tuple[str, str], ...]
 
 FIRST_LIST_S = 30.0
 SHORTEST_GRACE_S = 1
@@ -82,6 +80,14 @@ class KubernetesRuntime:
     def follows(self) -> bool:
         """Others say how many replicas there are: an autoscaler of the cluster, or the gateway that leads."""
         return self._settings.scaled_by == "others" or not self._leads()
+
+    def is_leaving(self, replica_id: str) -> bool:
+        """Its pod is on its way out, or gone."""
+        for each in self._handles:
+            if each.replica_id == replica_id and each.life is not None:
+                found = self.pods.objects.get(each.life.pod)
+                return found is None or read_pod(found).leaving
+        return True
 
     def wanted(self, deployment: str) -> int | None:
         """What its Deployment object wants; None: there is none, or nobody has seen it yet."""
