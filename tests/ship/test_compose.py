@@ -111,6 +111,12 @@ def test_the_gateways_file_is_right_and_finds_every_replica() -> None:
     assert not {"LEDGER_URL", "OUTSIDE_KEY"} & set(services["chat-0"]["environment"])
 
 
+def test_where_replicas_run_is_for_the_rendered_files_to_say() -> None:
+    """A gateway in a container starts no replica on a cluster: its file has no `runtime`."""
+    text = "runtime: {kind: ray, address: auto}\ndeployments: {a: {engine: simulated}}\n"
+    assert "runtime" not in yaml.safe_load(render_compose(shipment_of(text))["inferry.yaml"])
+
+
 def test_backups_have_a_volume_of_their_own() -> None:
     """Where the image's user may write; without `backup`, there is none."""
     text = "backup: {folder: kept, keep: 3}\ndeployments: {a: {engine: simulated}}\n"

@@ -156,6 +156,9 @@ def test_a_pod_that_dies_in_mid_stream_costs_no_word(cluster: Cluster, tmp_path:
             ready(up, number)
             assert cluster.wanted() == number
         pods = cluster.pods()
+        up.process.terminate()
+        up.process.wait(30)
+        assert "pods stay" in up.output()
     assert cluster.pods() == pods
     assert cluster.wanted() == 2
     with inferry.up() as up:
@@ -195,6 +198,8 @@ def test_of_two_gateways_one_decides_and_the_other_takes_over(cluster: Cluster, 
             return "" if lease is None else str(lease["spec"].get("holderIdentity") or "")
 
         wait_for("somebody leads", holder, 30)
+        ready(first, 1)
+        ready(second, 1)
         leader, other = (first, second) if f"process {first.process.pid}," in holder() else (second, first)
         assert f"process {leader.process.pid}," in holder()
         scaled = leader.inferry.run("scale", "chat", "2", timeout_s=90)

@@ -25,7 +25,7 @@ COUNTING = {
     "model": "chat",
     "prompt": "1 2 3 4 5 6 7 8 9 10 11 12",
     "temperature": 0,
-    "max_tokens": 600,
+    "max_tokens": 300,
     "stream": True,
     "stream_options": {"include_usage": True},
 }

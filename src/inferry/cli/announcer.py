@@ -13,6 +13,7 @@ from inferry.cli.config import shown_model
 from inferry.cli.names_table import in_words
 from inferry.core.clock import SystemClock
 from inferry.core.config_file import LoadedFile
+from inferry.core.kubernetes_settings import KubernetesSettings
 from inferry.core.remote_engines import OpenAIDeployment
 from inferry.core.replica import ReplicaState, ReplicaView
 
@@ -88,7 +89,9 @@ class Announcer:
         self._say(first_key_text(text))
 
     def stopped(self) -> None:
-        self._say("Stopped; no engine is left running.")
+        runtime = self._loaded.config.runtime
+        stays = isinstance(runtime, KubernetesSettings) and runtime.keep
+        self._say("Stopped; pods stay as they are." if stays else "Stopped; no engine is left running.")
 
     def settled(self) -> None:
         """Every replica of ours is up or given up: say what can be asked now."""

@@ -1,4 +1,4 @@
-"""Pods of a deployment, where no Deployment object describes them yet: as `inferry engines command --form pod` shows them."""
+"""Pods of a deployment, where no Deployment object describes them yet: as `inferry engines command --pod` shows them."""
 
 from __future__ import annotations
 

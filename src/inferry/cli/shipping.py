@@ -47,6 +47,8 @@ def make_shipment(
         else:
             engines.append(_engine(loaded, each, deployment, environ))
     tree, mounts = paths_inside(yaml.safe_load(text), loaded.config, embedded)
+    # Where replicas run is what is rendered; the gateway inside needs no cluster.
+    tree.pop("runtime", None)
     return Shipment(
         config=loaded.config,
         tree=tree,

@@ -28,7 +28,7 @@ def problems(text: str) -> list[str]:
         (CHAT + "gatway: {}\n", "4: gatway: there is no such key. Did you mean 'gateway'?"),
         (
             CHAT + "colour: red\n",
-            "4: colour: there is no such key. Known: admin, deployments, facts, gateway, host, ledger, names, runtime, tenants.",
+            "4: colour: there is no such key. Known: admin, backup, deployments, facts, gateway, host, ledger, names, runtime, tenants.",
         ),
         (
             CHAT + "    replica: 2\n",

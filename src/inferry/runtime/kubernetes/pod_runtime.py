@@ -106,6 +106,9 @@ class KubernetesRuntime:
                 told.clear()
                 return None
             now = {name: wanted for name in deployments if (wanted := self.wanted(name)) is not None}
+            if self._settings.scaled_by == "inferry":
+                # None at all is a Deployment that nobody has decided for yet: whoever comes to lead does.
+                now = {name: number for name, number in now.items() if number > 0}
             return {name: number for name, number in now.items() if told.get(name) != number} or None
 
         while True:
@@ -124,12 +127,16 @@ class KubernetesRuntime:
         self._waiting[deployment] = self._waiting.get(deployment, 0) + 1
         grew = False
         try:
-            if not self.follows:
-                await self._scale.ensure(deployment)
-                before = await self._scale.change(deployment, lambda was: max(was, self._needed(deployment)))
-                grew = before < self._needed(deployment)
             async with asyncio.timeout(self._settings.pod_start_timeout_s):
-                handle = await self._claimed(order)
+                while True:
+                    # Again each time: meanwhile this gateway may have come to lead.
+                    grew = await self._make_room(deployment) or grew
+                    try:
+                        async with asyncio.timeout(SAY_S):
+                            handle = await self.pods.until(lambda: self._take(order))
+                            break
+                    except TimeoutError:
+                        order.say(f"waits for a pod: {self._waits_for(deployment)}")
         except TimeoutError:
             return self._none_came(order)
         except ApiRefused as error:
@@ -147,14 +154,13 @@ class KubernetesRuntime:
         log.info("pod_claimed", replica=order.replica_id, pod=handle.pod)
         return handle
 
-    async def _claimed(self, order: LaunchOrder) -> PodHandle:
-        """As soon as there is one to claim; says what it waits for now and then."""
-        while True:
-            try:
-                async with asyncio.timeout(SAY_S):
-                    return await self.pods.until(lambda: self._take(order))
-            except TimeoutError:
-                order.say(f"waits for a pod: {self._waits_for(order.deployment)}")
+    async def _make_room(self, deployment: str) -> bool:
+        """Its Deployment wants as many as we do, if that is ours to say. Whether it wanted fewer before."""
+        if self.follows:
+            return False
+        await self._scale.ensure(deployment)
+        was = await self._scale.change(deployment, lambda was: max(was, self._needed(deployment)))
+        return was < self._needed(deployment)
 
     async def _shrink(self, deployment: str) -> None:
         """Whoever wanted one more wants it no longer."""
