@@ -259,6 +259,26 @@ def test_a_ledger_in_a_file_has_one_gateway_and_a_volume() -> None:
     assert many["spec"]["replicas"] == 5
 
 
+def kept_shipment() -> Shipment:
+    """Makes backups itself."""
+    return shipment_of("backup: {folder: kept}\ndeployments: {chat: {engine: simulated}}\n")
+
+
+def test_backups_have_a_volume_of_their_own() -> None:
+    """Where the file inside the container says; several gateways have none in common, and that is told."""
+    [alone] = by_kind(kept_shipment(), "StatefulSet")
+    for version in VERSIONS:
+        kubernetes_validate.validate(alone, version, strict=True)
+    assert [each["metadata"]["name"] for each in alone["spec"]["volumeClaimTemplates"]] == ["home", "backups"]
+    [gateway] = alone["spec"]["template"]["spec"]["containers"]
+    assert {"name": "backups", "mountPath": "/var/backups/inferry"} in gateway["volumeMounts"]
+    shared = shipment_of(
+        "ledger: {url: '${LEDGER_URL}'}\nbackup: {folder: kept}\ndeployments: {chat: {engine: simulated}}\n"
+    )
+    with pytest.raises(ConfigError, match="'backup' out of this file"):
+        render_kubernetes(shared)
+
+
 def test_pods_have_time_to_finish() -> None:
     """From the word to leave until the kill: the pause, all of drain_s, and some more; engines their own grace."""
     shipment = shipment_of("gateway: {drain_s: 300}\ndeployments: {chat: {engine: simulated}}\n")

@@ -9,6 +9,7 @@ import hashlib
 import math
 from typing import Any
 
+from inferry.core.errors import ConfigError
 from inferry.engines.pod import secrets_name
 from inferry.engines.shell_text import KEY_NAME
 from inferry.render.gateway_file import gateway_file
@@ -23,7 +24,7 @@ from inferry.render.kubernetes.pods import (
     secret_variable,
     spread,
 )
-from inferry.render.shipment import ADMIN_PORT, CONFIG_PATH, HOME_PATH, MODELS_PATH, Shipment
+from inferry.render.shipment import ADMIN_PORT, BACKUPS_PATH, CONFIG_PATH, HOME_PATH, MODELS_PATH, Shipment
 from inferry.render.yaml_text import Data, Why
 
 _COMPONENT = "gateway"
@@ -107,6 +108,11 @@ def workload(shipment: Shipment) -> Data:
         },
     }
     if not shipment.keeps_state:
+        if shipment.config.backup is not None:
+            raise ConfigError(
+                "backup: in Kubernetes with a ledger in PostgreSQL, several gateways have no disk in common to put it on. Leave "
+                "'backup' out of this file, and back the database up by its own means, or run 'inferry backup' from outside."
+            )
         spec["strategy"] = Why(
             "A new one first: at no time is there less.",
             {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
@@ -119,19 +125,26 @@ def workload(shipment: Shipment) -> Data:
     )
     spec["serviceName"] = gateway_name(shipment)
     spec["volumeClaimTemplates"] = [
-        {
-            "metadata": {"name": "home"},
-            "spec": {
-                "accessModes": ["ReadWriteOnce"],
-                "resources": {
-                    "requests": {"storage": Why("Ledger, journal, and models of embedded engines.", "20Gi")}
-                },
-            },
-        }
+        _claim("home", "Ledger, journal, and models of embedded engines.", "20Gi")
     ]
+    if shipment.config.backup is not None:
+        because = (
+            "On a disk of its own, if the storage class gives one: what is lost with 'home' is no backup."
+        )
+        spec["volumeClaimTemplates"].append(_claim("backups", because, "10Gi"))
     return kubernetes_object(
         shipment, "StatefulSet", "apps/v1", gateway_name(shipment), _COMPONENT, {"spec": spec}
     )
+
+
+def _claim(name: str, because: str, size: str) -> Data:
+    return {
+        "metadata": {"name": name},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": Why(because, size)}},
+        },
+    }
 
 
 def _pod(shipment: Shipment) -> Data:
@@ -175,6 +188,8 @@ def _container(shipment: Shipment) -> Data:
         {"name": "home", "mountPath": HOME_PATH},
         {"name": "tmp", "mountPath": "/tmp"},
     ]
+    if shipment.config.backup is not None:
+        mounts.append({"name": "backups", "mountPath": BACKUPS_PATH})
     if shipment.model_mounts:
         mounts.append({"name": "models", "mountPath": MODELS_PATH, "readOnly": True})
     if shipment.file_mounts:
