@@ -187,6 +187,11 @@ async def test_it_follows_others(cluster: StandinKubernetes, tmp_path: Path) -> 
         await pods.stop(other, 1.0)
         assert wanted(cluster) == 2
         assert [each.pod for each in pods.running()] == [handle.pod]
+        # One that is stuck is killed all the same; the number is not ours, so its Deployment makes another.
+        await pods.stop(handle, 0)
+        assert wanted(cluster) == 2
+        await seen(lambda: handle.pod not in [each["metadata"]["name"] for each in cluster.objects("pods")])
+        await seen(lambda: len(cluster.objects("pods")) == 2)
         following.cancel()
         await administrator.close()
 

@@ -170,24 +170,23 @@ class KubernetesRuntime:
             log.warning("pod_too_many", deployment=deployment, because=error.message)
 
     async def stop(self, handle: Handle, grace_s: float) -> Exit:
-        """The number goes down by one and the pod away; where others say the number, the claim only is given back."""
+        """The number goes down by one and the pod away. Where others say the number, the claim only is given back; but a
+        pod that is to be killed (no grace: it is stuck) goes, and its Deployment makes another."""
         assert isinstance(handle, PodHandle)
         end = handle.look()
         if handle not in self._handles or handle.life is None:
             return Exit(EXIT_CODE_UNKNOWN) if end is None else end.exit
-        if self._let_go or self.follows:
+        counts = not self.follows
+        if self._let_go or (not counts and (grace_s > 0 or self._no_grace)):
             self._forget(handle)
             return Exit(0) if end is None else end.exit
         grace_s = 0.0 if self._no_grace else grace_s
         path = self._client.path("v1", "pods", handle.pod)
         self._stopping.add(handle)
         try:
-            try:
-                await self._client.patch(path, leaves_first())
-            except ApiRefused as error:
-                if error.http_status != 404:
-                    raise
-            await self._scale.change(handle.deployment, lambda was: was - 1)
+            if counts:
+                await self._mark(path)
+                await self._scale.change(handle.deployment, lambda was: was - 1)
             # The mark is a hint only, and a controller prefers pods that are not ready: so this one by its uid, too.
             await self._client.delete(path, max(round(grace_s), SHORTEST_GRACE_S), handle.life.uid)
             async with asyncio.timeout(grace_s + GONE_S):
@@ -196,11 +195,22 @@ class KubernetesRuntime:
             log.warning("pod_does_not_go", replica=handle.replica_id, pod=handle.pod, grace_s=grace_s)
         except InferryError as error:
             log.warning("pod_not_stopped", replica=handle.replica_id, pod=handle.pod, because=error.message)
+        except asyncio.CancelledError:
+            self._do(self._kill(handle))
+            raise
         finally:
             self._stopping.discard(handle)
         self._forget(handle)
         end = handle.look()
         return Exit(EXIT_CODE_UNKNOWN) if end is None else end.exit
+
+    async def _mark(self, path: str) -> None:
+        """It is the one that should go first."""
+        try:
+            await self._client.patch(path, leaves_first())
+        except ApiRefused as error:
+            if error.http_status != 404:
+                raise
 
     def let_go(self) -> None:
         """The gateway ends, and its pods stay, if the settings say so: each `stop` from here on only gives a claim back."""
