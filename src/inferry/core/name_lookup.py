@@ -49,9 +49,9 @@ class _Known:
 class NameLookup:
     """Of one event loop. No thread of it keeps a process from ending."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, look: Look = look_up) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, look: Look | None = None) -> None:
         self._loop = loop
-        self._look = look
+        self._look = look_up if look is None else look
         self._known: dict[str, _Known] = {}
         self._under_way: dict[str, tuple[asyncio.Future[None], float]] = {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -69,8 +70,10 @@ class HttpProber:
     That is what the next client will do; and llama.cpp reserves a thread for each idle connection.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, verify: ssl.SSLContext | bool = True) -> None:
+        """`verify`: whom replicas' certificates are to be from."""
         self._client = httpx.AsyncClient(
+            verify=verify,
             trust_env=False,  # the gateway goes to replicas directly, so probes do too
             follow_redirects=False,
             timeout=None,  # each request below has one deadline for all of it

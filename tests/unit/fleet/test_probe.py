@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
+import trustme
 
+from inferry.core import name_lookup
 from inferry.core.local_engines import SimulatedDeployment
 from inferry.core.replica import Endpoint
 from inferry.engines.adapter import ProbeReading, Verdict, WarmupRequest
@@ -159,3 +162,34 @@ async def test_a_fault_in_the_network_layer_is_no_answer(monkeypatch: pytest.Mon
         monkeypatch.setattr(prober, "_client", client)
         reading = await prober.probe(ADAPTER, Endpoint("127.0.0.1", 9), 1.0)
     assert reading == Unreachable("its connection broke while it was opened")
+
+
+async def test_a_name_with_several_addresses_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second address is tried where nobody listens at the first; Host and the certificate are the name's, and a
+    certificate for another name is refused."""
+    authority = trustme.CA()
+    ours, theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("engine.test").configure_cert(ours)
+    authority.configure_trust(theirs)
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    monkeypatch.setattr(name_lookup, "look_up", lambda host: ["127.0.0.2", "127.0.0.1"])
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=ours)
+    port = server.sockets[0].getsockname()[1]
+    prober = HttpProber(verify=theirs)
+    try:
+        await prober.probe(ADAPTER, Endpoint("engine.test", port, tls=True), 5.0)
+        assert f"\r\nHost: engine.test:{port}\r\n".encode() in heads[0]
+        other = await prober.probe(ADAPTER, Endpoint("other.test", port, tls=True), 5.0)
+        assert isinstance(other, Unreachable)
+        assert "not valid for 'other.test'" in other.reason
+        assert len(heads) == 1
+    finally:
+        await prober.close()
+        server.close()
