@@ -34,7 +34,7 @@ from inferry.ledger.keys import KeyStore
 from inferry.ledger.loader import Loader
 from inferry.ledger.reconcile import Counters, EngineLife
 from inferry.ledger.retention import horizon_wall_s, prune
-from inferry.ledger.usage import Spent, spent_in
+from inferry.ledger.usage import Spent, UsageAnswer, UsageQuestion, spent_in, usage
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -174,6 +174,11 @@ class Bookkeeping:
         """What the store has of a calendar period, by scope and owner. Raises InferryError while it can't be asked."""
         await self.is_open.wait()
         return await self._sums.of(kind, period)
+
+    async def usage(self, question: UsageQuestion) -> UsageAnswer:
+        """What the ledger has; of the last second it may not have all. Raises InferryError."""
+        await self.is_open.wait()
+        return await asyncio.to_thread(usage, self._database, question)
 
     @property
     def behind_s(self) -> float:

@@ -18,6 +18,7 @@ from inferry.cli import (
     calibrate,
     chat,
     config,
+    dashboard,
     down,
     drain,
     engines,
@@ -83,6 +84,7 @@ app.command("chat")(chat.chat)
 app.command("batch")(batch.batch)
 app.command("bench")(bench.bench)
 app.command("calibrate")(calibrate.calibrate)
+app.command("dashboard")(dashboard.dashboard)
 app.command("logs")(logs.logs)
 app.command("reload")(reload_verb.reload)
 app.add_typer(scale.app, name="scale")

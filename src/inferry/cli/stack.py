@@ -26,6 +26,8 @@ from inferry.cli.children_environ import children_environ
 from inferry.cli.cluster_following import follow_cluster
 from inferry.cli.config import shown_model
 from inferry.cli.control_server import admin_server, control_server, control_socket
+from inferry.cli.dashboard_side import DashboardSide
+from inferry.cli.first_start import failed_start
 from inferry.cli.gateway_numbers import GatewayNumbers
 from inferry.cli.launch_foresight import foresee_here, launch_notes
 from inferry.cli.leadership import leadership_of
@@ -40,7 +42,7 @@ from inferry.cli.standing_figures import StandingFigures
 from inferry.core.clock import SystemClock
 from inferry.core.deployment import DeploymentFile
 from inferry.core.errors import StartFailed
-from inferry.core.replica import ReplicaState, ReplicaView
+from inferry.core.replica import ReplicaView
 from inferry.fleet.engine_loads import EngineLoads
 from inferry.fleet.fleet import Fleet
 from inferry.fleet.gpu_readings import gpu_readings
@@ -54,6 +56,7 @@ from inferry.gateway.messages import (
     ReplicaLoads,
     Setup,
 )
+from inferry.gateway.snapshot import Snapshot
 from inferry.gateway.workers import GatewayWorkers
 
 
@@ -175,6 +178,9 @@ class Stack:
                 "started": self.record.started_wall_s,
             },
         )
+        self._dashboard = DashboardSide(
+            lambda: self._status_by(self._numbers.snapshot), self._loads.readings, self._books, clock, place
+        )
         self._stop = asyncio.Event()
         self._at_once = False
         self._settled = False
@@ -190,10 +196,13 @@ class Stack:
         self._stop.set()
 
     async def status(self) -> Status:
+        return self._status_by(await self.gateways.snapshot())
+
+    def _status_by(self, snapshot: Snapshot) -> Status:
         config = self.reloader.serving.config
         return self._board.status(
             self.fleet.views(),
-            await self.gateways.snapshot(),
+            snapshot,
             self.reloader.serving.served,
             {name: shown_model(deployment) for name, deployment in config.deployments.items()},
             settled=self._settled,
@@ -232,10 +241,14 @@ class Stack:
                 self.fleet.lifecycle, lambda: self.reloader.serving.config.gateway.drain_s, self._undo
             ),
         )
-        app.include_router(make_lora_router(self.fleet.lora))
-        app.include_router(make_readings_router(self._loads.readings))
-        app.include_router(self.scaling.make_router())
-        app.include_router(make_load_router(self._models.load, self._models.unload))
+        for router in (
+            make_lora_router(self.fleet.lora),
+            make_readings_router(self._loads.readings),
+            self.scaling.make_router(),
+            make_load_router(self._models.load, self._models.unload),
+            *self._dashboard.routers(),
+        ):
+            app.include_router(router)
         control = control_server(local_only(app))
         admin = admin_server(self._place.loaded.config.admin, app, self._books.keyring, self._clock)
         if admin is not None:
@@ -246,21 +259,21 @@ class Stack:
             publish(self._place.home, self.record)
             async with asyncio.TaskGroup() as group:
                 running = group.create_task(self.fleet.run())
-                keeping = group.create_task(self._keep_books())
-                counting = group.create_task(self._bank.run())
-                swapping = group.create_task(self._models.run())
-                telling = group.create_task(self._loads.run())
-                noting = group.create_task(self._notes.run())
-                scaling = group.create_task(self.scaling.run(self._books.is_open))
+                beside = [
+                    group.create_task(self._keep_books()),
+                    group.create_task(self._bank.run()),
+                    group.create_task(self._models.run()),
+                    group.create_task(self._loads.run()),
+                    group.create_task(self._notes.run()),
+                    group.create_task(self.scaling.run(self._books.is_open)),
+                    group.create_task(self._sample_forever()),
+                    group.create_task(self.reloader.watch_forever(self._say)),
+                    group.create_task(follow_cluster(self.runtime, self.fleet, self._place.loaded.config)),
+                ]
                 serving = group.create_task(self._serve())
                 group.create_task(control.serve(sockets=[listener]))
                 if admin is not None:
                     group.create_task(admin.serve(sockets=self._place.admin_listeners))
-                sampling = group.create_task(self._sample_forever())
-                watching = group.create_task(self.reloader.watch_forever(self._say))
-                following = group.create_task(
-                    follow_cluster(self.runtime, self.fleet, self._place.loaded.config)
-                )
                 try:
                     failure = await self._until_stopped(on_settled)
                 finally:
@@ -273,22 +286,13 @@ class Stack:
                     control.should_exit = True
                     if admin is not None:
                         admin.should_exit = True
-                    for task in (
-                        following,
-                        sampling,
-                        watching,
-                        keeping,
-                        counting,
-                        swapping,
-                        telling,
-                        noting,
-                        scaling,
-                    ):
+                    for task in beside:
                         task.cancel()
         finally:
             self.gateways.kill_now()
             await self.runtime.close()
             await self.scaling.close()
+            await self._dashboard.close()
             await self._books.close()
             withdraw(self._place.home, self.record)
         if failure is not None:
@@ -313,7 +317,8 @@ class Stack:
                 await asyncio.wait([stop, settling], return_when=asyncio.FIRST_COMPLETED)
                 if self._stop.is_set():
                     return None
-                if (failure := self._failed_start()) is not None:
+                served = self.reloader.serving.served
+                if failure := failed_start(served, self.fleet.views(), self.fleet.failures()):
                     return failure
                 self._settled = True
                 on_settled()
@@ -329,22 +334,11 @@ class Stack:
         await self.gateways.wait_started()
         await self.fleet.wait_settled()
 
-    def _failed_start(self) -> StartFailed | None:
-        """Not a single replica of some deployment of ours came up."""
-        usable = (ReplicaState.READY, ReplicaState.SUSPECT)
-        alive = {view.deployment for view in self.fleet.views() if view.state in usable}
-        dead = {
-            spec.name
-            for spec in self.reloader.serving.served
-            if spec.engine != "openai" and spec.load_wait_s is None and spec.name not in alive
-        }
-        failures = self.fleet.failures()
-        return StartFailed("\n".join(failures)) if dead and failures else None
-
     async def _sample_forever(self) -> None:
         while True:
             snapshot = await self._numbers.ask(self.gateways.snapshot)
             self._board.sample(self.fleet.views(), snapshot)
+            self._dashboard.on_numbers(snapshot)
             await asyncio.sleep(self._numbers.pause_s)
 
     # --- changes of the file --------------------------------------------------------------------------
@@ -366,11 +360,13 @@ class Stack:
 
     def _replica_gone(self, replica_id: str) -> None:
         self._numbers.forget(replica_id)
+        self._dashboard.on_gone(replica_id)
         self.scaling.scaler.on_gone(replica_id)
         self.gateways.tell(ReplicaGone(replica_id))
 
     def _view_changed(self, view: ReplicaView) -> None:
         self._numbers.on_view(view)
+        self._dashboard.on_view(view)
         self.gateways.tell(view)
         self._models.on_view(view)
         self.scaling.scaler.on_view(view)
