@@ -12,7 +12,14 @@ from inferry.admin.error_pages import error_page
 from inferry.admin.sessions import IDLE_S, Session, Sessions, require_csrf
 from inferry.admin.visitors import Door, KeyDoor
 from inferry.core.clock import Clock
-from inferry.core.errors import BodyTooLarge, InvalidRequest, MethodNotAllowed, MissingKey, Rejected, WrongScope
+from inferry.core.errors import (
+    BodyTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    MissingKey,
+    Rejected,
+    WrongScope,
+)
 from inferry.ledger.keyring import KeyRing, credential_of
 
 _LOOKING = {"GET", "HEAD"}

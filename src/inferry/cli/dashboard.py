@@ -53,8 +53,13 @@ async def _serve(control: str, port: int, gateway_url: str, open_it: bool) -> No
     relay = Relay(control)
     server = control_server(Gate(relay, TokenDoor(token), SystemClock()))
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        server.should_exit = True
+        relay.end()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, setattr, server, "should_exit", True)
+        loop.add_signal_handler(number, end)
     url = f"http://127.0.0.1:{listeners[0].getsockname()[1]}/#token={token}"
     typer.echo(f"Dashboard of {gateway_url}, until Ctrl-C:\n  {url}")
     if open_it:

@@ -47,6 +47,7 @@ class DashboardSide:
         self._traffic = TrafficHistory()
         self._events = FleetEvents()
         self._client: httpx.AsyncClient | None = None
+        self._feed = LiveFeed(self._look)
 
     def on_numbers(self, snapshot: Snapshot) -> None:
         """The gateways' numbers, once a second."""
@@ -71,7 +72,7 @@ class DashboardSide:
             make_pages_router(),
             make_passage_router(self._client, self._place.url),
             make_dashboard_router(
-                feed=LiveFeed(self._look),
+                feed=self._feed,
                 traffic=self._traffic,
                 events=self._events,
                 log_folder=run_folder(self._place.home, self._place.port) / "logs",
@@ -79,6 +80,10 @@ class DashboardSide:
                 currency=lambda: self._books.settings.currency,
             ),
         )
+
+    def end_pages(self) -> None:
+        """Before the servers end: they wait for streams that are open."""
+        self._feed.close()
 
     async def close(self) -> None:
         """Let go of connections to the gateway."""

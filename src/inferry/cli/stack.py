@@ -283,6 +283,7 @@ class Stack:
                     self.runtime.let_go()
                     await self.fleet.stop()
                     await asyncio.wait([running])
+                    self._dashboard.end_pages()
                     control.should_exit = True
                     if admin is not None:
                         admin.should_exit = True

@@ -164,6 +164,20 @@ async def test_the_feed_looks_once_for_all() -> None:
     assert feed.viewers == 0
 
 
+async def test_the_feed_ends_its_pages() -> None:
+    """A server that is about to end does not wait for them."""
+
+    async def look() -> dict[str, dict[str, Any]]:
+        return {}
+
+    feed = LiveFeed(look)
+    page = feed.events()
+    await anext(page)
+    feed.close()
+    assert [event async for event in page] == []
+    assert feed.viewers == 0
+
+
 async def test_a_slow_page_starts_anew() -> None:
     """It is not sent what it can't keep up with: at most so many updates wait, then all is told once."""
     looks = 0

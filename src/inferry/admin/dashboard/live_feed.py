@@ -44,13 +44,18 @@ class LiveFeed:
                 self._now = await self._look()
                 self._looking = asyncio.create_task(self._look_forever())
             viewer.start_anew(self._now)
-            while True:
-                yield await viewer.updates.get()
+            while update := await viewer.updates.get():
+                yield update
         finally:
             self._viewers.discard(viewer)
             if not self._viewers and self._looking is not None:
                 self._looking.cancel()
                 self._looking = None
+
+    def close(self) -> None:
+        """End all pages' streams: a server that is about to end waits for them."""
+        for viewer in self._viewers:
+            viewer.updates.put_nowait(b"")
 
     async def _look_forever(self) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -24,9 +25,17 @@ class Relay:
     def __init__(self, socket_path: str) -> None:
         transport = httpx.AsyncHTTPTransport(uds=socket_path)
         self._client = httpx.AsyncClient(transport=transport, base_url="http://control", timeout=None)
+        self._reading: set[asyncio.Future[bytes]] = set()
+        self._ending = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (await self._answer(scope, receive))(scope, receive, send)
+
+    def end(self) -> None:
+        """End all streams: a server that is about to end waits for them."""
+        self._ending = True
+        for part in self._reading:
+            part.cancel()
 
     async def close(self) -> None:
         """Let go of the socket."""
@@ -46,14 +55,24 @@ class Relay:
         except httpx.HTTPError:
             return error_page(EngineUnreachable("Inferry does not answer: it has ended, or is about to."))
         told = {name: value for name, value in answer.headers.items() if name not in _LEFT_OUT}
-        return StreamingResponse(_bytes_of(answer), answer.status_code, headers=told)
+        return StreamingResponse(self._bytes_of(answer), answer.status_code, headers=told)
 
-
-async def _bytes_of(answer: httpx.Response) -> AsyncIterator[bytes]:
-    try:
-        async for part in answer.aiter_bytes():
-            yield part
-    except httpx.HTTPError:
-        return  # Inferry has ended; the page sees the end and says so
-    finally:
-        await answer.aclose()
+    async def _bytes_of(self, answer: httpx.Response) -> AsyncIterator[bytes]:
+        parts = answer.aiter_bytes()
+        try:
+            while True:
+                part = asyncio.ensure_future(anext(parts, b""))
+                self._reading.add(part)
+                try:
+                    if not (found := await part):
+                        return
+                finally:
+                    self._reading.discard(part)
+                yield found
+        except httpx.HTTPError:
+            return  # Inferry has ended; the page sees the end and says so
+        except asyncio.CancelledError:
+            if not self._ending:  # it is the page that has left
+                raise
+        finally:
+            await answer.aclose()

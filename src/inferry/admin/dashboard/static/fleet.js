@@ -18,6 +18,12 @@ async function act(button, title, text, path, body) {
   }
 }
 
+// Of a thousand rows some thirty are on the screen: the others are written when they come into view.
+const shownWhenSeen = new WeakMap();
+const eye = new IntersectionObserver((entries) => {
+  for (const entry of entries) shownWhenSeen.get(entry.target)?.(entry.isIntersecting);
+}, { rootMargin: "200px" });
+
 function replicaRow(id) {
   const cells = [h("td", { class: "state" }), h("td"), ...CLASSES.map((kind) => h("td", { class: kind })), h("td", { class: "wrap" })];
   const [state, age, requests, inFlight, tokens, kv, gpu, restarts, message] = cells;
@@ -31,7 +37,14 @@ function replicaRow(id) {
     shares.set(cell, value);
     cell.replaceChildren(...(value === null || value === undefined ? ["–"] : [bar(value), percent(value)]));
   };
-  return { node, set(row) {
+  let latest = null;
+  let seen = true; // until the observer says otherwise, so that nothing begins empty
+  shownWhenSeen.set(node, (now) => {
+    seen = now;
+    if (seen && latest) write(latest);
+  });
+  eye.observe(node);
+  function write(row) {
     if (state.textContent !== row.state) { state.className = `state ${row.state}`; state.textContent = row.state; }
     setText(age, since(row.since));
     setText(requests, number(row.requests));
@@ -44,7 +57,16 @@ function replicaRow(id) {
     const out = ["stopped", "failed"].includes(row.state);
     drain.hidden = out || row.state === "draining";
     undrain.hidden = !out;
-  } };
+  }
+  return { node,
+    set(row) {
+      latest = row;
+      if (seen) write(row);
+    },
+    drop() {
+      eye.unobserve(node);
+      node.remove();
+    } };
 }
 
 function deploymentCard(name) {
@@ -66,7 +88,7 @@ function deploymentCard(name) {
       say((await call("POST", `deployments/${encodeURIComponent(name)}/scale`, { replicas: Number(asked.replicas) })).message);
     } catch (error) { say(error.message); } finally { scale.disabled = false; }
   } }, t("Scale"));
-  const node = h("section", { class: "card", "aria-label": name, "data-deployment": name },
+  const node = h("section", { class: "card apart", "aria-label": name, "data-deployment": name },
     h("div", { class: "row end" }, h("div", { class: "row" }, h("h2", {}, name), status, engine, simulated, model), scale),
     h("div", { class: "tiles" }, tiles.map((each) => each.node)), why, replicas.node);
   return { node, rows,
@@ -90,7 +112,7 @@ function deploymentCard(name) {
       }
       rows.get(id).set(row);
     },
-    drop(id) { rows.get(id)?.node.remove(); rows.delete(id); } };
+    drop(id) { rows.get(id)?.drop(); rows.delete(id); } };
 }
 
 export function fleet(main) {

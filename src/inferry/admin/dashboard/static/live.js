@@ -3,6 +3,7 @@ const SECTIONS = ["about", "deployments", "replicas", "names", "traffic"];
 export const now = Object.fromEntries(SECTIONS.map((name) => [name, {}]));
 const listeners = new Set();
 let source = null;
+let again = 0;
 let state = "connecting";
 let onState = () => {};
 
@@ -35,11 +36,12 @@ export function open() {
   source.onerror = () => {
     set("lost");
     // A browser gives up after an answer that is no stream (a restart, a session that is over): then ask again.
-    if (source.readyState === EventSource.CLOSED) setTimeout(open, 2000);
+    if (source.readyState === EventSource.CLOSED) again = setTimeout(open, 2000);
   };
 }
 
 export function close() {
+  clearTimeout(again);
   source?.close();
   source = null;
 }

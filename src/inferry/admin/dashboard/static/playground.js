@@ -52,13 +52,15 @@ export function playground(main) {
   }
 
   function pane(names, index) {
-    const model = h("select", {}, names.map((name) => h("option", {}, name)));
+    const simulated = h("span", { class: "tag sim", hidden: true }, "SIMULATED");
+    const model = h("select", { onchange: () => { simulated.hidden = !now.deployments[model.value]?.simulated; } }, names.map((name) => h("option", {}, name)));
     if (names[index]) model.value = names[index];
+    simulated.hidden = !now.deployments[model.value]?.simulated;
     const words = h("div", { class: "words", tabindex: "0", role: "log", "aria-label": `${t("Answers")} ${index + 1}` });
     const figures = h("p", { class: "note", "data-figures": "" });
     let past = [];
     let stopping = null;
-    return { node: h("section", { class: "card", "aria-label": `${t("Side")} ${index + 1}` }, h("p", {}, h("label", {}, t("Deployment"), model)), words, figures),
+    return { node: h("section", { class: "card", "aria-label": `${t("Side")} ${index + 1}` }, h("p", {}, h("span", { class: "row" }, h("label", {}, t("Deployment"), model), simulated)), words, figures),
       model: () => model.value, past: () => past, stop: () => stopping?.abort(),
       async ask(text) {
         const answer = h("div");

@@ -3,7 +3,7 @@ import { call } from "./api.js";
 import { h, moment, number, say, table } from "./dom.js";
 import { t } from "./words.js";
 
-const EVERY_MS = 5000;
+const EVERY_MS = 3000;
 
 export function scaling(main) {
   const states = h("div");
