@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup tools test check lint slow format lock clean
+.PHONY: help up setup tools test check lint slow format lock dist licences docs clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -67,6 +67,19 @@ lock: $(VENV)/.dev  ## Resolve the dependencies anew into locks/
 	  --no-emit-index-url --no-annotate --constraints locks/dev.txt --quiet -o locks/ray.txt
 	$(BIN)/uv pip compile locks/tools.in --no-deps --universal --generate-hashes --no-header \
 	  --no-emit-index-url --no-annotate --quiet -o locks/tools.txt
+
+# --- what goes out ------------------------------------------------------------------------------------
+
+dist: $(VENV)/.dev  ## Build wheel, source, list of components (SBOM) and checksums into dist/
+	$(BIN)/python -m release.version
+	$(BIN)/python -m release.licences >/dev/null
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+	$(BIN)/python -m release.sbom dist/inferry-$$($(BIN)/python -m release.version).cdx.json
+	cd dist && sha256sum -- * > SHA256SUMS && cat SHA256SUMS
+
+licences: $(VENV)/.dev  ## Show each runtime dependency's licence; fail at one that is unknown or not allowed
+	@$(BIN)/python -m release.licences
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
