@@ -21,6 +21,9 @@ import yaml
 from .pages import DOCS, ROOT
 
 LOCK = ROOT / "locks" / "docs.txt"
+VERBATIM = ("code", "pre", "script", "style", "title")
+MARKUP = re.compile(r"`|\*\*|\]\(|^\s*\|.*\|\s*$", re.M)
+"""What a reader must not see: Markdown that was not taken for such."""
 LOADS = {
     ("script", "src"),
     ("img", "src"),
@@ -40,9 +43,21 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.ids: set[str] = set()
         self.classes: set[str] = set()
+        self.raw: list[str] = []
+        self._inside: list[str] = []
         self.feed(path.read_text(encoding="utf-8"))
 
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VERBATIM and self._inside:
+            self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self._inside and MARKUP.search(data):
+            self.raw.append(data.strip()[:80])
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in VERBATIM:
+            self._inside.append(tag)
         for name, value in attrs:
             if value is None:
                 continue
@@ -181,3 +196,14 @@ def test_lists_are_lists(site: Path) -> None:
         )
     ]
     assert swallowed == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_no_markup_is_left(site: Path) -> None:
+    """No fence, table, link or bold text is shown as it was written, and a numbered list goes on behind a block."""
+    assert {
+        str(path.relative_to(site)): page(path).raw for path in site.rglob("*.html") if page(path).raw
+    } == {}
+    numbered = re.findall(r"<ol>", (site / "release.html").read_text(encoding="utf-8"))
+    assert len(numbered) == 1
