@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup tools test check lint slow format lock clean
+.PHONY: help up setup tools test check lint slow format lock dist licences docs clean
 
 help:  ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -65,11 +65,29 @@ lock: $(VENV)/.dev  ## Resolve the dependencies anew into locks/
 	  --constraints locks/dev.txt --quiet -o src/inferry/render/gateway_lock.txt
 	$(BIN)/uv pip compile pyproject.toml --extra local --extra ray --universal --generate-hashes --no-header \
 	  --no-emit-index-url --no-annotate --constraints locks/dev.txt --quiet -o locks/ray.txt
+	$(BIN)/uv pip compile --group docs --python-version 3.11 --universal --generate-hashes --no-header \
+	  --no-emit-index-url --no-annotate --constraints locks/dev.txt --quiet -o locks/docs.txt
 	$(BIN)/uv pip compile locks/tools.in --no-deps --universal --generate-hashes --no-header \
 	  --no-emit-index-url --no-annotate --quiet -o locks/tools.txt
 
+# --- what goes out ------------------------------------------------------------------------------------
+
+dist: $(VENV)/.dev  ## Build wheel, source, list of components (SBOM) and checksums into dist/
+	$(BIN)/python -m release.version
+	$(BIN)/python -m release.licences >/dev/null
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+	$(BIN)/python -m release.sbom dist/inferry-$$($(BIN)/python -m release.version).cdx.json
+	cd dist && sha256sum -- * > SHA256SUMS && cat SHA256SUMS
+
+licences: $(VENV)/.dev  ## Show each runtime dependency's licence; fail at one that is unknown or not allowed
+	@$(BIN)/python -m release.licences
+
+docs: $(VENV)/.docs  ## Build the pages as a site into site/; nothing in it is loaded from elsewhere
+	NO_MKDOCS_2_WARNING=1 $(VENV)/docs/bin/mkdocs build --strict
+
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) build dist site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -90,4 +108,10 @@ $(VENV)/.dev: $(BIN)/python locks/dev.txt locks/clients.txt pyproject.toml
 
 $(VENV)/.tools: $(BIN)/python locks/tools.txt tests/ship/install_tools.sh
 	bash tests/ship/install_tools.sh $(VENV)/tools
+	@touch $@
+
+# In an environment of their own: no program of ours needs them.
+$(VENV)/.docs: $(BIN)/python locks/docs.txt
+	$(BIN)/python -m venv $(VENV)/docs
+	$(VENV)/docs/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r locks/docs.txt
 	@touch $@

@@ -1,13 +1,15 @@
-"""Writes the table of keys in docs/deployment-file.md from the deployment file's own types.
+"""Writes what pages say of the code from the code: the keys of docs/deployment-file.md, here, from the deployment
+file's own types; docs/cli.md, docs/metrics.md and docs/errors.md by the files beside this one.
 
     python docs/generate_reference.py            # write
-    python docs/generate_reference.py --check    # exit 1 if the page is not what the types say
+    python docs/generate_reference.py --check    # exit 1 if a page is not what the code says
 
 tests/docs/test_docs.py runs the same comparison.
 """
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -135,7 +137,7 @@ def page_with(text: str, generated: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{PAGE.name} has lost the marks {BEGIN} and {END}")
+        raise ValueError(f"a page has lost the marks {BEGIN} and {END}")
     return before + generated + after
 
 
@@ -274,14 +276,24 @@ def _meaning(key: str, schema: dict[str, Any]) -> str:
     return text
 
 
+def pages() -> dict[Path, str]:
+    """Each page with a generated part, as the code says that it must be."""
+    parts = {PAGE: reference()}
+    for name in ("cli", "metrics", "errors"):
+        generated = runpy.run_path(str(PAGE.with_name(f"generate_{name}.py")))["reference"]()
+        parts[PAGE.with_name(f"{name}.md")] = f"{BEGIN}\n\n{generated}\n\n{END}"
+    return {page: page_with(page.read_text(encoding="utf-8"), part) for page, part in parts.items()}
+
+
 def main(arguments: list[str]) -> int:
-    text = PAGE.read_text(encoding="utf-8")
-    wanted = page_with(text, reference())
+    """Write all pages, or say which would change."""
+    changed = {page: text for page, text in pages().items() if page.read_text(encoding="utf-8") != text}
     if arguments == ["--check"]:
-        if wanted != text:
-            sys.stderr.write(f"{PAGE} is not what the types say: run python docs/generate_reference.py\n")
-        return int(wanted != text)
-    PAGE.write_text(wanted, encoding="utf-8")
+        for page in changed:
+            sys.stderr.write(f"{page} is not what the code says: run python docs/generate_reference.py\n")
+        return int(bool(changed))
+    for page, text in changed.items():
+        page.write_text(text, encoding="utf-8")
     return 0
 
 

@@ -19,6 +19,11 @@ def metrics_page(snapshot: Snapshot, views: Iterable[ReplicaView], more: Iterabl
     return generate_latest(registry)
 
 
+def families(snapshot: Snapshot, views: Iterable[ReplicaView]) -> Iterable[Metric]:
+    """The same numbers, before they are written: all families, also those without a value yet."""
+    return _Families(snapshot, views, ()).collect()
+
+
 class _Families:
     def __init__(self, snapshot: Snapshot, views: Iterable[ReplicaView], more: Iterable[Metric]) -> None:
         self._snapshot = snapshot
