@@ -27,7 +27,10 @@ def reference() -> str:
 def _tree(branch: type[InferryError]) -> Iterator[type[InferryError]]:
     yield branch
     for each in branch.__subclasses__():
-        yield from _tree(each)
+        if (
+            each.__module__ == InferryError.__module__
+        ):  # others are of whatever else this process has imported
+            yield from _tree(each)
 
 
 def _by_code(branch: type[InferryError]) -> dict[str, type[InferryError]]:

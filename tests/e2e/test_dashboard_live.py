@@ -116,7 +116,9 @@ def browser() -> Iterator[Browser]:
 def live(tmp_path_factory: pytest.TempPathFactory, sample_model: Path, browser: Browser) -> Iterator[Live]:
     inferry = Inferry(tmp_path_factory.mktemp("dashboard"))
     port = free_port()
-    inferry.write(FILE.replace("ADMIN", str(port)).replace("MODEL", str(sample_model)))
+    model = inferry.folder / "model.gguf"  # a short name, as pictures show it
+    model.symlink_to(sample_model)
+    inferry.write(FILE.replace("ADMIN", str(port)).replace("MODEL", str(model)))
     with inferry.up() as up:
         gateway = up.wait_ready()
         admin, key = f"http://127.0.0.1:{port}", first_key_in(up.output())

@@ -73,6 +73,7 @@ async function leaveSession() {
 }
 
 function signedOut() {
+  session.name = "";
   live.close();
   leave();
   leave = () => {};
