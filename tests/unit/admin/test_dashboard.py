@@ -178,6 +178,30 @@ async def test_the_feed_ends_its_pages() -> None:
     assert feed.viewers == 0
 
 
+async def test_a_look_that_fails_ends_the_pages() -> None:
+    """A page would show old figures as live ones; ended, it comes again, and is told when it can be."""
+    looks = 0
+
+    async def look() -> dict[str, dict[str, Any]]:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            raise ValueError("a fault of ours")
+        return {"replicas": {"a": {"n": looks}}}
+
+    feed = LiveFeed(look, pause_s=0.001)
+    page = feed.events()
+    await anext(page)
+    looking = feed._looking
+    assert looking is not None
+    assert [event async for event in page] == []
+    with pytest.raises(ValueError, match="a fault of ours"):
+        await looking
+    page = feed.events()
+    assert told(await anext(page)) == ("all", {"replicas": {"a": {"n": 3}}})
+    await page.aclose()  # type: ignore[attr-defined]
+
+
 async def test_a_slow_page_starts_anew() -> None:
     """It is not sent what it can't keep up with: at most so many updates wait, then all is told once."""
     looks = 0

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 LINES_MAX = 5000
 _TAIL_BYTES = 1 << 20
-_DIMENSIONS = ("day", "tenant", "key", "deployment", "model")
 
 
 class TrafficView(BaseModel):
@@ -110,17 +109,17 @@ def make_dashboard_router(
     async def get_usage(
         by: str = "tenant,deployment", since: float | None = None, until: float | None = None
     ) -> UsageView:
-        from inferry.ledger.usage import UsageQuestion
+        from inferry.ledger.usage import Dimension, UsageQuestion
 
+        known = get_args(Dimension)
         chosen = [name.strip() for name in by.split(",") if name.strip()]
         for name in chosen:
-            if name not in _DIMENSIONS:
+            if name not in known:
                 raise InvalidRequest(
-                    f"by: '{name}' can't be grouped by.{did_you_mean(name, _DIMENSIONS)}", param="by"
+                    f"by: '{name}' can't be grouped by.{did_you_mean(name, known)}", param="by"
                 )
-        answer = await usage(
-            UsageQuestion(by=tuple(chosen), since_wall_s=since, until_wall_s=until)  # type: ignore[arg-type]
-        )
+        by_known = tuple(cast("list[Dimension]", chosen))
+        answer = await usage(UsageQuestion(by=by_known, since_wall_s=since, until_wall_s=until))
         return view_usage(chosen, answer, currency())
 
     return router

@@ -58,12 +58,16 @@ class LiveFeed:
             viewer.updates.put_nowait(b"")
 
     async def _look_forever(self) -> None:
-        while True:
-            await asyncio.sleep(self._pause_s)
-            before, self._now = self._now, await self._look()
-            update = _event("change", changes(before, self._now))
-            for viewer in self._viewers:
-                viewer.tell(update, self._now)
+        try:
+            while True:
+                await asyncio.sleep(self._pause_s)
+                before, self._now = self._now, await self._look()
+                update = _event("change", changes(before, self._now))
+                for viewer in self._viewers:
+                    viewer.tell(update, self._now)
+        except Exception:
+            self.close()  # a page that is told nothing more must not go on saying "live": it asks anew
+            raise
 
 
 class _Viewer:
