@@ -6,13 +6,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from inferry import __version__
 from inferry.cli.engines_choice import choose_loaded
 from inferry.cli.engines_forms import ContainerWishes, container_form
 from inferry.cli.shipped_paths import paths_inside
-from inferry.core.config_file import LoadedFile
+from inferry.core.config_file import LoadedFile, read_tree
 from inferry.core.deployment_base import ManagedBase
 from inferry.core.errors import ConfigError
 from inferry.core.gateway_settings import split_listen
@@ -46,7 +44,7 @@ def make_shipment(
             embedded.append(each)
         else:
             engines.append(_engine(loaded, each, deployment, environ))
-    tree, mounts = paths_inside(yaml.safe_load(text), loaded.config, embedded)
+    tree, mounts = paths_inside(read_tree(text, loaded.path.name), loaded.config, embedded)
     # Where replicas run is what is rendered; the gateway inside needs no cluster.
     tree.pop("runtime", None)
     return Shipment(

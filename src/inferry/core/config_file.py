@@ -117,6 +117,14 @@ def parse_text(text: str, path: Path, environ: Mapping[str, str]) -> LoadedFile:
     )
 
 
+def read_tree(text: str, name: str) -> Any:
+    """The values that stand in a deployment file, references as they are written: keys read as `load_file` reads them.
+
+    A YAML 1.1 library alone would take the key `on` for true. Raises ConfigError where that is not YAML.
+    """
+    return _Reader(name).read(text)
+
+
 class _Reader:
     """Composes YAML nodes into plain values and keeps the line of every key."""
 

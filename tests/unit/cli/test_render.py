@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 
 from inferry.cli.main import app
 from inferry.cli.rendered_files import check_folder, write_folder
+from inferry.core.config_file import parse_text
 from inferry.core.errors import ConfigError
+from inferry.render.gateway_file import gateway_file
 from tests.ship.shipments import shipment_of
 
 
@@ -48,6 +50,16 @@ def test_a_path_by_reference_is_refused() -> None:
         ConfigError, match=r"gateway.tls.certificate: '\$\{CERT:-/a/b.pem\}' is a path by reference"
     ):
         shipment_of(text)
+
+
+def test_the_gateways_file_has_the_keys_of_filters_as_they_are_written() -> None:
+    """`on` is a key, and not YAML 1.1's true: what is rendered is a file that the gateway in the container takes."""
+    rule = "{name: a, on: input, terms: [x]}"
+    shipment = shipment_of(
+        f"gateway: {{allow_unauthenticated: true, filters: [{rule}]}}\ndeployments: {{chat: {{engine: simulated}}}}\n"
+    )
+    text = gateway_file(shipment)
+    assert parse_text(text, Path("inferry.yaml"), {}).config.gateway.filters[0].on == "input"
 
 
 def test_only_ours_is_overwritten(tmp_path: Path) -> None:
